@@ -1,0 +1,35 @@
+"""The commands, one file each: parse, call one function, render."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from forensic_cli.errors import UsageError
+
+_TRAINING_PACKAGES = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+
+
+def one_of(allowed: Collection[str]) -> Callable[[str], str]:
+    """Return a Typer callback that accepts one of the allowed names and names them all otherwise."""
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+@contextmanager
+def training_extra(command: str) -> Iterator[None]:
+    """Turn a missing training package into one line that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _TRAINING_PACKAGES:
+            raise
+        raise UsageError(
+            f"`genforensic {command}` needs {package}, which is not installed; run: pip install 'genforensic[train]'"
+        ) from error

@@ -1,0 +1,107 @@
+"""`genforensic audit`: how biased is a labelled dataset."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forensic_cli.commands import training_extra
+from forensic_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from forensic_train.audit import Bias, Shortcut
+
+
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="ROOT/<generator>/<subject>/... or a CSV manifest.", show_default=False),
+    ] = None,
+    counts: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="A generator x subject table of counts instead of images.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the bias of a dataset before anything is trained on it.
+
+    The generator x subject table, entropies H(G), H(S), H(S|G) and mutual information I(G;S) in nats, the accuracy
+    of a rule that sees only the subject, and a shortcut probe: how well file format, size, JPEG quality and
+    metadata alone predict the generator.
+
+    Examples:
+
+        genforensic audit ./labelled
+
+        genforensic audit --counts table.csv
+    """
+    if (data is None) == (counts is None):
+        raise UsageError("give either DATA (a folder or a manifest) or --counts FILE.csv")
+    with training_extra("audit"):
+        from forensic_train.audit import bias_of, bias_of_rows, probe_shortcuts, read_counts
+        from forensic_train.manifest import read_manifest
+
+        if counts is not None:
+            bias, shortcuts = bias_of(read_counts(counts)), []
+        else:
+            assert data is not None
+            rows = read_manifest(data)
+            bias, shortcuts = bias_of_rows(rows), probe_shortcuts(rows)
+    if as_json:
+        typer.echo(json.dumps({"bias": asdict(bias), "shortcuts": [asdict(s) for s in shortcuts]}, indent=2))
+    else:
+        _print(bias, shortcuts)
+
+
+def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
+    from rich.console import Console
+
+    from forensic_cli.console import note
+
+    console = Console(highlight=False)
+    console.print(_counts_table(bias))
+    cells = len(bias.generators) * len(bias.subjects)
+    console.print(
+        f"H(G) {bias.generator_entropy:.3f}   H(S) {bias.subject_entropy:.3f}   "
+        f"I(G;S) {bias.mutual_information:.3f}   H(S|G) {bias.conditional_entropy:.3f} nats\n"
+        f"{bias.empty_cells} of {cells} cells are empty.\n"
+        f"A rule that sees only the subject gets {bias.subject_rule_accuracy:.1%} right."
+    )
+    if bias.subjects == ("",):
+        note("The data names no subjects: adversarial training and subject hold-outs are not possible.", "yellow")
+    if not shortcuts:
+        return
+    console.print(_shortcut_table(shortcuts))
+    found = [shortcut.name for shortcut in shortcuts if shortcut.suspicious]
+    if found:
+        note(
+            f"Warning: {', '.join(found)} alone predict(s) the generator. A network may learn that instead of the "
+            "image: save all images in one format, size and quality, and judge by whole sources held out.",
+            "yellow",
+        )
+
+
+def _counts_table(bias: "Bias") -> "Table":
+    from rich.table import Table
+
+    table = Table("generator", *(subject or "–" for subject in bias.subjects), "total", title="Images per cell")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for generator, row in zip(bias.generators, bias.counts, strict=True):
+        table.add_row(generator, *(str(n) if n else "·" for n in row), str(sum(row)))
+    columns = [sum(column) for column in zip(*bias.counts, strict=True)]
+    table.add_row("total", *map(str, columns), str(sum(columns)), style="bold")
+    return table
+
+
+def _shortcut_table(shortcuts: "list[Shortcut]") -> "Table":
+    from rich.table import Table
+
+    table = Table("property", "balanced accuracy", "chance", title="Shortcut probe: the generator from the file alone")
+    for shortcut in shortcuts:
+        style = "yellow" if shortcut.suspicious else ""
+        table.add_row(shortcut.name, f"{shortcut.balanced_accuracy:.3f}", f"{shortcut.chance:.3f}", style=style)
+    return table

@@ -1,0 +1,57 @@
+"""`genforensic models`: list the exports and what their cards say."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from forensic_cli.model import Model
+
+
+def models(
+    exports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of .onnx exports; else $GENFORENSIC_EXPORTS, else what ships."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")] = False,
+) -> None:
+    """List the exports that a scan would find, with their model cards.
+
+    Examples:
+
+        genforensic models
+
+        genforensic models --exports runs/mine/exports --json
+    """
+    from forensic_cli.exports import export_files, load_models
+
+    found = load_models(export_files(exports), "cpu", threads=1)
+    if as_json:
+        cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
+        typer.echo(json.dumps(cards, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table(found))
+    console.print(f"Folder: {found[0].path.parent}", soft_wrap=True)
+
+
+def _table(found: "list[Model]") -> "Table":
+    from rich.table import Table
+
+    table = Table("model", "views", "images", "test accuracy", "threshold", "sha256", title="Exports")
+    for model in found:
+        card, pre = model.card, model.card.preprocessing
+        views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, {pre.grid} x {pre.grid}"
+        images = sum(sum(row.values()) for row in card.data.values())
+        accuracy = card.metrics.get("test", {}).get("accuracy")
+        measured = f"{accuracy:.3f} (n {card.metrics['test']['images']})" if accuracy is not None else "–"
+        table.add_row(card.name, views, str(images), measured, f"{card.threshold:.2f}", model.sha256[:12])
+    table.caption = f"labels: {', '.join(found[0].card.labels)}"
+    return table

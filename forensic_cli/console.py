@@ -1,0 +1,44 @@
+"""Messages and progress for people: everything that is not a result goes to standard error through here."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+def stderr_console() -> Console:
+    """Return a console on standard error that prints text as it is."""
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def note(message: str, style: str = "") -> None:
+    """Print one line for the user."""
+    stderr_console().print(Text(message, style=style))
+
+
+def progress_bar(disable: bool = False) -> Progress:
+    """Return a progress display on standard error that vanishes when done; none where nobody watches."""
+    console = stderr_console()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}"),
+        console=console,
+        transient=True,
+        disable=disable or not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+def track[T](items: Iterable[T], description: str, total: int | None, quiet: bool = False) -> Iterator[T]:
+    """Yield the items while a progress bar counts them."""
+    with progress_bar(disable=quiet) as progress:
+        task = progress.add_task(description, total=total, info="")
+        for item in items:
+            yield item
+            progress.advance(task)

@@ -1,0 +1,95 @@
+"""Finds the exported models, and picks those that a scan wants."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forensic_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from forensic_cli.model import Device, Model
+
+ENVIRONMENT_VARIABLE = "GENFORENSIC_EXPORTS"
+DEFAULT_TECHNIQUE = "baseline"
+DEFAULT_RECIPE = "native"
+ALL = "all"
+
+
+def export_folders(option: Path | None) -> list[Path]:
+    """Return the folders to look in, in order: --exports alone, GENFORENSIC_EXPORTS alone, else what ships.
+
+    What ships: `exports` inside the installed package (a wheel), then `exports` beside it (a checkout).
+    """
+    if option is not None:
+        return [option]
+    if variable := os.environ.get(ENVIRONMENT_VARIABLE):
+        return [Path(variable)]
+    package = Path(__file__).resolve().parent
+    return [package / "exports", package.parent / "exports"]
+
+
+def export_files(option: Path | None) -> list[Path]:
+    """Return the .onnx files of the first folder that has any. Raises ModelError when none has."""
+    folders = export_folders(option)
+    for folder in folders:
+        if folder.is_file():
+            raise UsageError(f"{folder}: --exports and {ENVIRONMENT_VARIABLE} take a folder of .onnx files, not a file")
+        if files := sorted(folder.glob("*.onnx")):
+            return files
+    raise ModelError(
+        f"no exports found in {' or '.join(str(folder) for folder in folders)}; "
+        "train some with `genforensic train`, or name a folder of .onnx files with --exports"
+    )
+
+
+def load_models(files: Sequence[Path], device: "Device", threads: int = 0) -> list["Model"]:
+    """Load every export."""
+    from forensic_cli.model import Model
+
+    return [Model.load(path, device, threads) for path in files]
+
+
+def select(models: Sequence["Model"], techniques: Sequence[str], recipe: str | None) -> list["Model"]:
+    """Return the models of the wanted techniques, in the order asked for, all of one recipe.
+
+    No technique given: the default one, or the only one there is. Raises UsageError for a name that no
+    export has and for two exports that answer to one name.
+    """
+    recipes = sorted({model.card.recipe for model in models})
+    if recipe is None:
+        recipe = DEFAULT_RECIPE if DEFAULT_RECIPE in recipes else recipes[0]
+    here = [model for model in models if model.card.recipe == recipe]
+    if not here:
+        raise UsageError(f"no export has recipe {recipe!r}; found: {', '.join(recipes)}")
+    names = sorted({model.card.technique for model in here})
+    if not techniques:
+        techniques = [DEFAULT_TECHNIQUE if DEFAULT_TECHNIQUE in names else names[0]]
+    elif ALL in techniques:
+        techniques = names
+    return [_only(here, technique, names) for technique in dict.fromkeys(techniques)]
+
+
+def _only(models: Sequence["Model"], technique: str, names: Sequence[str]) -> "Model":
+    fitting = [model for model in models if model.card.technique == technique]
+    if not fitting:
+        raise UsageError(f"no export has technique {technique!r}; allowed: {', '.join(names)}, {ALL}")
+    if len(fitting) > 1:
+        files = ", ".join(model.path.name for model in fitting)
+        raise UsageError(f"technique {technique!r} is in several exports ({files}); keep them in folders of their own")
+    return fitting[0]
+
+
+def check_labels(models: Sequence["Model"]) -> tuple[str, ...]:
+    """Return the labels that all models share, in the first one's order. Raises ModelError with the difference."""
+    first = models[0]
+    for other in models[1:]:
+        if set(other.card.labels) != set(first.card.labels):
+            only_first = sorted(set(first.card.labels) - set(other.card.labels))
+            only_other = sorted(set(other.card.labels) - set(first.card.labels))
+            raise ModelError(
+                f"{first.card.name} and {other.card.name} cannot be fused, their labels differ: "
+                f"only the first has {', '.join(only_first) or 'none'}, "
+                f"only the second has {', '.join(only_other) or 'none'}; scan with one technique at a time"
+            )
+    return first.card.labels

@@ -1,0 +1,84 @@
+"""The `genforensic` command: gathers the commands, and turns a GenforensicError into one line and an exit code."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from forensic_cli import __version__
+from forensic_cli.commands import audit, evaluate, export, models, scan, train
+from forensic_cli.console import note
+from forensic_cli.errors import ExitCode, GenforensicError
+
+_DEBUG = "GENFORENSIC_TRACEBACK"
+_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of its user
+
+
+class _Group(TyperGroup):
+    """Ends every command with the tool's own message and exit code, in a shell as in a test runner."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GenforensicError as error:
+            note(f"genforensic: {error}", style="red")
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            note("genforensic: interrupted; what was written so far is whole", style="yellow")
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # The reader of the pipe has gone; Python would complain once more when it flushes stdout at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.DONE) from error
+
+
+app = typer.Typer(
+    name="genforensic",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"genforensic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Name the image generator behind a synthetic image, and train the models that do.
+
+    Start with: genforensic scan ./images
+    """
+
+
+app.command()(scan.scan)
+app.command()(models.models)
+app.command()(audit.audit)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(export.export)
+
+
+def main() -> None:
+    """Run the command line; a fault of the tool itself becomes one line too, unless GENFORENSIC_TRACEBACK is set."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        note(
+            f"genforensic: internal error ({type(error).__name__}: {error}); "
+            f"please report it with the output under {_DEBUG}=1",
+            style="red",
+        )
+        sys.exit(_INTERNAL_ERROR)

@@ -1,0 +1,72 @@
+"""Where a report goes: standard output or a new file; a write that fails leaves only whole rows behind."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from forensic_cli.errors import OutputError
+
+
+class Output:
+    """Appends whole chunks of text, each one flushed. On a full disk the file ends with the last whole chunk."""
+
+    def __init__(self, path: Path | None, force: bool = False) -> None:
+        """Open `path` for writing, or standard output for None. Raises OutputError; never overwrites unasked."""
+        self._path = path
+        self._good = 0
+        self._descriptor: int | None = None
+        if path is None:
+            return
+        kind = os.O_TRUNC if force else os.O_EXCL
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o644)
+        except FileExistsError as error:
+            raise OutputError(f"{path}: exists already; choose another name, or overwrite it with --force") from error
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether a person reads along."""
+        return self._descriptor is None and sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Append one chunk. Raises OutputError when it cannot be written whole, BrokenPipeError when nobody reads."""
+        if not text:
+            return
+        if self._descriptor is None:
+            self._write_stdout(text)
+            return
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a device has no length
+                os.ftruncate(self._descriptor, self._good)
+            raise OutputError(
+                f"{self._path}: cannot be written any further ({error.strerror}); the rows before that are whole"
+            ) from error
+        self._good += len(data)
+
+    def _write_stdout(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written any further ({error.strerror})") from error
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,41 @@
+"""Report formats. A new one is one new file with a Report in it, and one line in REPORTS.
+
+A report is a stream: it turns the header, each row and the summary into text the moment that they are known, so
+that a scan of any size needs no more memory than one row and an interrupted scan leaves what was done.
+"""
+
+from importlib import import_module
+from typing import Protocol
+
+from forensic_cli.results import FileResult, RunHeader, Summary
+
+
+class Report(Protocol):
+    """One format. Each method returns the text to append to the output; `colour` asks for terminal colours."""
+
+    def __init__(self, colour: bool = False) -> None: ...
+
+    def begin(self, header: RunHeader) -> str:
+        """Return what comes before the rows."""
+
+    def row(self, result: FileResult) -> str:
+        """Return one row, ending in a newline where rows are lines."""
+
+    def end(self, summary: Summary) -> str:
+        """Return what comes after the rows."""
+
+
+REPORTS = {
+    "table": "forensic_cli.reports.table:TableReport",
+    "jsonl": "forensic_cli.reports.jsonl:JsonLinesReport",
+    "json": "forensic_cli.reports.json_report:JsonReport",
+    "csv": "forensic_cli.reports.csv_report:CsvReport",
+}
+"""Every format by its name on the command line; imported when it is used."""
+
+
+def make_report(name: str, colour: bool = False) -> Report:
+    """Return a fresh report of a format in REPORTS."""
+    module, _, attribute = REPORTS[name].partition(":")
+    report: Report = getattr(import_module(module), attribute)(colour)
+    return report

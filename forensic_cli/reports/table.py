@@ -1,0 +1,86 @@
+"""The report for people: a line a file, then totals and the files that could not be read."""
+
+import io
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forensic_cli.results import FileResult, RunHeader, Summary
+
+_LISTED = 20
+"""Unreadable files that the summary names; the rest are counted."""
+_NOT_GENERATORS = ("inconclusive", "unknown")
+
+
+class TableReport:
+    """Columns of fixed width with the file last, so that no path is ever cut."""
+
+    def __init__(self, colour: bool = False) -> None:
+        self._colour = colour
+        self._width = 0
+        self._labels: tuple[str, ...] = ()
+        self._unreadable: list[FileResult] = []
+
+    def begin(self, header: RunHeader) -> str:
+        """Return what judges the files, and the column titles."""
+        self._labels = tuple(header.models[0]["labels"])
+        self._width = max(len(name) for name in (*self._labels, "inconclusive"))
+        models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
+        fused = f", fused by {header.ensemble}" if header.ensemble else ""
+        about = f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))}"
+        title = f"{'verdict':<{self._width}}  confidence  agreement  file"
+        return self._render(Text(about, style="dim"), Text(title, style="bold"))
+
+    def row(self, result: FileResult) -> str:
+        """Return one line."""
+        name = Text(visible(result.path))
+        if result.warnings:
+            name.append(f"  [{', '.join(result.warnings)}]", style="yellow")
+        verdict = result.verdict
+        if verdict is None:
+            self._unreadable.append(result) if len(self._unreadable) < _LISTED else None
+            line = Text(f"{'–':<{self._width}}  {'–':>10}  {'–':>9}  ", style="dim").append(name)
+            return self._render(line.append(f"  ({result.status})", style="red"))
+        agreeing = f"{round(verdict.agreement * len(verdict.techniques))} of {len(verdict.techniques)}"
+        line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
+        return self._render(line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}  ", style="default").append(name))
+
+    def end(self, summary: Summary) -> str:
+        """Return the totals by verdict, the unreadable files, and what the verdicts mean."""
+        table = Table("verdict", "images", "share", title=f"{summary.judged} images judged", title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for verdict, count in summary.record()["verdicts"].items():
+            table.add_row(Text(verdict, style=_style(verdict)), str(count), f"{count / summary.judged:.1%}")
+        parts: list[RenderableType] = ["", table] if summary.judged else [""]
+        if summary.unreadable:
+            parts.append(Text(f"{summary.unreadable} files could not be read:", style="red"))
+            parts += [Text(f"  {visible(one.path)}: {one.reason}") for one in self._unreadable]
+            if summary.unreadable > _LISTED:
+                parts.append(Text(f"  and {summary.unreadable - _LISTED} more; --format jsonl names them all"))
+        if summary.left_out:
+            parts.append(Text(f"{summary.left_out} other entries are not images and were left out."))
+        known = ", ".join(self._labels)
+        parts.append(Text(f"A verdict is the most similar of the known labels ({known}), not a proof.", style="dim"))
+        return self._render(*parts)
+
+    def _render(self, *parts: RenderableType) -> str:
+        buffer = io.StringIO()
+        console = Console(
+            file=buffer, force_terminal=self._colour, no_color=not self._colour, width=100, highlight=False, markup=False
+        )
+        for part in parts:
+            console.print(part, soft_wrap=True)
+        return buffer.getvalue()
+
+
+def visible(text: str) -> str:
+    """Escape what could move the cursor or break the line: a file name is data, not terminal control."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _style(verdict: str) -> str:
+    if verdict == "real":
+        return "green"
+    return "yellow" if verdict in _NOT_GENERATORS else "cyan"

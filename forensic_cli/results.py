@@ -1,0 +1,166 @@
+"""What a scan finds: one evidence record a file, one header and one summary a scan. Plain values, no behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one model says of one image."""
+
+    label: str
+    """Label with the highest probability."""
+    confidence: float
+    """Its calibrated probability, 0 to 1."""
+    scores: Mapping[str, float]
+    """Calibrated probability of every label; sums to 1."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all models together say of one image."""
+
+    verdict: str
+    """A generator, `real`, `inconclusive` or `unknown`."""
+    label: str
+    """The raw top label, whatever the verdict."""
+    confidence: float
+    """Calibrated probability of `label`, 0 to 1."""
+    scores: Mapping[str, float]
+    """Fused probability of every label; sums to 1."""
+    agreement: float
+    """Share of the techniques whose own label is `label`, 0 to 1."""
+    techniques: Mapping[str, Prediction]
+    """Each technique's own prediction."""
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """The evidence record of one file: the same fields in every report format."""
+
+    path: str
+    """As found; undecodable bytes of a name appear as \\xNN."""
+    status: str
+    """`ok`, or a name from preprocess.STATUSES."""
+    reason: str | None
+    """Why there is no verdict; None when ok."""
+    verdict: Verdict | None
+    """None when not ok."""
+    sha256: str | None
+    """Of the file's bytes, hexadecimal; None where it could not be read."""
+    bytes: int | None
+    """Size of the file."""
+    format: str | None
+    """JPEG, PNG, ...; None where no header could be read."""
+    width: int | None
+    """Pixels, as stored."""
+    height: int | None
+    """Pixels, as stored."""
+    views: int
+    """Views that were judged; 0 when not ok."""
+    warnings: tuple[str, ...]
+    """Names from preprocess.WARNINGS."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the row as a JSON-ready dict, fields in their fixed order."""
+        verdict = self.verdict
+        return {
+            "path": self.path,
+            "status": self.status,
+            "reason": self.reason,
+            "verdict": verdict and verdict.verdict,
+            "label": verdict and verdict.label,
+            "confidence": verdict and verdict.confidence,
+            "agreement": verdict and verdict.agreement,
+            "scores": verdict and dict(verdict.scores),
+            "techniques": verdict
+            and {
+                name: {"label": one.label, "confidence": one.confidence, "scores": dict(one.scores)}
+                for name, one in verdict.techniques.items()
+            },
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "format": self.format,
+            "width": self.width,
+            "height": self.height,
+            "views": self.views,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What judged the files: enough to repeat the scan."""
+
+    version: str
+    """Of genforensic."""
+    models: tuple[Mapping[str, Any], ...]
+    """Name, technique, recipe, labels, temperature, sha256 and file of each model."""
+    providers: tuple[str, ...]
+    """Execution provider that each session really runs on."""
+    onnxruntime: str
+    """Version of ONNX Runtime."""
+    ensemble: str | None
+    """Fusion of several models; None with one."""
+    threshold: float
+    """Confidence below which a verdict is `inconclusive`."""
+    started: str
+    """UTC, ISO 8601."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the header as a JSON-ready dict."""
+        return {
+            "version": self.version,
+            "models": [dict(model) for model in self.models],
+            "providers": list(self.providers),
+            "onnxruntime": self.onnxruntime,
+            "ensemble": self.ensemble,
+            "threshold": self.threshold,
+            "started": self.started,
+        }
+
+
+@dataclass
+class Summary:
+    """Totals of a scan, counted row by row so that memory does not grow with the folder."""
+
+    verdicts: dict[str, int]
+    """Images per verdict."""
+    statuses: dict[str, int]
+    """Files per status other than ok."""
+    left_out: int = 0
+    """Entries of the folders that are not images."""
+
+    @classmethod
+    def empty(cls) -> "Summary":
+        """Return a summary of nothing."""
+        return cls({}, {})
+
+    def add(self, result: FileResult) -> None:
+        """Count one row."""
+        if result.verdict is None:
+            self.statuses[result.status] = self.statuses.get(result.status, 0) + 1
+        else:
+            name = result.verdict.verdict
+            self.verdicts[name] = self.verdicts.get(name, 0) + 1
+
+    @property
+    def judged(self) -> int:
+        """Images with a verdict."""
+        return sum(self.verdicts.values())
+
+    @property
+    def unreadable(self) -> int:
+        """Files without one."""
+        return sum(self.statuses.values())
+
+    def record(self) -> dict[str, Any]:
+        """Return the totals as a JSON-ready dict, largest first."""
+        return {
+            "judged": self.judged,
+            "unreadable": self.unreadable,
+            "left_out": self.left_out,
+            "verdicts": dict(sorted(self.verdicts.items(), key=lambda item: (-item[1], item[0]))),
+            "statuses": dict(sorted(self.statuses.items())),
+        }

@@ -1,0 +1,121 @@
+"""scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from forensic_cli import __version__
+from forensic_cli.ensemble import decide
+from forensic_cli.exports import check_labels
+from forensic_cli.model import Model
+from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.results import FileResult, RunHeader, Verdict
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How to judge, apart from the models."""
+
+    fusion: str = "mean"
+    """Name from ensemble.FUSIONS; without effect on one model."""
+    threshold: float | None = None
+    """Confidence below which a verdict is `inconclusive`; None: the highest of the models' own."""
+    batch_size: int = 64
+    """Views that go through a model at once."""
+    workers: int = 0
+    """Decoding threads; 0: one a core."""
+
+
+def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
+    """Judge files with one or more models of the same labels; yields a record a file, in the files' order.
+
+    Raises ModelError when the models' labels differ. A bad file is a record with a status, never an exception.
+    """
+    labels = check_labels(models)
+    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
+    workers = settings.workers or default_workers()
+    # Two batches ahead keep the models busy; each image waits as views, not as pixels
+    prepared = ordered_map(
+        partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers
+    )
+    threshold = effective_threshold(models, settings.threshold)
+    for batch in batches(prepared, settings.batch_size):
+        verdicts = iter(_judge(batch, models, labels, settings.fusion, threshold))
+        for item in batch:
+            yield _result(item, next(verdicts) if item.failure is None else None)
+
+
+def effective_threshold(models: Sequence[Model], option: float | None) -> float:
+    """Return the threshold that a scan applies: the user's, else the strictest of the models' own."""
+    return option if option is not None else max(model.card.threshold for model in models)
+
+
+def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
+    """Describe what is about to judge the files."""
+    return RunHeader(
+        version=__version__,
+        models=tuple(
+            {
+                "name": model.card.name,
+                "technique": model.card.technique,
+                "recipe": model.card.recipe,
+                "labels": list(model.card.labels),
+                "temperature": model.card.calibration.temperature,
+                "file": model.path.name,
+                "sha256": model.sha256,
+            }
+            for model in models
+        ),
+        providers=tuple(model.provider for model in models),
+        onnxruntime=ort.__version__,
+        ensemble=settings.fusion if len(models) > 1 else None,
+        threshold=effective_threshold(models, settings.threshold),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _judge(
+    batch: Sequence[Prepared], models: Sequence[Model], labels: tuple[str, ...], fusion: str, threshold: float
+) -> list[Verdict]:
+    good = [item for item in batch if item.failure is None]
+    if not good:
+        return []
+    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
+    by_technique = {}
+    for model in models:
+        place = wanted.index(model.card.preprocessing)
+        probabilities = model.probabilities(model.image_logits([item.views[place] for item in good]))
+        order = [model.card.labels.index(label) for label in labels]
+        by_technique[model.card.technique] = np.asarray(probabilities[:, order])
+    return [
+        decide(labels, {name: rows[i] for name, rows in by_technique.items()}, fusion, threshold)
+        for i in range(len(good))
+    ]
+
+
+def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
+    header = item.header
+    return FileResult(
+        path=printable(item.path),
+        status=item.failure.status if item.failure else "ok",
+        reason=item.failure.reason if item.failure else None,
+        verdict=verdict,
+        sha256=item.sha256,
+        bytes=item.size,
+        format=header.format if header else None,
+        width=header.width if header else None,
+        height=header.height if header else None,
+        views=len(item.views[0]) if item.views else 0,
+        warnings=item.warnings,
+    )
+
+
+def printable(path: Path) -> str:
+    r"""Return a path as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

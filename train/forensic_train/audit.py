@@ -1,0 +1,172 @@
+"""The bias audit: how much the subject, or the file's wrapping, already says about the generator."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from forensic_cli.errors import DataError
+from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.preprocess import Unreadable, read_header
+from forensic_train.manifest import Row, count_cells
+from forensic_train.seeds import seed_for
+
+_FOLDS = 3
+_LARGE_GAIN = 0.2
+"""Share of the way from chance to certainty above which a shortcut gets a warning."""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """How a generator x subject table is biased; entropies in nats."""
+
+    generators: tuple[str, ...]
+    """Rows of the table."""
+    subjects: tuple[str, ...]
+    """Columns of the table."""
+    counts: tuple[tuple[int, ...], ...]
+    """Images per cell."""
+    generator_entropy: float
+    """H(G)."""
+    subject_entropy: float
+    """H(S)."""
+    mutual_information: float
+    """I(G;S)."""
+    conditional_entropy: float
+    """H(S|G): the lowest loss of a subject head that knows the generator."""
+    empty_cells: int
+    """Cells without an image."""
+    subject_rule_accuracy: float
+    """Share right in training by naming each subject's most frequent generator."""
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """What a small decision tree makes of one kind of file property."""
+
+    name: str
+    """Kind of property."""
+    balanced_accuracy: float
+    """Mean recall over generators, cross-validated with groups kept together."""
+    chance: float
+    """1 / generators."""
+
+    @property
+    def suspicious(self) -> bool:
+        """Tell whether the property gives the generator away."""
+        return self.balanced_accuracy > self.chance + _LARGE_GAIN * (1 - self.chance)
+
+
+def bias_of(counts: Mapping[str, Mapping[str, int]]) -> Bias:
+    """Compute the bias figures of {generator: {subject: images}} (PAPER, "Data")."""
+    generators = tuple(counts)
+    subjects = tuple(dict.fromkeys(subject for row in counts.values() for subject in row))
+    table = np.array([[row.get(subject, 0) for subject in subjects] for row in counts.values()], np.float64)
+    joint = table / table.sum()
+    g, s, both = (_entropy(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint))
+    return Bias(
+        generators=generators,
+        subjects=subjects,
+        counts=tuple(tuple(int(n) for n in row) for row in table),
+        generator_entropy=g,
+        subject_entropy=s,
+        mutual_information=g + s - both,
+        conditional_entropy=both - g,
+        empty_cells=int((table == 0).sum()),
+        subject_rule_accuracy=float(joint.max(axis=0).sum()),
+    )
+
+
+def subject_entropies(counts: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    """Return H(S|g) in nats for each generator; 0 for one with a single subject."""
+    return {
+        generator: _entropy(np.array(list(row.values()), np.float64) / sum(row.values()))
+        for generator, row in counts.items()
+    }
+
+
+def bias_of_rows(rows: Sequence[Row]) -> Bias:
+    """Compute the bias figures of labelled images."""
+    return bias_of(count_cells(rows))
+
+
+def read_counts(path: Path) -> dict[str, dict[str, int]]:
+    """Read a table of counts: a first column `generator`, then one column a subject. Raises DataError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            records = list(csv.DictReader(stream, strict=True))
+        counts = {
+            record["generator"]: {s: int(n) for s, n in record.items() if s != "generator"} for record in records
+        }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a table of counts ({type(error).__name__}: {error}); the first line is "
+            "generator,SUBJECT,... and each further line a generator with whole numbers"
+        ) from error
+    if len(counts) < len(records) or any(n < 0 for row in counts.values() for n in row.values()):
+        raise DataError(f"{path}: a generator stands there twice, or a count is negative")
+    if not all(sum(row.values()) for row in counts.values()) or len(counts) < 2:
+        raise DataError(f"{path}: every generator needs images, and there must be at least two generators")
+    return counts
+
+
+def probe_shortcuts(rows: Sequence[Row], seed: int = 0) -> list[Shortcut]:
+    """Measure how well file format, size, JPEG quality and metadata alone predict the generator.
+
+    A depth-6 decision tree a kind, and one on all, by 3-fold cross-validation that never splits a group.
+    """
+    facts = list(ordered_map(_facts, rows, default_workers(), 64))
+    kinds = {name: np.array([fact[name] for fact in facts], np.float64) for name in facts[0]}
+    kinds["all of these"] = np.concatenate(list(kinds.values()), axis=1)
+    target = np.array([row.generator for row in rows])
+    groups = np.array([row.group or str(i) for i, row in enumerate(rows)])
+    return [
+        Shortcut(name, _tree_accuracy(features, target, groups, seed), 1 / len(set(target)))
+        for name, features in kinds.items()
+    ]
+
+
+def _tree_accuracy(
+    features: npt.NDArray[np.float64], target: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], seed: int
+) -> float:
+    from sklearn.metrics import recall_score
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.tree import DecisionTreeClassifier
+
+    random_state = seed_for("shortcuts", seed) % 2**32
+    predicted = target.copy()
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=random_state)
+    for train, test in folds.split(features, target, groups):
+        tree = DecisionTreeClassifier(max_depth=6, class_weight="balanced", random_state=random_state)
+        predicted[test] = tree.fit(features[train], target[train]).predict(features[test])
+    return float(recall_score(target, predicted, average="macro"))
+
+
+def _entropy(p: npt.NDArray[np.float64]) -> float:
+    positive = p[p > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def _facts(row: Row) -> dict[str, list[float]]:
+    data = read_file(row.path)
+    header = None if isinstance(data, Unreadable) else read_header(data)
+    if isinstance(data, Unreadable) or header is None:
+        return {"format": [0.0] * len(_FORMATS), "size": [0.0] * 4, "JPEG quality": [0.0] * 2, "metadata": [0.0] * 3}
+    with Image.open(io.BytesIO(data)) as image:
+        tables = getattr(image, "quantization", None) or {}
+        info = set(image.info)
+    pixels = max(1, header.width * header.height)
+    return {
+        "format": [float(header.format == name) for name in _FORMATS],
+        "size": [header.width, header.height, header.width / max(1, header.height), len(data) / pixels],
+        "JPEG quality": [float(np.mean(table)) for table in (tables.get(0, [0]), tables.get(1, [0]))],
+        "metadata": [float("exif" in info), float("icc_profile" in info), float(len(info))],
+    }

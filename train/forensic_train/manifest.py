@@ -1,0 +1,262 @@
+"""A labelled folder or a CSV -> rows (path, generator, subject, group, source, split)."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from forensic_cli.discover import LeftOut, discover
+from forensic_cli.errors import DataError
+from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.preprocess import Unreadable
+from forensic_train.seeds import generator_for
+
+SPLITS = ("train", "val", "test")
+MANIFEST_NAME = "manifest.csv"
+_REQUIRED = ("path", "generator", "subject")
+_COLUMNS = (*_REQUIRED, "group", "source", "split", "sha256")
+_NAMED = 5
+"""Faults that an error message names one by one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled image."""
+
+    path: Path
+    """Absolute, or relative to the working folder."""
+    generator: str
+    """The target label."""
+    subject: str
+    """What is shown (the paper's subclass); empty where the data has no subjects."""
+    group: str = ""
+    """Images that must stay on one side of a split share it; empty: a group of its own."""
+    source: str = ""
+    """Where the image came from; empty where unknown."""
+    split: str = ""
+    """train, val or test; empty: not assigned yet."""
+    sha256: str = ""
+    """Of the file's bytes; empty: not computed yet."""
+
+
+def read_manifest(data: Path) -> list[Row]:
+    """Read ROOT/<generator>/<subject>/** or a CSV; a folder with a manifest.csv in it is read through that.
+
+    Raises DataError with the faults' places for a missing file, a bad row, or fewer than two generators.
+    """
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; give ROOT/<generator>/<subject>/... or a CSV")
+    if data.is_dir() and (data / MANIFEST_NAME).is_file():
+        data = data / MANIFEST_NAME
+    rows = _read_folder(data) if data.is_dir() else _read_csv(data)
+    generators = sorted({row.generator for row in rows})
+    if len(generators) < 2:
+        found = f"one generator ({generators[0]})" if generators else "no images"
+        raise DataError(f"{data}: has {found}; attribution needs images of at least two generators")
+    return rows
+
+
+def has_subjects(rows: Iterable[Row]) -> bool:
+    """Tell whether every row names a subject and at least two differ."""
+    subjects = {row.subject for row in rows}
+    return len(subjects) > 1 and "" not in subjects
+
+
+def with_hashes(rows: Sequence[Row]) -> list[Row]:
+    """Fill in each row's sha256. Raises DataError for files that cannot be read."""
+    digests = list(ordered_map(_digest, (row.path for row in rows), default_workers(), 64))
+    faults = [f"{row.path}: {d.reason}" for row, d in zip(rows, digests, strict=True) if isinstance(d, Unreadable)]
+    _raise_for(faults, "files cannot be read", "mend or remove them")
+    return [replace(row, sha256=str(digest)) for row, digest in zip(rows, digests, strict=True)]
+
+
+def split_rows(
+    rows: Sequence[Row], seed: int, val: float = 0.1, test: float = 0.2, holdout: Sequence[str] = ()
+) -> list[Row]:
+    """Give every row a split: the manifest's own, whole held-out sources or subjects, or a seeded random one.
+
+    `holdout` has entries such as `source=NAME` or `subject=NAME`; their rows, and all that share a group or the
+    same bytes with them, become `test`. Random parts are stratified by cell. A group is never split, and the
+    same bytes are never on both sides. `rows` need hashes. Raises DataError for a split that breaks this.
+    """
+    parts = _components(rows)
+    if any(row.split for row in rows):
+        assigned = _own_splits(rows)
+    elif holdout:
+        chosen = {parts[i] for i in _matching(rows, holdout)}
+        assigned = ["test" if part in chosen else "train" for part in parts]
+    else:
+        held = _draw(rows, parts, range(len(rows)), test, generator_for("test", seed))
+        assigned = ["test" if i in held else "train" for i in range(len(rows))]
+    if "val" not in assigned:
+        candidates = [i for i, split in enumerate(assigned) if split == "train"]
+        held = _draw(rows, parts, candidates, val, generator_for("val", seed))
+        assigned = ["val" if i in held else split for i, split in enumerate(assigned)]
+    _check_sides(rows, parts, assigned)
+    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+
+
+def adaptation_split(rows: Sequence[Row], seed: int, share: float = 0.8) -> tuple[list[Row], list[Row]]:
+    """Divide the test rows into the part that `finetune` adapts to and the part that it is tested on.
+
+    80 % as in PAPER (143 of 180), but stratified by cell and group-wise; `seed` draws another one.
+    """
+    unseen = [row for row in rows if row.split == "test"]
+    parts = _components(unseen)
+    tested = _draw(unseen, parts, range(len(unseen)), 1 - share, generator_for("adapt", seed))
+    return [r for i, r in enumerate(unseen) if i not in tested], [r for i, r in enumerate(unseen) if i in tested]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as a CSV that read_manifest() reads back; paths become absolute."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in rows:
+            writer.writerow([row.path.resolve(), *(getattr(row, name) for name in _COLUMNS[1:])])
+
+
+def count_cells(rows: Iterable[Row], first: str = "generator", second: str = "subject") -> dict[str, dict[str, int]]:
+    """Count rows by two of their fields: {first: {second: rows}}, both sorted."""
+    counts = Counter((str(getattr(row, first)), str(getattr(row, second))) for row in rows)
+    table: dict[str, dict[str, int]] = defaultdict(dict)
+    for (outer, inner), count in sorted(counts.items()):
+        table[outer][inner] = count
+    return dict(table)
+
+
+def _read_folder(root: Path) -> list[Row]:
+    rows = []
+    for found in discover([root]):
+        if isinstance(found, LeftOut):
+            continue
+        inside = found.relative_to(root).parts
+        if len(inside) < 2:
+            raise DataError(f"{found}: lies in no generator's folder; the layout is ROOT/<generator>/<subject>/...")
+        rows.append(Row(found, inside[0], inside[1] if len(inside) > 2 else ""))
+    return rows
+
+
+def _read_csv(path: Path) -> list[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            lacking = [name for name in _REQUIRED[:2] if name not in (reader.fieldnames or ())]
+            if lacking:
+                raise DataError(
+                    f"{path}: has no column {' or '.join(lacking)}; a manifest has path, generator, subject "
+                    "and optionally group, source, split"
+                )
+            numbered = [(reader.line_num, record) for record in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV manifest ({error})") from error
+    faults = [f"line {line}: {fault}" for line, record in numbered if (fault := _fault(record, path.parent))]
+    _raise_for(faults, f"rows of {path} are wrong", "correct or remove them")
+    return [_row(record, path.parent) for _, record in numbered]
+
+
+def _fault(record: Mapping[str, str | None], root: Path) -> str | None:
+    if None in record or None in record.values():
+        return "has another number of cells than the first line"
+    for name in _REQUIRED[:2]:
+        if not (record[name] or "").strip():
+            return f"has no {name}"
+    if (record.get("split") or "train") not in SPLITS:
+        return f"split is {record['split']!r}; allowed: {', '.join(SPLITS)}"
+    if not (root / str(record["path"])).is_file():
+        return f"{record['path']}: no such file"
+    return None
+
+
+def _row(record: Mapping[str, str | None], root: Path) -> Row:
+    values = {name: (record.get(name) or "").strip() for name in ("generator", "subject", "group", "source", "split")}
+    return Row(path=root / str(record["path"]), **values)
+
+
+def _digest(path: Path) -> str | Unreadable:
+    data = read_file(path)
+    return data if isinstance(data, Unreadable) else sha256(data).hexdigest()
+
+
+def _raise_for(faults: Sequence[str], what: str, remedy: str) -> None:
+    if faults:
+        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise DataError(f"{len(faults)} {what} ({'; '.join(faults[:_NAMED])}{more}); {remedy}")
+
+
+def _components(rows: Sequence[Row]) -> list[int]:
+    """Return for each row the first row that it is tied to, by a chain of equal groups and equal bytes."""
+    first = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = first[first[i]]
+            i = first[i]
+        return i
+
+    seen: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        for key in (("group", row.group), ("sha256", row.sha256)):
+            if key[1]:
+                a, b = root(i), root(seen.setdefault(key, i))
+                first[max(a, b)] = min(a, b)
+    return [root(i) for i in range(len(rows))]
+
+
+def _draw(
+    rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
+) -> set[int]:
+    """Draw whole components until each cell has given its share; returns the rows' indices."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in candidates:
+        members[parts[i]].append(i)
+    cell: Callable[[int], tuple[str, str]] = lambda i: (rows[i].generator, rows[i].subject)  # noqa: E731
+    quota = {name: share * n for name, n in Counter(cell(i) for m in members.values() for i in m).items()}
+    drawn: set[int] = set()
+    for part in rng.permutation(sorted(members)):
+        wanted = Counter(cell(i) for i in members[int(part)])
+        # half an image of slack rounds each cell's share to the nearest whole number
+        if all(n <= quota[name] + 0.5 for name, n in wanted.items()):
+            drawn.update(members[int(part)])
+            for name, n in wanted.items():
+                quota[name] -= n
+    return drawn
+
+
+def _own_splits(rows: Sequence[Row]) -> list[str]:
+    lacking = sum(not row.split for row in rows)
+    if lacking:
+        raise DataError(f"{lacking} rows have no split while others have one; give every row one of {', '.join(SPLITS)}")
+    return [row.split for row in rows]
+
+
+def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
+    for entry in holdout:
+        name, _, value = entry.partition("=")
+        if name not in ("source", "subject", "generator", "group") or not value:
+            raise DataError(f"holdout {entry!r} is not understood; write source=NAME, subject=NAME or group=NAME")
+        found = [i for i, row in enumerate(rows) if getattr(row, name) == value]
+        if not found:
+            known = sorted({str(getattr(row, name)) for row in rows})
+            raise DataError(f"holdout {entry!r} matches no row; {name}s are: {', '.join(known[:40])}")
+        yield from found
+
+
+def _check_sides(rows: Sequence[Row], parts: Sequence[int], assigned: Sequence[str]) -> None:
+    sides: dict[int, set[str]] = defaultdict(set)
+    for part, split in zip(parts, assigned, strict=True):
+        sides[part].add(split)
+    torn = [part for part, splits in sides.items() if len(splits) > 1]
+    faults = [f"{rows[part].path.name} in {' and '.join(sorted(sides[part]))}" for part in torn]
+    _raise_for(faults, "groups or identical files are on both sides of the split", "put each on one side")
+    for needed in ("train", "test"):
+        if needed not in assigned:
+            raise DataError(f"the split leaves no {needed} images; change --holdout, the split column or the data")
+    trained = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "train"}
+    lost = sorted({row.generator for row in rows} - trained)
+    if lost:
+        raise DataError(f"the split leaves no training images of {', '.join(lost)}; hold out less")
