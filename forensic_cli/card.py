@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from forensic_cli.errors import ModelError
 
@@ -11,7 +11,7 @@ CARD_KEY = "genforensic"
 """Key of the card in the ONNX file's metadata_props."""
 CARD_VERSION = 1
 
-type Counts = Mapping[str, Mapping[str, int]]
+Counts: TypeAlias = Mapping[str, Mapping[str, int]]
 """Images per cell: {generator: {subject: images}}."""
 
 

@@ -1,10 +1,20 @@
 """Messages and progress for people: everything that is not a result goes to standard error through here."""
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
+
+T = TypeVar("T")
 
 
 def stderr_console() -> Console:
@@ -35,7 +45,7 @@ def progress_bar(disable: bool = False) -> Progress:
     )
 
 
-def track[T](items: Iterable[T], description: str, total: int | None, quiet: bool = False) -> Iterator[T]:
+def track(items: Iterable[T], description: str, total: int | None, quiet: bool = False) -> Iterator[T]:
     """Yield the items while a progress bar counts them."""
     with progress_bar(disable=quiet) as progress:
         task = progress.add_task(description, total=total, info="")

@@ -10,7 +10,10 @@ from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import sniff
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k".split()
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".avif", ".heic", ".heif", ".jp2", ".j2k"),
+    )
 )
 """Files with such a name get a row even when they turn out not to be images."""
 

@@ -1,13 +1,14 @@
 """Fusion of several techniques' predictions into one verdict. A new fusion is one more function in FUSIONS."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.results import Prediction, Verdict
 
-type Probabilities = npt.NDArray[np.float64]
+Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 INCONCLUSIVE = "inconclusive"
 """Verdict where no label reaches the threshold."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from forensic_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from forensic_cli.model import Device, Model
+    from forensic_cli.model import Model
 
 ENVIRONMENT_VARIABLE = "GENFORENSIC_EXPORTS"
 DEFAULT_TECHNIQUE = "baseline"
@@ -43,7 +43,7 @@ def export_files(option: Path | None) -> list[Path]:
     )
 
 
-def load_models(files: Sequence[Path], device: "Device", threads: int = 0) -> list["Model"]:
+def load_models(files: Sequence[Path], device: str, threads: int = 0) -> list["Model"]:
     """Load every export."""
     from forensic_cli.model import Model
 

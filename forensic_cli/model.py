@@ -1,12 +1,11 @@
 """A session and its card: views -> logits -> calibrated probabilities, on ONNX Runtime."""
 
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,9 @@ from forensic_cli.card import CARD_KEY, ModelCard
 from forensic_cli.errors import ModelError
 from forensic_cli.preprocess import Views
 
-type Logits = npt.NDArray[np.float32]
-type Device = Literal["auto", "cpu", "cuda"]
+Logits: TypeAlias = npt.NDArray[np.float32]
+DEVICES = ("auto", "cpu", "cuda")
+"""What a session may be asked to run on."""
 
 MAX_EXPORT_BYTES = 1 << 30
 """Larger files are not read as exports."""
@@ -46,7 +46,7 @@ class Model:
     """onnxruntime.InferenceSession."""
 
     @classmethod
-    def load(cls, path: Path, device: Device = "cpu", threads: int = 0) -> "Model":
+    def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> "Model":
         """Read an export and start a session.
 
         `threads`: intra-op threads, 0 for one a core. `auto` takes CUDA where it works, `cuda` fails where it
@@ -98,7 +98,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _session(path: Path, data: bytes, device: Device, threads: int) -> Any:
+def _session(path: Path, data: bytes, device: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # a session that does not start raises, with the same words
@@ -127,7 +127,7 @@ def _session(path: Path, data: bytes, device: Device, threads: int) -> Any:
 
 def _prepare_cuda(required: bool) -> bool:
     """Load CUDA's libraries from Python packages where a GPU is present; tell whether CUDA is worth a try."""
-    present = sys.platform == "win32" or any(os.path.exists(p) for p in ("/dev/nvidiactl", "/dev/dxg"))
+    present = sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg"))
     if present and CUDA in ort.get_available_providers():
         ort.preload_dlls()
         return True

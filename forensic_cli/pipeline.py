@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.preprocess import Decoded, Header, Unreadable, Views, decode, view_warnings, views
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def _cut(path: Path, digest: str, size: int, decoded: Decoded, wanted: Sequence[
     return Prepared(path, digest, size, decoded.header, cut, tuple(sorted(warnings)), None)
 
 
-def ordered_map[T, R](function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
+def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
     """Apply `function` in threads, at most `ahead` items beyond the one being yielded, in the items' order."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     pending: deque[Future[R]] = deque()

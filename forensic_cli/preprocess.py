@@ -1,8 +1,9 @@
-"""THE preprocessing: encoded bytes -> pixels -> views. Training and scanning share it; nobody else decodes or resizes."""
+"""THE preprocessing: encoded bytes -> pixels -> views. Training and scanning share it; nobody else decodes."""
 
 import io
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image
 
 from forensic_cli.card import Preprocessing
 
-type Pixels = npt.NDArray[np.uint8]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 """RGB, H x W x 3."""
-type Views = npt.NDArray[np.uint8]
+Views: TypeAlias = npt.NDArray[np.uint8]
 """RGB, V x S x S x 3."""
 
 MAX_PIXELS = 200_000_000
@@ -72,7 +73,16 @@ class Unreadable:
     """What could be read of the header."""
 
 
-STATUSES = ("missing", "unreadable", "empty", "not_an_image", "truncated", "damaged", "unsupported", "too_large")
+STATUSES = (
+    "missing",
+    "unreadable",
+    "empty",
+    "not_an_image",
+    "truncated",
+    "damaged",
+    "unsupported",
+    "too_large",
+)
 """Every status of a row that is not `ok`."""
 
 WARNINGS = {

@@ -41,9 +41,7 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     workers = settings.workers or default_workers()
     # Two batches ahead keep the models busy; each image waits as views, not as pixels
-    prepared = ordered_map(
-        partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers
-    )
+    prepared = ordered_map(partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers)
     threshold = effective_threshold(models, settings.threshold)
     for batch in batches(prepared, settings.batch_size):
         verdicts = iter(_judge(batch, models, labels, settings.fusion, threshold))

@@ -7,7 +7,16 @@ import typer
 
 from forensic_cli.errors import UsageError
 
-_TRAINING_PACKAGES = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+_TRAINING_PACKAGES = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "forensic_train",
+)
 
 
 def one_of(allowed: Collection[str]) -> Callable[[str], str]:

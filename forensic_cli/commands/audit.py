@@ -22,7 +22,8 @@ def audit(
         typer.Argument(help="ROOT/<generator>/<subject>/... or a CSV manifest.", show_default=False),
     ] = None,
     counts: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="A generator x subject table of counts instead of images.")
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="A generator x subject table of counts instead of images."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -71,7 +72,10 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
         f"A rule that sees only the subject gets {bias.subject_rule_accuracy:.1%} right."
     )
     if bias.subjects == ("",):
-        note("The data names no subjects: adversarial training and subject hold-outs are not possible.", "yellow")
+        note(
+            "The data names no subjects: adversarial training and subject hold-outs are not possible.",
+            "yellow",
+        )
     if not shortcuts:
         return
     console.print(_shortcut_table(shortcuts))

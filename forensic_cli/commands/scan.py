@@ -18,7 +18,10 @@ def scan(
     technique: Annotated[
         list[str] | None,
         typer.Option(
-            "--technique", "-t", metavar="NAME|all", help="Technique to scan with; repeat it, or say all, for several."
+            "--technique",
+            "-t",
+            metavar="NAME|all",
+            help="Technique to scan with; repeat it, or say all, for several.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -33,10 +36,12 @@ def scan(
         typer.Option(metavar="DIR", help="Folder of .onnx exports; else $GENFORENSIC_EXPORTS, else what ships."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here, not to the screen.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the report here, not to the screen."),
     ] = None,
     report_format: Annotated[
-        str, typer.Option("--format", "-f", metavar="|".join(REPORTS), callback=one_of(REPORTS), help="Report format.")
+        str,
+        typer.Option("--format", "-f", metavar="|".join(REPORTS), callback=one_of(REPORTS), help="Report format."),
     ] = "table",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
     recursive: Annotated[bool, typer.Option(help="Look into folders within folders.")] = True,

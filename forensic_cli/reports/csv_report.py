@@ -8,7 +8,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _FIELDS = (
-    "path status reason verdict label confidence agreement sha256 bytes format width height views warnings".split()
+    *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
+    *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
 )
 
 
@@ -31,7 +32,11 @@ class CsvReport:
         )
         columns = [*_FIELDS, *(f"score_{label}" for label in self._labels)]
         for name in self._techniques:
-            columns += [f"{name}_label", f"{name}_confidence", *(f"{name}_score_{label}" for label in self._labels)]
+            columns += [
+                f"{name}_label",
+                f"{name}_confidence",
+                *(f"{name}_score_{label}" for label in self._labels),
+            ]
         return _line([*columns, "tool", "models"])
 
     def row(self, result: FileResult) -> str:

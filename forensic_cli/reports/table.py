@@ -44,7 +44,9 @@ class TableReport:
             return self._render(line.append(f"  ({result.status})", style="red"))
         agreeing = f"{round(verdict.agreement * len(verdict.techniques))} of {len(verdict.techniques)}"
         line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
-        return self._render(line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}  ", style="default").append(name))
+        return self._render(
+            line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}  ", style="default").append(name)
+        )
 
     def end(self, summary: Summary) -> str:
         """Return the totals by verdict, the unreadable files, and what the verdicts mean."""
@@ -68,7 +70,12 @@ class TableReport:
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()
         console = Console(
-            file=buffer, force_terminal=self._colour, no_color=not self._colour, width=100, highlight=False, markup=False
+            file=buffer,
+            force_terminal=self._colour,
+            no_color=not self._colour,
+            width=100,
+            highlight=False,
+            markup=False,
         )
         for part in parts:
             console.print(part, soft_wrap=True)

@@ -16,6 +16,7 @@ Nothing is downloaded, nothing is resized, and no random state is global.
 With --compare, each file made is compared with the one of that name in FOLDER:
 same bytes, same pixels, or how far apart the pixels are.
 """
+
 import argparse
 import hashlib
 import io
@@ -31,22 +32,14 @@ PHOTOS = "scikit_image-0.26.0-*.whl"
 FACES = "random_face-2021.7.21.1-*.whl"
 
 SHA256 = {
-    "skimage/data/astronaut.png":
-        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
-    "skimage/data/chelsea.png":
-        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
-    "skimage/data/coffee.png":
-        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
-    "skimage/data/rocket.jpg":
-        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
-    "random_face/data/MappingNetwork.bin":
-        "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
-    "random_face/data/MappingNetwork.xml":
-        "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
-    "random_face/data/SynthesisNetwork.bin":
-        "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
-    "random_face/data/SynthesisNetwork.xml":
-        "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
+    "skimage/data/astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    "skimage/data/chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    "skimage/data/coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    "skimage/data/rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    "random_face/data/MappingNetwork.bin": "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
+    "random_face/data/MappingNetwork.xml": "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
+    "random_face/data/SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
+    "random_face/data/SynthesisNetwork.xml": "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
 }
 
 # Crops of photographs: output, member, (left, top, right, bottom).
@@ -98,6 +91,7 @@ def save_jpeg(path, array, quality):
 
 # --- photographs -----------------------------------------------------------
 
+
 def make_photos(wheel, out):
     (out / "real_rocket.jpg").write_bytes(member(wheel, "skimage/data/rocket.jpg"))
     for name, source, (left, top, right, bottom) in PHOTO_CROPS:
@@ -105,6 +99,7 @@ def make_photos(wheel, out):
 
 
 # --- faces -----------------------------------------------------------------
+
 
 def make_faces(wheel, out):
     import openvino as ov
@@ -142,6 +137,7 @@ def make_faces(wheel, out):
 
 
 # --- procedural pictures ---------------------------------------------------
+
 
 def value_noise(shape, cells, rng):
     """Random values on a grid of `cells` cells, smoothly interpolated, 0..1."""
@@ -181,7 +177,7 @@ def landscape(height, width, seed):
     clouds = np.clip(octaves((height, width), 4, 5, rng) * 2.4 - 1.1, 0, 1)[..., None]
     picture = sky + 0.7 * clouds * (1 - t) * (np.array([255, 250, 245.0]) - sky)
     far = np.hypot(x - 0.7 * width, y - 0.28 * height) / height
-    glow = np.exp(-(far / 0.16) ** 2)[..., None]
+    glow = np.exp(-((far / 0.16) ** 2))[..., None]
     picture = picture + 0.8 * glow * (np.array([255, 240, 200.0]) - picture)
     for k in range(5):
         ridge = octaves((width,), 3 + k, 6, rng)
@@ -212,18 +208,22 @@ def make_procedural(out):
 
 # --- broken files ----------------------------------------------------------
 
+
 def make_broken(wheel, out):
     buffer = io.BytesIO()
     save_jpeg(buffer, pixels(member(wheel, "skimage/data/chelsea.png")), 75)
     data = buffer.getvalue()
-    (out / "truncated.jpg").write_bytes(data[:len(data) * 60 // 100])
+    (out / "truncated.jpg").write_bytes(data[: len(data) * 60 // 100])
     (out / "not_an_image.png").write_text(
         "This file is text. Its name ends in .png on purpose:\n"
         "a reader of images has to refuse it with a clear message.\n",
-        encoding="ascii", newline="\n")
+        encoding="ascii",
+        newline="\n",
+    )
 
 
 # --- main ------------------------------------------------------------------
+
 
 def compare(out, folder):
     bad = 0
@@ -249,8 +249,7 @@ def compare(out, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wheels", required=True, type=Path,
-                        help="folder with the two wheels")
+    parser.add_argument("--wheels", required=True, type=Path, help="folder with the two wheels")
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
     parser.add_argument("--compare", type=Path, help="folder to compare with")
     args = parser.parse_args()

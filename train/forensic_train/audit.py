@@ -100,9 +100,7 @@ def read_counts(path: Path) -> dict[str, dict[str, int]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             records = list(csv.DictReader(stream, strict=True))
-        counts = {
-            record["generator"]: {s: int(n) for s, n in record.items() if s != "generator"} for record in records
-        }
+        counts = {record["generator"]: {s: int(n) for s, n in record.items() if s != "generator"} for record in records}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: not a table of counts ({type(error).__name__}: {error}); the first line is "
@@ -159,7 +157,12 @@ def _facts(row: Row) -> dict[str, list[float]]:
     data = read_file(row.path)
     header = None if isinstance(data, Unreadable) else read_header(data)
     if isinstance(data, Unreadable) or header is None:
-        return {"format": [0.0] * len(_FORMATS), "size": [0.0] * 4, "JPEG quality": [0.0] * 2, "metadata": [0.0] * 3}
+        return {
+            "format": [0.0] * len(_FORMATS),
+            "size": [0.0] * 4,
+            "JPEG quality": [0.0] * 2,
+            "metadata": [0.0] * 3,
+        }
     with Image.open(io.BytesIO(data)) as image:
         tables = getattr(image, "quantization", None) or {}
         info = set(image.info)

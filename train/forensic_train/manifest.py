@@ -15,7 +15,7 @@ from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_train.seeds import generator_for
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "adapt", "test")
 MANIFEST_NAME = "manifest.csv"
 _REQUIRED = ("path", "generator", "subject")
 _COLUMNS = (*_REQUIRED, "group", "source", "split", "sha256")
@@ -38,7 +38,7 @@ class Row:
     source: str = ""
     """Where the image came from; empty where unknown."""
     split: str = ""
-    """train, val or test; empty: not assigned yet."""
+    """train, val (calibration), adapt (finetune's part of the unseen images), test; empty: not assigned yet."""
     sha256: str = ""
     """Of the file's bytes; empty: not computed yet."""
 
@@ -74,41 +74,43 @@ def with_hashes(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, sha256=str(digest)) for row, digest in zip(rows, digests, strict=True)]
 
 
+@dataclass(frozen=True)
+class SplitShares:
+    """Share of the images that each side of a random split gets, in every cell."""
+
+    val: float = 0.1
+    """Of the training images, for calibration."""
+    test: float = 0.2
+    """Of all images, where nothing else says what is unseen."""
+    adapt: float = 0.8
+    """Of the unseen images, for `finetune` to adapt to (143 of 180 in PAPER); the rest is `test`."""
+
+
 def split_rows(
-    rows: Sequence[Row], seed: int, val: float = 0.1, test: float = 0.2, holdout: Sequence[str] = ()
+    rows: Sequence[Row], seed: int, holdout: Sequence[str] = (), shares: SplitShares = SplitShares()
 ) -> list[Row]:
     """Give every row a split: the manifest's own, whole held-out sources or subjects, or a seeded random one.
 
     `holdout` has entries such as `source=NAME` or `subject=NAME`; their rows, and all that share a group or the
-    same bytes with them, become `test`. Random parts are stratified by cell. A group is never split, and the
-    same bytes are never on both sides. `rows` need hashes. Raises DataError for a split that breaks this.
+    same bytes with them, are unseen; a generator of which that takes nothing gives a random part, so that each
+    one is tested. Unseen images are divided into `adapt` and `test`. Random parts are stratified by cell. A group
+    is never split, and the same bytes are never on both sides. `rows` need hashes. Raises DataError otherwise.
     """
     parts = _components(rows)
     if any(row.split for row in rows):
         assigned = _own_splits(rows)
-    elif holdout:
+    else:
         chosen = {parts[i] for i in _matching(rows, holdout)}
         assigned = ["test" if part in chosen else "train" for part in parts]
-    else:
-        held = _draw(rows, parts, range(len(rows)), test, generator_for("test", seed))
-        assigned = ["test" if i in held else "train" for i in range(len(rows))]
-    if "val" not in assigned:
-        candidates = [i for i, split in enumerate(assigned) if split == "train"]
-        held = _draw(rows, parts, candidates, val, generator_for("val", seed))
-        assigned = ["val" if i in held else split for i, split in enumerate(assigned)]
+        tested = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "test"}
+        untested = [i for i, row in enumerate(rows) if row.generator not in tested]
+        _move(rows, parts, assigned, untested, "test", shares.test, seed)
+    for name, origin, share in (("adapt", "test", shares.adapt), ("val", "train", shares.val)):
+        if name not in assigned:
+            candidates = [i for i, split in enumerate(assigned) if split == origin]
+            _move(rows, parts, assigned, candidates, name, share, seed)
     _check_sides(rows, parts, assigned)
     return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
-
-
-def adaptation_split(rows: Sequence[Row], seed: int, share: float = 0.8) -> tuple[list[Row], list[Row]]:
-    """Divide the test rows into the part that `finetune` adapts to and the part that it is tested on.
-
-    80 % as in PAPER (143 of 180), but stratified by cell and group-wise; `seed` draws another one.
-    """
-    unseen = [row for row in rows if row.split == "test"]
-    parts = _components(unseen)
-    tested = _draw(unseen, parts, range(len(unseen)), 1 - share, generator_for("adapt", seed))
-    return [r for i, r in enumerate(unseen) if i not in tested], [r for i, r in enumerate(unseen) if i in tested]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -208,7 +210,11 @@ def _components(rows: Sequence[Row]) -> list[int]:
 
 
 def _draw(
-    rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
+    rows: Sequence[Row],
+    parts: Sequence[int],
+    candidates: Iterable[int],
+    share: float,
+    rng: np.random.Generator,
 ) -> set[int]:
     """Draw whole components until each cell has given its share; returns the rows' indices."""
     members: dict[int, list[int]] = defaultdict(list)
@@ -227,10 +233,26 @@ def _draw(
     return drawn
 
 
+def _move(
+    rows: Sequence[Row],
+    parts: Sequence[int],
+    assigned: list[str],
+    candidates: Sequence[int],
+    name: str,
+    share: float,
+    seed: int,
+) -> None:
+    """Assign a drawn share of the candidates to the split `name`, in place."""
+    for i in _draw(rows, parts, candidates, share, generator_for(name, seed)):
+        assigned[i] = name
+
+
 def _own_splits(rows: Sequence[Row]) -> list[str]:
     lacking = sum(not row.split for row in rows)
     if lacking:
-        raise DataError(f"{lacking} rows have no split while others have one; give every row one of {', '.join(SPLITS)}")
+        raise DataError(
+            f"{lacking} rows have no split while others have one; give every row one of {', '.join(SPLITS)}"
+        )
     return [row.split for row in rows]
 
 

@@ -1,0 +1,86 @@
+"""`genforensic evaluate`: the paper's tables, measured on exported models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forensic_cli.commands import one_of, training_extra
+from forensic_cli.console import note
+from forensic_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from forensic_train.manifest import Row
+
+_FORMATS = ("table", "json", "markdown")
+
+
+def evaluate(
+    run: Annotated[
+        Path | None, typer.Argument(help="Output folder of `genforensic train`.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|CSV", help="Other labelled images, instead of the run's own split."),
+    ] = None,
+    exports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Exports to evaluate; else the run's, else those that ship."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where pictures and tables are written, too."),
+    ] = None,
+    report_format: Annotated[
+        str,
+        typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
+    ] = "table",
+) -> None:
+    """Measure exports on images that they were not trained on.
+
+    For each technique precision, recall, F1 and support for every generator, macro averages, accuracy with its
+    Wilson interval, the worst cell, a confusion matrix as a picture, and one ranking. With --data and no split
+    column every image is taken as a test image.
+
+    Examples:
+
+        genforensic evaluate runs/first
+
+        genforensic evaluate --data ./other-images --format markdown
+    """
+    if run is None and data is None:
+        raise UsageError("name a RUN, or labelled images with --data")
+    with training_extra("evaluate"):
+        from forensic_cli.exports import export_files, load_models
+        from forensic_train.evaluate import evaluate_all
+        from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
+
+        rows = _rows(run, data)
+        folder = exports or (run / "exports" if run is not None else None)
+        found = evaluate_all(load_models(export_files(folder), "auto"), rows)
+        target = output or (run / "evaluation" if run is not None else None)
+        if target is not None:
+            draw_confusions(found, target)
+            (target / "evaluation.json").write_text(as_json(found), encoding="utf-8")
+            (target / "evaluation.md").write_text(as_markdown(found), encoding="utf-8")
+    if report_format == "table":
+        from rich.console import Console
+
+        Console(highlight=False).print(as_tables(found))
+    else:
+        typer.echo((as_json if report_format == "json" else as_markdown)(found), nl=False)
+    if target is not None:
+        note(f"Confusion matrices and tables: {target}")
+
+
+def _rows(run: Path | None, data: Path | None) -> "list[Row]":
+    from dataclasses import replace
+
+    from forensic_train.manifest import read_manifest
+    from forensic_train.run import read_split
+
+    if data is None:
+        assert run is not None
+        return read_split(run)
+    rows = read_manifest(data)
+    return rows if any(row.split for row in rows) else [replace(row, split="test") for row in rows]

@@ -1,0 +1,100 @@
+"""`genforensic train`: from labelled images to exported models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forensic_cli.commands import one_of, training_extra
+from forensic_cli.console import note
+from forensic_cli.errors import UsageError
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+def train(
+    technique: Annotated[
+        str,
+        typer.Option("--technique", "-t", metavar="baseline|weighted|finetune|adversarial|all", help="What to train."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR|CSV", help="ROOT/<generator>/<subject>/... or a manifest.")
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(metavar="native|paper", help="native: patches at native resolution; paper: ResNet-50, 224."),
+    ] = "native",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path(
+        "runs/train"
+    ),
+    origin: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Run with the trained baseline that finetune needs."),
+    ] = None,
+    holdout: Annotated[
+        list[str] | None,
+        typer.Option(metavar="source=NAME|subject=NAME", help="Keep a whole source or subject unseen; repeat it."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images; else the technique's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one update; else the technique's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; else the technique's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the technique; repeat it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="All random numbers derive from it.")] = 0,
+    device: Annotated[
+        str,
+        typer.Option(metavar="|".join(_DEVICES), callback=one_of(_DEVICES), help="auto: the GPU where one works."),
+    ] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: none but this one.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the output.")] = False,
+) -> None:
+    """Train techniques on labelled images, and export them with a model card.
+
+    Examples:
+
+        genforensic train --technique all --data ./labelled --output runs/first
+
+        genforensic train --technique adversarial --set stable=true --data ./labelled --output runs/stable
+
+        genforensic train --technique baseline --data m.csv --holdout subject=vehicle --output runs/unseen
+
+        genforensic train --technique finetune --from runs/unseen --output runs/tuned
+
+    The run folder gets split, configuration, log, checkpoints, environment and exports/.
+    """
+    overrides = _overrides(settings or [])
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
+        if value is not None:
+            overrides[name] = str(value)
+    with training_extra("train"):
+        from forensic_train.training import TrainOptions
+        from forensic_train.training import train as train_techniques
+
+        exports = train_techniques(
+            TrainOptions(
+                technique=technique,
+                data=data,
+                output=output,
+                recipe=recipe,
+                seed=seed,
+                device=device,
+                origin=origin,
+                holdout=tuple(holdout or ()),
+                overrides=overrides,
+                resume=resume,
+                workers=workers,
+            )
+        )
+    note(f"Done. Next: genforensic evaluate {output}; genforensic scan IMAGES --exports {exports}")
+
+
+def _overrides(settings: list[str]) -> dict[str, str]:
+    pairs = {}
+    for entry in settings:
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {entry!r} is not understood; write KEY=VALUE, such as --set stable=true")
+        pairs[name] = value
+    return pairs

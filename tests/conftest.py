@@ -1,0 +1,54 @@
+"""Fixtures that any test may ask for: toy exports, toy images, and the command line in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toys import make_images, write_toy_exports
+
+# What a developer or a CI runner has set must not change what the tests see
+_UNSET = ("GENFORENSIC_EXPORTS", "GENFORENSIC_TRACEBACK", "FORCE_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def toy_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of four valid exports: native-baseline, -weighted, -finetune, -adversarial."""
+    return write_toy_exports(tmp_path_factory.mktemp("toy") / "exports")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Return a fresh folder of five readable images; see toys.make_images."""
+    return make_images(tmp_path / "images")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command line and returns exit_code, stdout and stderr."""
+    from typer.testing import CliRunner
+
+    from forensic_cli.main import app
+
+    for name in _UNSET:
+        monkeypatch.delenv(name, raising=False)
+    runner = CliRunner()
+
+    def invoke(*arguments: Any, env: dict[str, str] | None = None) -> Any:
+        environment = {
+            "COLUMNS": "400",
+            "TERMINAL_WIDTH": "400",
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+            **(env or {}),
+        }
+        result = runner.invoke(app, [str(argument) for argument in arguments], env=environment)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert "Traceback" not in result.stdout + result.stderr
+        return result
+
+    return invoke

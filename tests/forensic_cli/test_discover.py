@@ -1,0 +1,130 @@
+"""Tests of discover: a stable order, no loops, nothing special opened, and a reason for each thing left out."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forensic_cli.discover import IMAGE_SUFFIXES, LeftOut, check_paths, discover
+from forensic_cli.errors import UsageError
+from toys import genforensic, make_images, solid
+
+
+def names(root: Path, recursive: bool = True) -> list[str]:
+    found = discover([root], recursive)
+    return [str(path.relative_to(root)) for path in found if isinstance(path, Path)]
+
+
+def reasons(root: Path) -> dict[str, str]:
+    return {str(one.path.relative_to(root)): one.reason for one in discover([root]) if isinstance(one, LeftOut)}
+
+
+def test_order_is_by_name_folder_by_folder(tmp_path: Path) -> None:
+    for name in ("b.png", "a/z.png", "a/b/c.png", "c.png", "a.png", "B.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert names(tmp_path) == ["B.png", "a/b/c.png", "a/z.png", "a.png", "b.png", "c.png"]
+    assert names(tmp_path, recursive=False) == ["B.png", "a.png", "b.png", "c.png"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("abcXYZ019 é", min_size=1, max_size=6).map(str.strip).filter(bool), unique=True, max_size=8))
+def test_the_order_of_creation_does_not_matter(stems: list[str]) -> None:
+    import tempfile
+
+    orders = []
+    for some in (stems, stems[::-1]):
+        with tempfile.TemporaryDirectory() as folder:
+            for stem in some:
+                (Path(folder) / f"{stem}.png").write_bytes(b"x")
+            orders.append(names(Path(folder)))
+    assert orders[0] == orders[1] == sorted(f"{stem}.png" for stem in stems)
+
+
+def test_the_order_of_the_arguments_is_kept(tmp_path: Path) -> None:
+    one, two = make_images(tmp_path / "one"), make_images(tmp_path / "two")
+    file = solid(tmp_path / "m.png", (0, 0, 0))
+    found = list(discover([two, file, one]))
+    assert found == [*sorted(two.iterdir()), file, *sorted(one.iterdir())]
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+    solid(tmp_path / "a.png", (0, 0, 0))
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert names(tmp_path) == ["a.png"]
+    assert reasons(tmp_path) == {"loop": "a link to a folder"}
+
+
+def test_a_link_to_a_folder_that_the_user_names_is_searched(tmp_path: Path) -> None:
+    make_images(tmp_path / "real")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "real", target_is_directory=True)
+    assert [path.name for path in discover([link])][:2] == ["1-red.png", "2-green.webp"]
+
+
+def test_a_link_to_an_image_is_an_image(tmp_path: Path) -> None:
+    (tmp_path / "b.png").symlink_to(solid(tmp_path / "a.png", (0, 0, 0)))
+    assert names(tmp_path) == ["a.png", "b.png"]
+
+
+def test_a_broken_link_in_a_folder_gets_a_row(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert names(tmp_path) == ["gone.png"]
+
+
+def test_a_broken_link_that_the_user_names_gets_a_row(tmp_path: Path) -> None:
+    link = tmp_path / "gone.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    check_paths([link])
+    assert list(discover([link])) == [link]
+
+
+def test_a_pipe_is_never_opened(tmp_path: Path, toy_exports: Path) -> None:
+    """To open a pipe that nobody writes to would wait for ever: the child's time limit tells."""
+    solid(tmp_path / "b.png", (255, 0, 0))
+    for name in ("a.png", "pipe"):
+        os.mkfifo(tmp_path / name)
+    assert reasons(tmp_path) == {"a.png": "not a regular file", "pipe": "not a regular file"}
+    done = genforensic("scan", tmp_path, "--exports", toy_exports, "-f", "csv", timeout=30)
+    assert done.returncode == 0
+    assert [line.split(",")[0] for line in done.stdout.splitlines()[1:]] == [str(tmp_path / "b.png")]
+
+
+def test_a_pipe_that_the_user_names_is_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert list(discover([tmp_path / "a.png"])) == [LeftOut(tmp_path / "a.png", "not a regular file")]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF"])
+def test_an_image_with_a_wrong_suffix_is_found_by_its_content(tmp_path: Path, kind: str) -> None:
+    for name in ("evidence.dat", "noname"):
+        solid(tmp_path / name, (1, 2, 3), format=kind)
+    assert names(tmp_path) == ["evidence.dat", "noname"]
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_an_image_suffix_is_enough_for_a_row(tmp_path: Path, suffix: str) -> None:
+    for name in (f"a{suffix}", f"b{suffix.upper()}"):
+        (tmp_path / name).write_text("not an image at all")
+    assert names(tmp_path) == [f"a{suffix}", f"b{suffix.upper()}"]
+
+
+def test_other_files_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("BMW, GIFT and other words")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "bm.txt").write_bytes(b"BM looks like a bitmap")
+    assert reasons(tmp_path) == dict.fromkeys(("notes.txt", "empty", "bm.txt"), "not an image")
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_the_user_names_is_always_scanned(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("text")
+    assert list(discover([tmp_path / "notes.txt"])) == [tmp_path / "notes.txt"]
+
+
+def test_check_paths_names_the_first_one_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_paths([tmp_path, tmp_path / "b", tmp_path / "a"])
+    assert str(caught.value) == f"{tmp_path / 'b'}: no such file or folder; give existing images or folders"

@@ -1,0 +1,387 @@
+"""Tests of preprocess: no bytes make decode() raise, and the same pixels give the same views."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from forensic_cli.card import Preprocessing
+from forensic_cli.preprocess import (
+    MAX_PIXELS,
+    STATUSES,
+    WARNINGS,
+    Decoded,
+    Unreadable,
+    decode,
+    grid_origins,
+    read_header,
+    view_warnings,
+    views,
+)
+from toys import child_environment
+
+SIDES = st.integers(1, 300)
+few = settings(max_examples=40, deadline=None)
+many = settings(max_examples=150, deadline=None)
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+VALID = {
+    "PNG": encode(noise(23, 31), "PNG"),
+    "JPEG": encode(noise(23, 31), "JPEG", quality=90),
+    "progressive JPEG": encode(noise(23, 31), "JPEG", quality=90, progressive=True),
+    "WebP": encode(noise(23, 31), "WEBP", quality=80),
+    "lossless WebP": encode(noise(23, 31), "WEBP", lossless=True),
+    "GIF": encode(noise(23, 31), "GIF"),
+    "BMP": encode(noise(23, 31), "BMP"),
+    "TIFF": encode(noise(23, 31), "TIFF"),
+    "AVIF": encode(noise(23, 31), "AVIF"),
+}
+
+
+def assert_sound(answer: Decoded | Unreadable) -> None:
+    if isinstance(answer, Unreadable):
+        assert answer.status in STATUSES
+        assert answer.reason
+        assert "\n" not in answer.reason
+    else:
+        assert answer.pixels.dtype == np.uint8
+        assert answer.pixels.ndim == 3
+        assert answer.pixels.shape[2] == 3
+        assert set(answer.header.warnings) <= set(WARNINGS)
+
+
+@many
+@given(st.binary(max_size=200))
+def test_decode_never_raises_for_arbitrary_bytes(data: bytes) -> None:
+    assert_sound(decode(data))
+
+
+@many
+@given(
+    st.sampled_from(
+        [
+            b"\xff\xd8\xff\xe0",
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF89a",
+            b"BM",
+            b"II*\0",
+            b"MM\0*",
+            b"RIFF\x20\0\0\0WEBPVP8 ",
+        ]
+    ),
+    st.binary(max_size=200),
+)
+def test_decode_never_raises_for_arbitrary_bytes_behind_a_signature(magic: bytes, rest: bytes) -> None:
+    assert_sound(decode(magic + rest))
+
+
+@many
+@given(
+    st.sampled_from(sorted(VALID)),
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_decode_never_raises_for_mutated_files(kind: str, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(VALID[kind])
+    for place, value in changes:
+        data[place % len(data)] = value
+    assert_sound(decode(bytes(data)))
+
+
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_a_file_cut_anywhere_is_unreadable(kind: str) -> None:
+    data = VALID[kind]
+    assert isinstance(decode(data), Decoded)
+    for length in range(0, len(data), 3 if len(data) > 1000 else 1):
+        answer = decode(data[:length])
+        assert isinstance(answer, Unreadable), f"{length} of {len(data)} bytes were taken for a picture"
+        assert_sound(answer)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "progressive JPEG", "WebP", "lossless WebP"])
+def test_a_file_cut_in_its_picture_is_called_truncated(kind: str) -> None:
+    data = VALID[kind]
+    answer = decode(data[: len(data) * 4 // 5])
+    assert isinstance(answer, Unreadable)
+    assert answer.status == "truncated"
+    assert answer.header is not None
+    assert (answer.header.width, answer.header.height) == (31, 23)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "lossless WebP"])
+def test_bytes_behind_a_picture_do_not_change_it(kind: str) -> None:
+    plain, longer = decode(VALID[kind]), decode(VALID[kind] + b"\0" * 10)
+    assert isinstance(plain, Decoded)
+    assert isinstance(longer, Decoded)
+    assert np.array_equal(plain.pixels, longer.pixels)
+
+
+def test_nothing_is_printed_about_a_file_that_cannot_be_decoded() -> None:
+    """C libraries and Pillow write to standard error by themselves; a scan of many bad files must stay quiet."""
+    program = (
+        "import sys\n"
+        "from forensic_cli.preprocess import decode\n"
+        "for text in sys.stdin.read().split():\n"
+        "    decode(bytes.fromhex(text))\n"
+    )
+    broken = [VALID[kind][: len(VALID[kind]) - lost] for kind in VALID for lost in (*range(1, 16), 60, 200)]
+    for kind in VALID:
+        middle = len(VALID[kind]) // 2
+        broken.append(VALID[kind][:middle] + bytes(8) + VALID[kind][middle + 8 :])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="\n".join(data.hex() for data in broken),
+        capture_output=True,
+        encoding="utf-8",
+        env=child_environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@few
+@given(SIDES, SIDES, st.sampled_from(["PNG", "WEBP"]), st.integers(0, 5))
+def test_a_lossless_file_gives_its_pixels_back(height: int, width: int, kind: str, seed: int) -> None:
+    pixels = noise(height, width, seed=seed)
+    options = {"lossless": True, "method": 0} if kind == "WEBP" else {}
+    answer = decode(encode(pixels, kind, **options))
+    assert isinstance(answer, Decoded)
+    assert np.array_equal(answer.pixels, pixels)
+    assert (answer.header.width, answer.header.height, answer.header.format) == (width, height, kind)
+    assert answer.header.warnings == ()
+
+
+@few
+@given(SIDES, SIDES, st.integers(8, 64), st.integers(1, 4))
+def test_patches_are_parts_of_the_image(height: int, width: int, size: int, grid: int) -> None:
+    pixels, how = noise(height, width), Preprocessing("patches", size, grid)
+    cut = views(pixels, how)
+    assert cut.dtype == np.uint8
+    assert cut.shape[1:] == (size, size, 3)
+    assert 1 <= len(cut) <= grid**2
+    assert np.array_equal(cut, views(pixels.copy(), how))
+    if min(height, width) >= size:
+        assert view_warnings(pixels, how) == ()
+        places = [(y, x) for y in grid_origins(height, size, grid) for x in grid_origins(width, size, grid)]
+        assert len(places) == len(cut)
+        for patch, (y, x) in zip(cut, places, strict=True):
+            assert np.array_equal(patch, pixels[y : y + size, x : x + size])
+    else:
+        assert view_warnings(pixels, how) == ("padded",)
+        assert set(map(tuple, cut.reshape(-1, 3))) <= set(map(tuple, pixels.reshape(-1, 3)))
+
+
+@few
+@given(SIDES, SIDES, st.integers(8, 64))
+def test_whole_is_pillows_antialiased_bilinear(height: int, width: int, size: int) -> None:
+    pixels, how = noise(height, width), Preprocessing("whole", size)
+    expected = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    cut = views(pixels, how)
+    assert cut.dtype == np.uint8
+    assert cut.shape == (1, size, size, 3)
+    assert np.array_equal(cut[0], expected)
+    assert view_warnings(pixels, how) == (() if min(height, width) >= size else ("upscaled",))
+
+
+def test_whole_averages_what_it_shrinks() -> None:
+    """A filter that only picks pixels would turn fine stripes into black or white, not into grey."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    shrunk = views(stripes, Preprocessing("whole", 8))[0, 1:-1, 1:-1]
+    assert np.abs(shrunk.astype(int) - 128).max() <= 3
+
+
+@many
+@given(st.integers(1, 2000), st.integers(8, 512), st.integers(1, 16))
+def test_grid_origins_go_from_edge_to_edge(length: int, size: int, most: int) -> None:
+    length = max(length, size)
+    origins = grid_origins(length, size, most)
+    assert 1 <= len(origins) <= most
+    assert origins == sorted(set(origins))
+    assert all(0 <= origin <= length - size for origin in origins)
+    if len(origins) > 1:
+        assert (origins[0], origins[-1]) == (0, length - size)
+        gaps = np.diff(origins)
+        assert gaps.max() - gaps.min() <= 1
+    if most * size >= length:
+        covered = {pixel for origin in origins for pixel in range(origin, origin + size)}
+        assert covered == set(range(length))
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "most", "expected"),
+    [
+        (96, 32, 3, [0, 32, 64]),
+        (100, 32, 2, [0, 68]),
+        (32, 32, 4, [0]),
+        (33, 32, 4, [0, 1]),
+        (100, 32, 1, [34]),
+    ],
+)
+def test_grid_origins_by_hand(length: int, size: int, most: int, expected: list[int]) -> None:
+    assert grid_origins(length, size, most) == expected
+
+
+def test_a_small_image_is_mirrored_at_its_far_borders() -> None:
+    pixels = noise(5, 6)
+    patch = views(pixels, Preprocessing("patches", 8, 2))[0]
+    assert np.array_equal(patch[:5, :6], pixels)
+    assert np.array_equal(patch[5:8, :6], pixels[[3, 2, 1]])
+    assert np.array_equal(patch[:5, 6:8], pixels[:, [4, 3]])
+
+
+frames = [Image.fromarray(noise(20, 30, seed=seed)) for seed in (1, 2)]
+animated = {"save_all": True, "append_images": frames[1:]}
+deep = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+CHANGED = {
+    "RGBA PNG": (encode(noise(20, 30, 4), "PNG"), "alpha_dropped"),
+    "RGBA WebP": (encode(noise(20, 30, 4), "WEBP", lossless=True), "alpha_dropped"),
+    "grey with alpha": (encode(Image.new("LA", (30, 20)), "PNG"), "alpha_dropped"),
+    "palette with a transparent colour": (
+        encode(Image.new("P", (30, 20)), "PNG", transparency=0),
+        "alpha_dropped",
+    ),
+    "CMYK JPEG": (encode(Image.new("CMYK", (30, 20), (9, 99, 50, 3)), "JPEG"), "converted_from_cmyk"),
+    "16-bit RGB PNG": (cv2.imencode(".png", deep)[1].tobytes(), "reduced_to_8_bit"),
+    "16-bit grey PNG": (encode(Image.fromarray(deep[..., 0].copy()), "PNG"), "reduced_to_8_bit"),
+    "16-bit RGB TIFF": (cv2.imencode(".tiff", deep)[1].tobytes(), "reduced_to_8_bit"),
+    "animated GIF": (encode(frames[0], "GIF", **animated), "first_frame_only"),
+    "animated WebP": (encode(frames[0], "WEBP", **animated), "first_frame_only"),
+    "TIFF of two pages": (encode(frames[0], "TIFF", **animated), "first_frame_only"),
+    "turned JPEG": (encode(frames[0], "JPEG", exif=exif(6)), "orientation_applied"),
+    "turned PNG": (encode(frames[0], "PNG", exif=exif(6)), "orientation_applied"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGED))
+def test_what_decoding_changes_is_a_warning(name: str) -> None:
+    data, warning = CHANGED[name]
+    answer = decode(data)
+    assert isinstance(answer, Decoded)
+    assert answer.header.warnings == (warning,)
+    assert (answer.header.width, answer.header.height) == (30, 20)
+    assert answer.pixels.shape == ((30, 20, 3) if warning == "orientation_applied" else (20, 30, 3))
+
+
+def test_dropped_alpha_leaves_the_colours_as_stored() -> None:
+    pixels = noise(20, 30, 4)
+    pixels[:10, :, 3] = 0
+    answer = decode(encode(pixels, "PNG"))
+    assert isinstance(answer, Decoded)
+    assert np.array_equal(answer.pixels, pixels[..., :3])
+
+
+def test_16_bits_are_scaled_to_8() -> None:
+    answer = decode(CHANGED["16-bit RGB PNG"][0])
+    assert isinstance(answer, Decoded)
+    assert np.abs(answer.pixels.astype(int) - deep[..., ::-1] / 257).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(orientation: int) -> None:
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, :16] = 255  # one bright corner tells all eight apart
+    upright[8:, 24:] = 90
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+    }
+    undo |= {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE}
+    undo |= {8: Image.Transpose.ROTATE_270}
+    stored = Image.fromarray(upright)
+    if orientation in undo:
+        stored = stored.transpose(undo[orientation])
+    answer = decode(encode(stored, "PNG", exif=exif(orientation)))
+    assert isinstance(answer, Decoded)
+    assert np.array_equal(answer.pixels, upright)
+    assert answer.header.warnings == (() if orientation == 1 else ("orientation_applied",))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_exif_does_not_know_is_not_applied_and_not_claimed(orientation: int) -> None:
+    answer = decode(encode(frames[0], "JPEG", exif=exif(orientation)))
+    assert isinstance(answer, Decoded)
+    assert answer.pixels.shape == (20, 30, 3)
+    assert answer.header.warnings == ()
+
+
+def test_a_picture_beyond_the_pixel_limit_is_refused_on_its_header() -> None:
+    """50,000 x 50,000 pixels would be 7.5 GB; there are no such pixels behind this header to decode."""
+    answer = decode(png_of_size(50_000, 50_000))
+    assert isinstance(answer, Unreadable)
+    assert answer.status == "too_large"
+    assert answer.reason == "50000 x 50000 pixels are more than the 200 megapixels allowed"
+    assert answer.header is not None
+    assert (answer.header.width, answer.header.height) == (50_000, 50_000)
+
+
+def test_the_pixel_limit_itself_is_allowed() -> None:
+    side = 20_000
+    assert side * (MAX_PIXELS // side) == MAX_PIXELS
+    answer = decode(png_of_size(side, MAX_PIXELS // side))
+    assert isinstance(answer, Unreadable)  # one row of pixels where ten thousand are promised
+    assert answer.status != "too_large"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", "empty"),
+        (b"This is text.", "not_an_image"),
+        (b"\xff\xd8\xff and then text, not a picture", "damaged"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported"),
+        (encode(frames[0], "TGA"), "unsupported"),
+    ],
+)
+def test_each_kind_of_bad_file_has_its_status(data: bytes, status: str) -> None:
+    answer = decode(data)
+    assert isinstance(answer, Unreadable)
+    assert answer.status == status
+
+
+def test_a_damaged_checksum_is_damage() -> None:
+    data = bytearray(VALID["PNG"])
+    data[data.index(b"IDAT") + 40] ^= 0xFF
+    answer = decode(bytes(data))
+    assert isinstance(answer, Unreadable)
+    assert answer.status == "damaged"
+
+
+def test_read_header_is_none_for_anything_else() -> None:
+    assert read_header(b"nothing like an image") is None

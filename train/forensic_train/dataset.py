@@ -1,0 +1,129 @@
+"""Labelled images as training batches: decoded once where memory allows, augmented with seeds of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from forensic_cli.console import track
+from forensic_cli.errors import DataError
+from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.preprocess import Pixels, Unreadable, decode, views
+from forensic_train.manifest import Row
+from forensic_train.recipes import Recipe
+from forensic_train.seeds import generator_for
+
+MEMORY_BUDGET = 6 << 30
+"""Bytes of pixels that are kept decoded; larger data is decoded again in every epoch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training examples."""
+
+    inputs: Tensor
+    """uint8 views B x S x S x 3, or float32 features B x F for a technique that works on features."""
+    generator: Tensor
+    """int64, B: index into the labels."""
+    subject: Tensor
+    """int64, B: index into the subjects."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.inputs, self.generator, self.subject)))
+
+
+Example: TypeAlias = tuple[Tensor, int, int]
+"""Input, index of the generator, index of the subject."""
+
+
+class ImageDataset(Dataset[Example]):
+    """One view an example, augmented by the recipe. Items are asked for as (position in the epoch, row)."""
+
+    def __init__(
+        self, rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str], recipe: Recipe, seed: int
+    ) -> None:
+        self.rows = list(rows)
+        self.epoch = 0
+        self._recipe = recipe
+        self._seed = seed
+        self._targets = [(labels.index(row.generator), subjects.index(row.subject)) for row in rows]
+        self._kept = self._decode_all()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        position, index = key
+        pixels = self._kept[index] if index < len(self._kept) else self._load(self.rows[index])
+        if self._recipe.augment is not None:
+            # The position tells two draws of one image in one epoch apart
+            rng = generator_for("augment", self._seed, self.epoch, position)
+            pixels = self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
+        return torch.from_numpy(pixels), *self._targets[index]
+
+    def grid_views(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return the views V x S x S x 3 that a scan would judge of a row."""
+        return views(read_pixels(self.rows[index]), self._recipe.preprocessing)
+
+    def target(self, index: int) -> tuple[int, int]:
+        """Return a row's generator and subject indices."""
+        return self._targets[index]
+
+    def _load(self, row: Row) -> Pixels:
+        pixels = read_pixels(row)
+        return pixels if self._recipe.augment is not None else views(pixels, self._recipe.preprocessing)[0]
+
+    def _decode_all(self) -> list[Pixels]:
+        kept: list[Pixels] = []
+        total = 0
+        loaded = ordered_map(self._load, self.rows, default_workers(), 32)
+        for pixels in track(loaded, "decoding", len(self.rows)):
+            total += pixels.nbytes
+            if total > MEMORY_BUDGET:
+                break
+            kept.append(pixels)
+        return kept
+
+
+class FeatureDataset(Dataset[Example]):
+    """Features of a frozen encoder, computed once; same keys as ImageDataset."""
+
+    def __init__(self, features: Tensor, targets: Sequence[tuple[int, int]]) -> None:
+        self._features = features
+        self._targets = list(targets)
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        return self._features[key[1]], *self._targets[key[1]]
+
+
+def read_pixels(row: Row) -> Pixels:
+    """Decode one labelled image. Raises DataError where that fails: a wrong label file must not pass unseen."""
+    data = read_file(row.path)
+    decoded = data if isinstance(data, Unreadable) else decode(data)
+    if isinstance(decoded, Unreadable):
+        raise DataError(f"{row.path}: {decoded.reason}; mend it or take it out of the data")
+    return decoded.pixels
+
+
+def loader(dataset: Dataset[Example], order: Sequence[int], batch_size: int, workers: int) -> DataLoader[Example]:
+    """Return the batches of one epoch in the given order of rows; the last one may be smaller."""
+    keys = list(enumerate(order))
+    chunks = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
+    return DataLoader(
+        dataset,
+        batch_sampler=chunks,
+        collate_fn=_collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(examples: Sequence[Example]) -> Batch:
+    inputs, generators, subjects = zip(*examples, strict=True)
+    return Batch(torch.stack(inputs), torch.tensor(generators), torch.tensor(subjects))

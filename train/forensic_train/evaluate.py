@@ -1,0 +1,113 @@
+"""Evaluation of exported ONNX files on labelled images; never of checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from forensic_cli.console import track
+from forensic_cli.errors import DataError
+from forensic_cli.model import Logits, Model
+from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_train.calibrate import Targets, expected_calibration_error
+from forensic_train.manifest import Row
+from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one set of images."""
+
+    model: str
+    """Name on its card."""
+    technique: str
+    """From its card."""
+    images: str
+    """Name of the set."""
+    labels: tuple[str, ...]
+    """Order of the confusion matrix."""
+    metrics: Metrics
+    """What was measured."""
+
+
+def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation:
+    """Measure an export on labelled images through the scan's own pipeline. Raises DataError for bad images."""
+    logits = infer(model, rows)
+    metrics = measure(model, rows, model.probabilities(logits))
+    return Evaluation(model.card.name, model.card.technique, images, model.card.labels, metrics)
+
+
+def infer(model: Model, rows: Sequence[Row]) -> Logits:
+    """Return image logits B x K of labelled images, in their order."""
+    unknown = sorted({row.generator for row in rows} - set(model.card.labels))
+    if unknown:
+        raise DataError(
+            f"{model.card.name} does not know {', '.join(unknown)}; its labels are {', '.join(model.card.labels)}"
+        )
+    wanted = [model.card.preprocessing]
+    prepared = ordered_map(partial(prepare, wanted=wanted), (row.path for row in rows), default_workers(), 2 * _BATCH)
+    watched = track(prepared, f"evaluating {model.card.name}", len(rows))
+    parts = [_batch_logits(model, batch) for batch in batches(watched, _BATCH)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.card.labels)), np.float32)
+
+
+def targets_of(model: Model, rows: Sequence[Row]) -> Targets:
+    """Return the index of each row's generator among the model's labels."""
+    return np.array([model.card.labels.index(row.generator) for row in rows], np.int64)
+
+
+def measure(model: Model, rows: Sequence[Row], probabilities: npt.NDArray[np.float64]) -> Metrics:
+    """Compute every figure of the report from calibrated probabilities B x K. Raises DataError without images."""
+    if not rows:
+        raise DataError("there are no images to evaluate on; give rows of the split `test`")
+    labels = model.card.labels
+    targets = targets_of(model, rows)
+    top = probabilities.argmax(axis=1)
+    right = top == targets
+    table = class_table([row.generator for row in rows], [labels[k] for k in top], labels)
+    confusion = np.zeros((len(labels), len(labels)), int)
+    np.add.at(confusion, (targets, top), 1)
+    cell, cell_accuracy, cell_images = worst_cell([(r.generator, r.subject) for r in rows], [bool(x) for x in right])
+    conclusive = probabilities.max(axis=1) >= model.card.threshold
+    return Metrics(
+        images=len(rows),
+        accuracy=float(right.mean()),
+        interval=wilson_interval(int(right.sum()), len(rows)),
+        precision=float(np.mean([one.precision for one in table])),
+        recall=float(np.mean([one.recall for one in table])),
+        f1=float(np.mean([one.f1 for one in table])),
+        classes=table,
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        worst_cell=cell,
+        worst_cell_accuracy=cell_accuracy,
+        worst_cell_images=cell_images,
+        ece=expected_calibration_error(probabilities, targets),
+        inconclusive=float(1 - conclusive.mean()),
+        conclusive_accuracy=float(right[conclusive].mean()) if conclusive.any() else None,
+    )
+
+
+def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
+    """Return the sets that a model is scored on: `test` for all, `unseen` (with `adapt`) where it did not adapt."""
+    sets = {"test": [row for row in rows if row.split == "test"]}
+    if "adapt" not in model.card.training.get("splits", ()):
+        unseen = [row for row in rows if row.split in ("adapt", "test")]
+        if len(unseen) > len(sets["test"]):
+            sets["unseen"] = unseen
+    return sets
+
+
+def evaluate_all(models: Sequence[Model], rows: Sequence[Row]) -> list[Evaluation]:
+    """Score every model on every set that is fair to it."""
+    return [evaluate_model(model, chosen, name) for model in models for name, chosen in image_sets(rows, model).items()]
+
+
+def _batch_logits(model: Model, batch: Sequence[Prepared]) -> Logits:
+    for item in batch:
+        if item.failure is not None:
+            raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
+    return model.image_logits([item.views[0] for item in batch])

@@ -1,0 +1,113 @@
+"""The evaluation as people read it: rich tables, Markdown, JSON, and confusion matrices as pictures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+
+from forensic_train.card_markdown import markdown_table, metrics_markdown
+from forensic_train.evaluate import Evaluation
+
+_SUMMARY = (
+    "rank",
+    "model",
+    "images",
+    "n",
+    "accuracy",
+    "95 % interval",
+    "precision",
+    "recall",
+    "F1",
+    "worst cell",
+)
+
+
+def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Return the evaluations set by set, best accuracy first."""
+    return sorted(evaluations, key=lambda one: (one.images, -one.metrics.accuracy, one.model))
+
+
+def as_json(evaluations: Sequence[Evaluation]) -> str:
+    """Return every figure as JSON."""
+    return json.dumps([asdict(one) for one in ranked(evaluations)], ensure_ascii=False, indent=2) + "\n"
+
+
+def as_markdown(evaluations: Sequence[Evaluation]) -> str:
+    """Return the summary and each technique's table as Markdown."""
+    parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
+    for one in ranked(evaluations):
+        parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_tables(evaluations: Sequence[Evaluation]) -> Group:
+    """Return rich tables for the terminal."""
+    summary = Table(*_SUMMARY, title="Ranking by accuracy")
+    for row in _summary_rows(evaluations):
+        summary.add_row(*map(str, row))
+    return Group(*(_class_table(one) for one in ranked(evaluations)), summary)
+
+
+def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
+    """Draw each confusion matrix to FOLDER/<model>-<set>.png; returns the files."""
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for one in evaluations:
+        count = len(one.labels)
+        figure = Figure(figsize=(2.6 + 0.75 * count, 2.2 + 0.65 * count), layout="constrained")
+        axes = figure.add_subplot()
+        totals = [max(1, sum(row)) for row in one.metrics.confusion]
+        shares = [[n / total for n in row] for row, total in zip(one.metrics.confusion, totals, strict=True)]
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for i, row in enumerate(one.metrics.confusion):
+            for j, n in enumerate(row):
+                axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
+        axes.set_xticks(range(count), one.labels, rotation=40, ha="right")
+        axes.set_yticks(range(count), one.labels)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(
+            f"{one.model} on {one.images} ({one.metrics.images} images, accuracy {one.metrics.accuracy:.3f})"
+        )
+        paths.append(folder / f"{one.model}-{one.images}.png")
+        figure.savefig(paths[-1], dpi=120)
+    return paths
+
+
+def _summary_rows(evaluations: Sequence[Evaluation]) -> list[list[object]]:
+    rows: list[list[object]] = []
+    places: dict[str, int] = {}
+    for one in ranked(evaluations):
+        places[one.images] = places.get(one.images, 0) + 1
+        m = one.metrics
+        rows.append(
+            [
+                places[one.images],
+                one.model,
+                one.images,
+                m.images,
+                f"{m.accuracy:.3f}",
+                f"{m.interval[0]:.3f}–{m.interval[1]:.3f}",
+                f"{m.precision:.3f}",
+                f"{m.recall:.3f}",
+                f"{m.f1:.3f}",
+                f"{m.worst_cell} {m.worst_cell_accuracy:.2f} (n {m.worst_cell_images})",
+            ]
+        )
+    return rows
+
+
+def _class_table(one: Evaluation) -> Table:
+    m = one.metrics
+    table = Table("generator", "precision", "recall", "F1", "support", title=f"{one.model} on {one.images}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for c in m.classes:
+        table.add_row(c.generator, f"{c.precision:.2f}", f"{c.recall:.2f}", f"{c.f1:.2f}", str(c.support))
+    table.add_row("macro average", f"{m.precision:.2f}", f"{m.recall:.2f}", f"{m.f1:.2f}", str(m.images), style="bold")
+    return table

@@ -1,0 +1,60 @@
+"""Recipes: network, views, augmentation and optimiser defaults. A new one is one more entry in RECIPES."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from forensic_cli.card import Preprocessing
+from forensic_cli.errors import TrainingError
+from forensic_cli.preprocess import Pixels
+from forensic_train.augment import augment_patch
+from forensic_train.network import Encoder, NativeEncoder, ResNet50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, whatever the technique."""
+
+    name: str
+    """Name on the command line and in model cards."""
+    preprocessing: Preprocessing
+    """How an image becomes views, in training without augmentation and in every scan."""
+    encoder: Callable[[], Encoder]
+    """Makes an encoder with fresh weights."""
+    augment: Callable[[Pixels, int, np.random.Generator], Pixels] | None = None
+    """pixels, view size, random numbers -> one training view; None: the whole image's view as it is."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the settings of techniques that train the encoder."""
+
+
+PAPER = Recipe("paper", Preprocessing("whole", 224), ResNet50)
+"""PAPER to the letter."""
+
+NATIVE = Recipe(
+    "native",
+    Preprocessing("patches", 128, grid=3),
+    NativeEncoder,
+    augment_patch,
+    {
+        "epochs": 30,
+        "batch_size": 32,
+        "lr": 3e-3,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.05,
+        "schedule": "onecycle",
+        "clip_norm": 2.0,
+    },
+)
+"""Patches at native resolution and high-pass residuals."""
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, NATIVE)}
+"""Every recipe by its name."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe. Raises TrainingError with the allowed names."""
+    if name not in RECIPES:
+        raise TrainingError(f"recipe {name!r} is not known; allowed: {', '.join(RECIPES)}")
+    return RECIPES[name]

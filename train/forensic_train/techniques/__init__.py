@@ -1,0 +1,23 @@
+"""The techniques, one file each. A fifth one is one new file with a Technique in it, and one line here."""
+
+from collections.abc import Mapping
+
+from forensic_cli.errors import TrainingError
+from forensic_train.techniques.adversarial import Adversarial
+from forensic_train.techniques.base import Technique
+from forensic_train.techniques.baseline import Baseline
+from forensic_train.techniques.finetune import Finetune
+from forensic_train.techniques.weighted import Weighted
+
+TECHNIQUES: Mapping[str, type[Technique]] = {one.name: one for one in (Baseline, Weighted, Finetune, Adversarial)}
+"""Every technique by its name, those that others start from first."""
+ALL = "all"
+
+
+def find_techniques(name: str) -> list[type[Technique]]:
+    """Return one technique, or all in dependency order. Raises TrainingError with the allowed names."""
+    if name == ALL:
+        return list(TECHNIQUES.values())
+    if name not in TECHNIQUES:
+        raise TrainingError(f"technique {name!r} is not known; allowed: {', '.join(TECHNIQUES)}, {ALL}")
+    return [TECHNIQUES[name]]

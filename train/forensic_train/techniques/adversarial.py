@@ -1,0 +1,157 @@
+"""Adversarial debiasing: the encoder unlearns the subject (PAPER, `adversarial` and "the stable variant")."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forensic_train.audit import bias_of, subject_entropies
+from forensic_train.dataset import Batch
+from forensic_train.network import Network
+from forensic_train.techniques.base import Context, Settings, Technique, accuracy
+
+
+@dataclass(frozen=True)
+class AdversarialSettings(Settings):
+    """PAPER's three updates; `stable` turns on the remedies, whose strength the others set."""
+
+    stable: bool = False
+    """Condition the subject head on the generator, clamp its loss at H(S|g), slow and clip the third update."""
+    adversary_weight: float = 0.1
+    """Stable: rate of the third update as a share of lr (Adam ignores a factor on the loss)."""
+    adversary_start: int = 2
+    """Stable: epochs before the third update begins."""
+    adversary_ramp: int = 3
+    """Stable: epochs over which its rate rises from 0."""
+    adversary_clip: float = 1.0
+    """Stable: largest gradient norm of the third update."""
+
+
+class Adversarial(Technique):
+    """One encoder, a generator head and a subject head; every batch three updates, each with its own forward pass.
+
+    1. The subject head alone minimises the subject loss. 2. Encoder and generator head minimise the generator
+    loss. 3. The encoder alone maximises the subject loss. In PAPER's form all three forward passes update the
+    BatchNorm statistics; in the stable one only the second does.
+    """
+
+    name = "adversarial"
+    settings_type = AdversarialSettings
+    needs_subjects = True
+
+    def __init__(self, network: Network, settings: Settings, context: Context) -> None:
+        super().__init__(network, settings, context)
+        assert isinstance(settings, AdversarialSettings)
+        self._own = settings
+        extra = len(context.labels) if settings.stable else 0
+        self.subject_head = nn.Linear(network.encoder.width + extra, len(context.subjects)).to(context.device)
+        entropies = subject_entropies(context.counts)
+        self._entropy = torch.tensor([entropies[label] for label in context.labels], device=context.device)
+        self._bias = bias_of(context.counts)
+        self._epoch = 0
+        self.steppers = {
+            "subject": self.adam([self.subject_head]),
+            "generator": self.adam([network.encoder, network.generator_head]),
+            "adversary": self.adam(
+                [network.encoder],
+                lr=settings.lr * (settings.adversary_weight if settings.stable else 1.0),
+                clip_norm=settings.adversary_clip if settings.stable else None,
+            ),
+        }
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the network and the subject head, which an export leaves out."""
+        return {**super().modules(), "subject_head": self.subject_head}
+
+    def constants(self) -> dict[str, float]:
+        """Return the bounds that the subject losses are read against, in nats."""
+        return {
+            "h_s_given_g": self._bias.conditional_entropy,
+            "ln_subjects": math.log(len(self.context.subjects)),
+        }
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set training mode and remember the epoch for the ramp."""
+        super().start_epoch(epoch)
+        self._epoch = epoch
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Make the three updates in PAPER's order."""
+        subject_loss = self.update_subject_head(batch)
+        logits, loss = self.update_generator(batch)
+        adversary_loss = self.update_encoder(batch)
+        return {
+            "loss": loss,
+            "accuracy": accuracy(logits, batch.generator),
+            "subject_loss": subject_loss,
+            "adversary_loss": adversary_loss,
+            **self.constants(),
+        }
+
+    def update_subject_head(self, batch: Batch) -> float:
+        """Update 1: the subject head minimises the subject loss; the encoder does not learn."""
+        with self._statistics(updated=not self._own.stable), torch.no_grad(), self.context.precision():
+            features = self.network.features(batch.inputs)
+        loss = self._subject_losses(features.float(), batch).mean()
+        self.steppers["subject"].step(loss)
+        return float(loss)
+
+    def update_generator(self, batch: Batch) -> tuple[Tensor, float]:
+        """Update 2: encoder and generator head minimise the generator loss."""
+        with self.context.precision():
+            logits = self.network(batch.inputs)
+        loss = self.generator_loss(logits, batch.generator)
+        self.steppers["generator"].step(loss)
+        return logits.detach(), float(loss)
+
+    def update_encoder(self, batch: Batch) -> float:
+        """Update 3: the encoder maximises the subject loss; neither head learns."""
+        stable = self._own.stable
+        with self._statistics(updated=not stable), self.context.precision():
+            features = self.network.features(batch.inputs)
+        losses = self._subject_losses(features.float(), batch)
+        strength = self._ramp() if stable else 1.0
+        if strength > 0:
+            # Beyond H(S|g) the head would be made wrong rather than uninformed; H = 0 masks a generator out
+            goal = torch.minimum(losses, self._entropy[batch.generator]).mean() if stable else losses.mean()
+            if goal.requires_grad:
+                self._ramped_step(-goal, strength)
+        return float(losses.mean())
+
+    def _ramped_step(self, loss: Tensor, strength: float) -> None:
+        groups = self.steppers["adversary"].optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] *= strength
+        self.steppers["adversary"].step(loss)
+        if self.steppers["adversary"].schedule is None:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+
+    def _ramp(self) -> float:
+        begun = self._epoch - self._own.adversary_start + 1
+        return min(1.0, max(0.0, begun / max(1, self._own.adversary_ramp)))
+
+    def _subject_losses(self, features: Tensor, batch: Batch) -> Tensor:
+        if self._own.stable:
+            known = nn.functional.one_hot(batch.generator, len(self.context.labels)).to(features.dtype)
+            features = torch.cat([features, known], dim=1)
+        logits = self.subject_head(features)
+        if self.settings.double_softmax:
+            logits = logits.softmax(dim=1)
+        return nn.functional.cross_entropy(logits, batch.subject, reduction="none")
+
+    @contextmanager
+    def _statistics(self, updated: bool) -> Iterator[None]:
+        """Let a forward pass in training mode update BatchNorm's running statistics, or leave them alone."""
+        norms = [m for m in self.network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.track_running_stats = updated
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True

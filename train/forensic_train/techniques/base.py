@@ -1,0 +1,204 @@
+"""What every technique is: settings, a sampler, and an update of the network by one batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.data import Dataset
+
+from forensic_train.dataset import Batch, Example, ImageDataset
+from forensic_train.manifest import Row
+from forensic_train.network import Network
+from forensic_train.seeds import generator_for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that all techniques share; the defaults are PAPER's ("Common to all techniques")."""
+
+    epochs: int = 25
+    """Passes over the training images."""
+    batch_size: int = 4
+    """Images in one update."""
+    lr: float = 1e-3
+    """Learning rate; the peak of a one-cycle schedule."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay; 0 makes it Adam. Not applied to biases and norms."""
+    label_smoothing: float = 0.0
+    """Of the generator loss, 0 to 1."""
+    schedule: Literal["constant", "onecycle"] = "constant"
+    """onecycle: warm up over a fifth of the updates, then anneal to nothing."""
+    clip_norm: float = 0.0
+    """Largest gradient norm of an update; 0: not clipped."""
+    double_softmax: bool = False
+    """PAPER's literal "softmax activation" before cross entropy; bounds a 7-way loss to [1.165, 2.165]."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a technique knows about the run."""
+
+    labels: tuple[str, ...]
+    """Generators, in logit order."""
+    subjects: tuple[str, ...]
+    """Subjects, in the subject head's order."""
+    counts: Mapping[str, Mapping[str, int]]
+    """Training images per cell."""
+    updates_per_epoch: int
+    """Batches in an epoch."""
+    seed: int
+    """Of the run."""
+    device: torch.device
+    """Where the network lives."""
+    autocast: bool = False
+    """Run forward passes in bfloat16 where that is safe."""
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the mixed-precision context of a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+
+
+@dataclass
+class Stepper:
+    """An optimiser over some parameters, with its schedule."""
+
+    optimizer: torch.optim.Optimizer
+    """Steps."""
+    schedule: LRScheduler | None
+    """Steps with it; None: constant rate."""
+    clip_norm: float
+    """0: not clipped."""
+    parameters: list[nn.Parameter] = field(default_factory=list)
+    """What it may change."""
+
+    def step(self, loss: Tensor) -> None:
+        """Descend on `loss`; gradients of all other parameters stay untouched."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for parameter, gradient in zip(self.parameters, torch.autograd.grad(loss, self.parameters), strict=True):
+            parameter.grad = gradient
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule and self.schedule.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore state()."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+
+
+class Technique(ABC):
+    """A way to train. The fit loop knows these members and never a name."""
+
+    name: ClassVar[str]
+    """On the command line and in model cards."""
+    settings_type: ClassVar[type[Settings]] = Settings
+    """Its parameters, with PAPER's defaults."""
+    starts_from: ClassVar[str | None] = None
+    """Technique whose trained network it needs."""
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    """Splits that it fits on."""
+    needs_subjects: ClassVar[bool] = False
+    """Tells whether rows must name subjects."""
+    trains_encoder: ClassVar[bool] = True
+    """Tells whether a recipe's settings for the encoder's optimiser apply."""
+
+    def __init__(self, network: Network, settings: Settings, context: Context) -> None:
+        self.network = network
+        self.settings = settings
+        self.context = context
+        self.steppers: dict[str, Stepper] = {}
+
+    def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
+        """Return the order of rows in an epoch: every row once, shuffled."""
+        order = generator_for("sampler", self.context.seed, epoch).permutation(len(rows))
+        return [int(i) for i in order]
+
+    def inputs(self, dataset: ImageDataset) -> Dataset[Example]:
+        """Return what batches are made of; the augmented images unless a technique needs something else."""
+        return dataset
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch, counted from 0."""
+        del epoch
+        self.network.train()
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Improve the network by one batch; returns numbers to log, `loss` and `accuracy` among them."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return every module that a checkpoint must hold."""
+        return {"network": self.network}
+
+    def constants(self) -> dict[str, float]:
+        """Return numbers to print beside the log, such as the bounds of a loss."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that update() changes."""
+        return {
+            "modules": {name: module.state_dict() for name, module in self.modules().items()},
+            "steppers": {name: stepper.state() for name, stepper in self.steppers.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore state()."""
+        for name, module in self.modules().items():
+            module.load_state_dict(state["modules"][name])
+        for name, stepper in self.steppers.items():
+            stepper.load(state["steppers"][name])
+
+    def adam(self, modules: Iterable[nn.Module], lr: float | None = None, clip_norm: float | None = None) -> Stepper:
+        """Return Adam (AdamW without decay is Adam) over the modules' parameters, betas .9 and .999."""
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=lr or self.settings.lr)
+        return self.stepper(optimizer, parameters, clip_norm)
+
+    def stepper(
+        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float | None = None
+    ) -> Stepper:
+        """Join an optimiser with the settings' schedule."""
+        schedule = None
+        if self.settings.schedule == "onecycle":
+            schedule = OneCycleLR(
+                optimizer,
+                max_lr=[group["lr"] for group in optimizer.param_groups],
+                # one more than is ever taken: the scheduler counts its own construction
+                total_steps=self.settings.epochs * self.context.updates_per_epoch + 1,
+                pct_start=0.2,
+                div_factor=10,
+                final_div_factor=100,
+                cycle_momentum=False,
+            )
+        return Stepper(optimizer, schedule, self.settings.clip_norm if clip_norm is None else clip_norm, parameters)
+
+    def generator_loss(self, logits: Tensor, generator: Tensor) -> Tensor:
+        """Return the mean cross entropy of generator logits B x K, in float32."""
+        values = logits.float()
+        if self.settings.double_softmax:
+            values = values.softmax(dim=1)
+        return nn.functional.cross_entropy(values, generator, label_smoothing=self.settings.label_smoothing)
+
+
+def accuracy(logits: Tensor, target: Tensor) -> float:
+    """Return the share of rows whose largest logit is the target."""
+    return float((logits.argmax(dim=1) == target).float().mean())

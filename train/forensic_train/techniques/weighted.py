@@ -1,0 +1,27 @@
+"""Weighted sampling: rare generators are drawn more often (PAPER, `weighted`)."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from forensic_train.manifest import Row
+from forensic_train.seeds import generator_for
+from forensic_train.techniques.baseline import Baseline
+
+
+class Weighted(Baseline):
+    """The baseline on batches drawn with replacement; image i has probability 1 / (K * C_i)."""
+
+    name = "weighted"
+
+    def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
+        """Draw as many rows as there are; C_i counts the images of row i's generator, K the generators."""
+        rng = generator_for("sampler", self.context.seed, epoch)
+        return [int(i) for i in rng.choice(len(rows), size=len(rows), p=sampling_weights(rows))]
+
+
+def sampling_weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return each row's probability 1 / (K * C_i); they sum to 1."""
+    counts = Counter(row.generator for row in rows)
+    return np.array([1 / (len(counts) * counts[row.generator]) for row in rows])

@@ -1,0 +1,288 @@
+"""The whole training flow: manifest -> split -> technique -> fit -> calibrate -> evaluate -> export -> card."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from forensic_cli import __version__
+from forensic_cli.card import ModelCard
+from forensic_cli.console import note
+from forensic_cli.errors import TrainingError
+from forensic_cli.model import Model
+from forensic_train.calibrate import calibrate, choose_threshold
+from forensic_train.card_markdown import card_markdown
+from forensic_train.dataset import ImageDataset
+from forensic_train.evaluate import Evaluation, evaluate_all, infer, targets_of
+from forensic_train.export import export_network, write_card
+from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
+from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
+from forensic_train.network import Network
+from forensic_train.recipes import Recipe, find_recipe
+from forensic_train.run import (
+    CONFIG_FILE,
+    EXPORTS_FOLDER,
+    SPLIT_FILE,
+    Run,
+    RunConfig,
+    atomic,
+    environment,
+    read_split,
+    save_split,
+    technique_run,
+)
+from forensic_train.seeds import seed_for
+from forensic_train.techniques import find_techniques
+from forensic_train.techniques.base import Context, Settings, Technique
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user asks of `genforensic train`."""
+
+    technique: str
+    """A technique, or all."""
+    data: Path | None
+    """A labelled folder or a manifest; None where --from has a split."""
+    output: Path
+    """Folder of the run."""
+    recipe: str = "native"
+    """Network, views, augmentation."""
+    seed: int = 0
+    """All random numbers derive from it."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    origin: Path | None = None
+    """Run whose trained network a technique starts from (--from); None: the output folder."""
+    holdout: tuple[str, ...] = ()
+    """Entries such as source=NAME."""
+    overrides: Mapping[str, str] | None = None
+    """Settings as text, by name."""
+    resume: bool = False
+    """Go on from the last checkpoint."""
+    workers: int = 0
+    """Processes that load images; 0: none but this one."""
+
+
+def train(options: TrainOptions) -> Path:
+    """Train, calibrate, evaluate and export the wanted techniques in dependency order; returns the exports' folder."""
+    recipe = find_recipe(options.recipe)
+    kinds = find_techniques(options.technique)
+    for kind in kinds:  # a mistyped setting must fail before hours of training
+        make_settings(kind, recipe, options.overrides or {}, strict=len(kinds) == 1)
+    rows = _rows(options, kinds)
+    for kind in kinds:
+        _train_one(kind, recipe, rows, options)
+        export_run(options.output, kind.name)
+    return options.output / EXPORTS_FOLDER
+
+
+def export_run(output: Path, technique: str, target: Path | None = None) -> Path:
+    """Export a trained run: parity check, calibration on `val`, evaluation on `test`, card. Returns the file."""
+    run = technique_run(output, technique)
+    config = run.config()
+    recipe = find_recipe(config.recipe)
+    kind = find_techniques(config.technique)[0]
+    rows = read_split(output)
+    network = load_network(run, config, recipe)
+    fitted = [row for row in rows if row.split in kind.splits]
+    path = (target or output / EXPORTS_FOLDER) / f"{config.recipe}-{config.technique}.onnx"
+    card = _card(config, recipe, kind, fitted)
+    export_network(network, card, path)
+    card = _calibrated(card, path, rows)
+    write_card(path, card)
+    evaluations = evaluate_all([Model.load(path)], rows)
+    card = replace(card, metrics={one.images: _summary(one) for one in evaluations})
+    write_card(path, card)
+    with atomic(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card_markdown(card, path.name), encoding="utf-8")
+    note(f"{technique}: exported to {path}")
+    return path
+
+
+def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
+    """Return the trained network of a run, on the CPU. Raises TrainingError."""
+    device = choose_device("cpu")
+    state, _ = run.load(device)
+    network = Network(recipe.encoder(), len(config.labels))
+    network.load_state_dict(state["modules"]["network"])
+    return network
+
+
+def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str, str], strict: bool = True) -> Settings:
+    """Merge a technique's defaults, the recipe's and the user's. Raises TrainingError for an unknown setting.
+
+    With several techniques (`strict` off), a setting that only others have is passed over.
+    """
+    types = get_type_hints(kind.settings_type)
+    values: dict[str, Any] = dict(recipe.settings) if kind.trains_encoder else {}
+    for name, text in overrides.items():
+        if name in types:
+            values[name] = _parse(name, text, types[name])
+        elif strict or not any(name in get_type_hints(one.settings_type) for one in find_techniques("all")):
+            allowed = ", ".join(f.name for f in fields(kind.settings_type))
+            raise TrainingError(f"setting {name!r} is not known to {kind.name}; allowed: {allowed}")
+    settings = kind.settings_type(**values)
+    if settings.epochs < 1 or settings.batch_size < 1 or settings.lr <= 0:
+        raise TrainingError("epochs and batch_size must be at least 1, and lr above 0")
+    return settings
+
+
+def _parse(name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise TrainingError(f"setting {name} is {text!r}; allowed: true, false")
+        return text.lower() == "true"
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise TrainingError(f"setting {name} is {text!r}; it must be a number ({kind.__name__})") from error
+    allowed = kind.__args__
+    if text not in allowed:
+        raise TrainingError(f"setting {name} is {text!r}; allowed: {', '.join(allowed)}")
+    return text
+
+
+def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
+    """Read and split the data, or take the split of the run that is continued or started from."""
+    for folder in (options.output if options.resume else None, options.origin):
+        if folder is not None and any((f / SPLIT_FILE).is_file() for f in (folder, folder.parent)):
+            rows = read_split(folder)
+            break
+    else:
+        if options.data is None:
+            raise TrainingError("there is nothing to train on; name a labelled folder or a manifest with --data")
+        rows = split_rows(with_hashes(read_manifest(options.data)), options.seed, options.holdout)
+    for kind in kinds:
+        if kind.needs_subjects and not has_subjects(rows):
+            raise TrainingError(
+                f"{kind.name} needs subjects, and the data names fewer than two; lay it out as "
+                "ROOT/<generator>/<subject>/..., or train another technique"
+            )
+    save_split(options.output, rows)
+    return rows
+
+
+def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], options: TrainOptions) -> None:
+    settings = make_settings(kind, recipe, options.overrides or {}, strict=False)
+    device = choose_device(options.device)
+    autocast = prepare_device(device, seed_for("weights", options.seed))
+    chosen = [row for row in rows if row.split in kind.splits]
+    if not chosen:
+        raise TrainingError(f"{kind.name} fits on the split {', '.join(kind.splits)}, which has no images")
+    labels = tuple(sorted({row.generator for row in rows}))
+    subjects = tuple(sorted({row.subject for row in chosen}))
+    run = technique_run(options.output, kind.name)
+    config = RunConfig(
+        technique=kind.name,
+        recipe=recipe.name,
+        seed=options.seed,
+        settings=asdict(settings),
+        labels=labels,
+        subjects=subjects,
+        split_sha256=_split_digest(rows),
+        holdout=options.holdout,
+    )
+    network = Network(recipe.encoder(), len(labels))
+    if kind.starts_from is not None:
+        network = _trained(kind.starts_from, options, labels, recipe)
+    run.begin(config, device, options.resume)
+    layout = _channels_last if device.type == "cuda" else _as_is
+    context = Context(
+        labels=labels,
+        subjects=subjects,
+        counts=count_cells(chosen),
+        updates_per_epoch=updates_per_epoch(chosen, settings.batch_size),
+        seed=options.seed,
+        device=device,
+        autocast=autocast,
+    )
+    technique = kind(layout(network.to(device)), settings, context)
+    dataset = ImageDataset(chosen, labels, subjects, recipe, options.seed)
+    fit(technique, dataset, run, options.resume, options.workers)
+
+
+def _channels_last(network: Network) -> Network:
+    import torch
+
+    return network.to(memory_format=torch.channels_last)
+
+
+def _as_is(network: Network) -> Network:
+    return network
+
+
+def _trained(technique: str, options: TrainOptions, labels: tuple[str, ...], recipe: Recipe) -> Network:
+    run = technique_run(options.origin or options.output, technique)
+    if not (run.folder / CONFIG_FILE).exists():
+        raise TrainingError(
+            f"{run.folder}: there is no trained {technique} to start from; train it first, or name a run with --from"
+        )
+    config = run.config()
+    if config.labels != labels or config.recipe != recipe.name:
+        raise TrainingError(
+            f"{run.folder}: has another recipe or other generators than this training; choose another --from"
+        )
+    return load_network(run, config, recipe)
+
+
+def _split_digest(rows: Sequence[Row]) -> str:
+    lines = sorted(f"{row.sha256} {row.generator} {row.subject} {row.split}" for row in rows)
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _card(config: RunConfig, recipe: Recipe, kind: type[Technique], fitted: Sequence[Row]) -> ModelCard:
+    device = environment(choose_device("cpu"))
+    return ModelCard(
+        name=f"{config.recipe}-{config.technique}",
+        technique=config.technique,
+        recipe=config.recipe,
+        labels=config.labels,
+        preprocessing=recipe.preprocessing,
+        data=count_cells(fitted),
+        sources=count_cells(fitted, "source", "generator") if any(row.source for row in fitted) else {},
+        training={
+            "settings": dict(config.settings),
+            "seed": config.seed,
+            "holdout": list(config.holdout),
+            "splits": list(kind.splits),
+            "starts_from": kind.starts_from,
+            "split_sha256": config.split_sha256,
+            "packages": device["packages"],
+        },
+        limits=_limits(config, fitted),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        genforensic=__version__,
+    )
+
+
+def _limits(config: RunConfig, fitted: Sequence[Row]) -> tuple[str, ...]:
+    counts = {generator: sum(row.values()) for generator, row in count_cells(fitted).items()}
+    few = [f"{generator} ({counts.get(generator, 0)})" for generator in config.labels if counts.get(generator, 0) < 200]
+    limits = [
+        f"It knows {len(config.labels)} labels only; an image of any other generator gets the most similar one, "
+        "or `inconclusive`.",
+        "Images that were resized, recompressed or edited after generation are judged less well than measured here.",
+        "Confidence is calibrated on images of the training sources; on other sources it is too high.",
+    ]
+    if few:
+        limits.append(f"Fitted on fewer than 200 images of: {', '.join(few)}.")
+    return tuple(limits)
+
+
+def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
+    held = [row for row in rows if row.split == "val"]
+    if not held:
+        return card
+    model = Model.load(path)
+    logits, targets = infer(model, held), targets_of(model, held)
+    card = replace(card, calibration=calibrate(logits, targets))
+    probabilities = replace(model, card=card).probabilities(logits)
+    return replace(card, threshold=choose_threshold(probabilities, targets))
+
+
+def _summary(evaluation: Evaluation) -> dict[str, Any]:
+    return asdict(evaluation.metrics)
