@@ -22,6 +22,12 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
+def stdout_console() -> Console:
+    """Return a console for tables of results; into a pipe or a file it writes 120 columns."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
 def note(message: str, style: str = "") -> None:
     """Print one line for the user."""
     stderr_console().print(Text(message, style=style))

@@ -1,4 +1,4 @@
-"""Toy exports, toy images and a child process for the tests: small enough to check by hand, real enough to scan with."""
+"""Toy exports, toy images and a child process for the tests: small enough to check by hand."""
 
 import ctypes
 import os
@@ -117,11 +117,9 @@ def genforensic(
     *arguments: Any, env: dict[str, str] | None = None, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command line in a child process; never hangs, and never shows a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "forensic_cli", *arguments],
-        env=child_environment(**(env or {})),
-        **{"capture_output": True, "encoding": "utf-8", "timeout": 60, "check": False, **options},
-    )
+    settings: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "timeout": 60, **options}
+    environment = child_environment(**(env or {}))
+    done = subprocess.run([sys.executable, "-m", "forensic_cli", *arguments], env=environment, check=False, **settings)
     assert "Traceback" not in (done.stdout or "") + (done.stderr or "")
     return done
 

@@ -58,11 +58,11 @@ def audit(
 
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
-    from rich.console import Console
+    from forensic_cli.console import stdout_console
 
     from forensic_cli.console import note
 
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(_counts_table(bias))
     cells = len(bias.generators) * len(bias.subjects)
     console.print(

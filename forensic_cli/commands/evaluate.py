@@ -64,9 +64,9 @@ def evaluate(
             (target / "evaluation.json").write_text(as_json(found), encoding="utf-8")
             (target / "evaluation.md").write_text(as_markdown(found), encoding="utf-8")
     if report_format == "table":
-        from rich.console import Console
+        from forensic_cli.console import stdout_console
 
-        Console(highlight=False).print(as_tables(found))
+        stdout_console().print(as_tables(found))
     else:
         typer.echo((as_json if report_format == "json" else as_markdown)(found), nl=False)
     if target is not None:

@@ -35,9 +35,9 @@ def models(
         cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
         typer.echo(json.dumps(cards, ensure_ascii=False, indent=2))
         return
-    from rich.console import Console
+    from forensic_cli.console import stdout_console
 
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(_table(found))
     console.print(f"Folder: {found[0].path.parent}", soft_wrap=True)
 
@@ -46,9 +46,10 @@ def _table(found: "list[Model]") -> "Table":
     from rich.table import Table
 
     table = Table("model", "views", "images", "test accuracy", "threshold", "sha256", title="Exports")
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for model in found:
         card, pre = model.card, model.card.preprocessing
-        views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, {pre.grid} x {pre.grid}"
+        views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
         images = sum(sum(row.values()) for row in card.data.values())
         accuracy = card.metrics.get("test", {}).get("accuracy")
         measured = f"{accuracy:.3f} (n {card.metrics['test']['images']})" if accuracy is not None else "–"

@@ -46,6 +46,7 @@ def as_markdown(evaluations: Sequence[Evaluation]) -> str:
 def as_tables(evaluations: Sequence[Evaluation]) -> Group:
     """Return rich tables for the terminal."""
     summary = Table(*_SUMMARY, title="Ranking by accuracy")
+    summary.columns[1].no_wrap = True
     for row in _summary_rows(evaluations):
         summary.add_row(*map(str, row))
     return Group(*(_class_table(one) for one in ranked(evaluations)), summary)
@@ -89,13 +90,11 @@ def _summary_rows(evaluations: Sequence[Evaluation]) -> list[list[object]]:
             [
                 places[one.images],
                 one.model,
-                one.images,
-                m.images,
-                f"{m.accuracy:.3f}",
-                f"{m.interval[0]:.3f}–{m.interval[1]:.3f}",
-                f"{m.precision:.3f}",
-                f"{m.recall:.3f}",
-                f"{m.f1:.3f}",
+                f"{one.images} {m.images}",
+                f"{m.accuracy:.3f} ({m.interval[0]:.2f}–{m.interval[1]:.2f})",
+                f"{m.precision:.2f}",
+                f"{m.recall:.2f}",
+                f"{m.f1:.2f}",
                 f"{m.worst_cell} {m.worst_cell_accuracy:.2f} (n {m.worst_cell_images})",
             ]
         )

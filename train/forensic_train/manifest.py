@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -210,27 +210,37 @@ def _components(rows: Sequence[Row]) -> list[int]:
 
 
 def _draw(
-    rows: Sequence[Row],
-    parts: Sequence[int],
-    candidates: Iterable[int],
-    share: float,
-    rng: np.random.Generator,
+    rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
 ) -> set[int]:
-    """Draw whole components until each cell has given its share; returns the rows' indices."""
+    """Draw whole components until each cell, and then each generator, has given its share; returns row indices.
+
+    The second pass makes up for cells so small that their own share rounds to nothing.
+    """
     members: dict[int, list[int]] = defaultdict(list)
     for i in candidates:
         members[parts[i]].append(i)
-    cell: Callable[[int], tuple[str, str]] = lambda i: (rows[i].generator, rows[i].subject)  # noqa: E731
-    quota = {name: share * n for name, n in Counter(cell(i) for m in members.values() for i in m).items()}
+    order = [members[int(part)] for part in rng.permutation(sorted(members))]
     drawn: set[int] = set()
-    for part in rng.permutation(sorted(members)):
-        wanted = Counter(cell(i) for i in members[int(part)])
-        # half an image of slack rounds each cell's share to the nearest whole number
-        if all(n <= quota[name] + 0.5 for name, n in wanted.items()):
-            drawn.update(members[int(part)])
-            for name, n in wanted.items():
-                quota[name] -= n
+    for stratum in (_cell, _generator):
+        sizes = Counter(stratum(rows[i]) for component in order for i in component)
+        taken = Counter(stratum(rows[i]) for i in drawn)
+        quota = {name: share * size - taken[name] for name, size in sizes.items()}
+        for component in order:
+            wanted = Counter(stratum(rows[i]) for i in component)
+            # half an image of slack rounds each share to the nearest whole number
+            if component[0] not in drawn and all(n <= quota[name] + 0.5 for name, n in wanted.items()):
+                drawn.update(component)
+                for name, n in wanted.items():
+                    quota[name] -= n
     return drawn
+
+
+def _cell(row: Row) -> tuple[str, str]:
+    return row.generator, row.subject
+
+
+def _generator(row: Row) -> tuple[str, str]:
+    return row.generator, ""
 
 
 def _move(

@@ -97,7 +97,7 @@ class Adversarial(Technique):
             features = self.network.features(batch.inputs)
         loss = self._subject_losses(features.float(), batch).mean()
         self.steppers["subject"].step(loss)
-        return float(loss)
+        return float(loss.detach())
 
     def update_generator(self, batch: Batch) -> tuple[Tensor, float]:
         """Update 2: encoder and generator head minimise the generator loss."""
@@ -105,7 +105,7 @@ class Adversarial(Technique):
             logits = self.network(batch.inputs)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["generator"].step(loss)
-        return logits.detach(), float(loss)
+        return logits.detach(), float(loss.detach())
 
     def update_encoder(self, batch: Batch) -> float:
         """Update 3: the encoder maximises the subject loss; neither head learns."""
@@ -119,7 +119,7 @@ class Adversarial(Technique):
             goal = torch.minimum(losses, self._entropy[batch.generator]).mean() if stable else losses.mean()
             if goal.requires_grad:
                 self._ramped_step(-goal, strength)
-        return float(losses.mean())
+        return float(losses.detach().mean())
 
     def _ramped_step(self, loss: Tensor, strength: float) -> None:
         groups = self.steppers["adversary"].optimizer.param_groups

@@ -20,4 +20,4 @@ class Baseline(Technique):
             logits = self.network(batch.inputs)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["network"].step(loss)
-        return {"loss": float(loss), "accuracy": accuracy(logits, batch.generator)}
+        return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}

@@ -60,4 +60,4 @@ class Finetune(Technique):
         logits = self.network.generator_head(batch.inputs)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["head"].step(loss)
-        return {"loss": float(loss), "accuracy": accuracy(logits, batch.generator)}
+        return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}

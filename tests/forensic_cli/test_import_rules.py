@@ -1,0 +1,102 @@
+"""Tests of the import rules: a scan without PyTorch, a help page without numpy, and no way round either."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toys import ROOT, child_environment
+
+NEVER_IN_A_SCAN = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+NEVER_IN_HELP = (*NEVER_IN_A_SCAN, "cv2", "onnxruntime", "numpy", "PIL")
+SOURCES = sorted((ROOT / "forensic_cli").rglob("*.py"))
+PROGRAM = """
+import sys
+from forensic_cli.main import app
+try:
+    app(sys.argv[1:])
+except SystemExit as leaving:
+    code = leaving.code or 0
+print("LOADED", code, *sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def modules_after(*arguments: object) -> tuple[int, set[str], str]:
+    """Run a command line in a child; returns its exit code, the top-level modules it loaded, and its output."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        env=child_environment(),
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    output, _, loaded = done.stdout.rpartition("LOADED ")
+    code, *names = loaded.split()
+    return int(code), set(names), output
+
+
+def test_a_whole_scan_loads_no_training_package(toy_exports: Path, images: Path) -> None:
+    code, loaded, output = modules_after("scan", images, "--exports", toy_exports, "--technique", "all")
+    assert code == 0
+    assert "5 images judged" in output
+    assert {"cv2", "onnxruntime", "numpy"} <= loaded  # the list is that of a real scan
+    assert loaded & set(NEVER_IN_A_SCAN) == set()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("scan", "--help"), ("models", "--help"), ("--version",)])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    code, loaded, output = modules_after(*arguments)
+    assert code == 0
+    assert output.strip()
+    assert "typer" in loaded
+    assert loaded & set(NEVER_IN_HELP) == set()
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_of_the_command_line_imports_torch(source: Path) -> None:
+    assert imported(ast.parse(source.read_text(encoding="utf-8"))) & {"torch", "torchvision"} == set()
+
+
+def test_there_are_sources_to_look_at() -> None:
+    assert ROOT / "forensic_cli" / "scan.py" in SOURCES
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_commands_may_import_the_training_package_and_only_inside_functions(source: Path) -> None:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    if source.parent.name != "commands":
+        assert "forensic_train" not in imported(tree)
+    at_import = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If)]
+    assert "forensic_train" not in imported(ast.Module(at_import, []))
+
+
+def test_every_source_is_valid_on_the_oldest_python_promised() -> None:
+    """pyproject.toml promises Python 3.11; ast can read as that version did, even on a later one."""
+    sources = [*SOURCES, *sorted((ROOT / "train").rglob("*.py"))]
+    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    too_new = []
+    for source in sources:
+        try:
+            tree = ast.parse(source.read_text(encoding="utf-8"), feature_version=(3, 11))
+        except SyntaxError as error:
+            too_new.append(f"{source.relative_to(ROOT)}:{error.lineno}: {error.msg}")
+            continue
+        too_new += [
+            f"{source.relative_to(ROOT)}:{node.lineno}"
+            for node in ast.walk(tree)
+            if type(node).__name__ == "TypeAlias" or getattr(node, "type_params", None)
+        ]
+    assert too_new == []

@@ -1,0 +1,586 @@
+"""Tests of `genforensic scan` as a user meets it: exit codes, whole messages, and rows that stay in their place."""
+
+import csv
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forensic_cli.card import Preprocessing
+from toys import (
+    GAINS,
+    child_environment,
+    drop_root_override,
+    genforensic,
+    make_images,
+    solid,
+    toy_card,
+    write_toy_export,
+    write_toy_exports,
+)
+
+EXPECTED = [
+    ("1-red.png", "real"),
+    ("2-green.webp", "alpha"),
+    ("3-blue.bmp", "beta"),
+    ("4-grey.png", "inconclusive"),
+    ("5-tiny.png", "real"),
+]
+HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")) or sys.platform == "win32"
+
+
+def sure(gain: float) -> float:
+    """Probability that a toy network of this gain gives to the label of a pure colour."""
+    return exp(gain) / (exp(gain) + 2)
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()[1:]]
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    return [(Path(row["path"]).name, row["verdict"]) for row in rows]
+
+
+def add_bad_files(folder: Path) -> Path:
+    (folder / "0-empty.png").write_bytes(b"")
+    (folder / "1-text.png").write_text("not an image")
+    red = (folder / "1-red.png").read_bytes()
+    (folder / "3-cut.png").write_bytes(red[: len(red) // 2])
+    (folder / "9-gone.png").symlink_to(folder / "nowhere.png")
+    return folder
+
+
+def test_a_folder_is_judged_in_order(run: Any, toy_exports: Path, images: Path) -> None:
+    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = rows_of(result.stdout)
+    assert verdicts(rows) == EXPECTED
+    assert [row["confidence"] for row in rows] == pytest.approx([sure(4), sure(4), sure(4), 1 / 3, sure(4)], abs=1e-5)
+    assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
+    assert [row["views"] for row in rows] == [4, 4, 4, 4, 1]
+    assert [row["warnings"] for row in rows] == [[], [], [], [], ["padded"]]
+    assert [row["format"] for row in rows] == ["PNG", "WEBP", "BMP", "PNG", "PNG"]
+    assert [(row["width"], row["height"]) for row in rows] == [(40, 36), (90, 70), (40, 36), (40, 36), (12, 9)]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert rows[0]["scores"] == rows[0]["techniques"]["baseline"]["scores"]
+    assert rows[0]["agreement"] == 1
+
+
+def test_the_hash_and_size_of_a_row_are_those_of_the_file(run: Any, toy_exports: Path, images: Path) -> None:
+    import hashlib
+
+    for row in rows_of(run("scan", images, "--exports", toy_exports, "-f", "jsonl").stdout):
+        data = Path(row["path"]).read_bytes()
+        assert (row["sha256"], row["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_the_header_says_what_judged(run: Any, toy_exports: Path, images: Path) -> None:
+    import hashlib
+
+    import onnxruntime
+
+    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl", "-t", "weighted", "--device", "cpu")
+    header = json.loads(result.stdout.splitlines()[0])["genforensic"]
+    file = toy_exports / "native-weighted.onnx"
+    assert header["providers"] == ["CPUExecutionProvider"]
+    assert header["onnxruntime"] == onnxruntime.__version__
+    assert (header["ensemble"], header["threshold"]) == (None, 0.5)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", header["started"])
+    assert header["models"] == [
+        {
+            "name": "native-weighted",
+            "technique": "weighted",
+            "recipe": "native",
+            "labels": ["real", "alpha", "beta"],
+            "temperature": 1.0,
+            "file": "native-weighted.onnx",
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+    ]
+
+
+def test_bad_files_are_rows_in_their_place_and_exit_code_1(run: Any, toy_exports: Path, images: Path) -> None:
+    add_bad_files(images)
+    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl")
+    assert (result.exit_code, result.stderr) == (1, "")
+    rows = rows_of(result.stdout)
+    assert [row["path"] for row in rows] == sorted(str(path) for path in images.iterdir())
+    assert [one for one in verdicts(rows) if one[1]] == EXPECTED
+    bad = [(Path(row["path"]).name, row["status"], row["reason"]) for row in rows if row["status"] != "ok"]
+    assert bad == [
+        ("0-empty.png", "empty", "the file is empty"),
+        ("1-text.png", "not_an_image", "no known image format"),
+        ("3-cut.png", "truncated", "the file ends before the picture does"),
+        ("9-gone.png", "missing", "the file is gone"),
+    ]
+    for row in rows:
+        if row["status"] != "ok":
+            assert (row["verdict"], row["label"], row["confidence"], row["scores"]) == (None, None, None, None)
+
+
+def test_only_bad_files_are_still_a_finished_scan(run: Any, toy_exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("text")
+    result = run("scan", tmp_path / "a.png", "--exports", toy_exports)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert f"  {tmp_path / 'a.png'}: no known image format\n" in result.stdout
+
+
+@pytest.mark.parametrize("workers", [1, 7])
+def test_batch_size_and_workers_do_not_change_a_row(run: Any, toy_exports: Path, images: Path, workers: int) -> None:
+    add_bad_files(images)
+    shared = ("scan", images, "--exports", toy_exports, "-f", "jsonl", "-t", "all", "--workers", workers)
+    one, many = (rows_of(run(*shared, "--batch-size", size).stdout) for size in (1, 64))
+    assert [(row["path"], row["status"], row["verdict"], row["label"]) for row in one] == [
+        (row["path"], row["status"], row["verdict"], row["label"]) for row in many
+    ]
+    for a, b in zip(one, many, strict=True):
+        assert (a["scores"] or {}) == pytest.approx(b["scores"] or {}, abs=2e-6)
+
+
+def test_more_bad_files_than_a_batch_holds_shift_nothing(run: Any, toy_exports: Path, tmp_path: Path) -> None:
+    for i in range(40):
+        path = tmp_path / f"{i:02}.png"
+        if i % 9 == 4:
+            solid(path, [(255, 0, 0), (0, 255, 0), (0, 0, 255)][i % 3])
+        else:
+            path.write_text("text")
+    result = run("scan", tmp_path, "--exports", toy_exports, "-f", "jsonl", "--batch-size", 2, "--workers", 3)
+    assert [row["label"] for row in rows_of(result.stdout)] == [
+        ["real", "alpha", "beta"][i % 3] if i % 9 == 4 else None for i in range(40)
+    ]
+
+
+@pytest.mark.parametrize("report", ["table", "json", "jsonl", "csv"])
+def test_two_runs_differ_in_nothing_but_their_start(run: Any, toy_exports: Path, images: Path, report: str) -> None:
+    add_bad_files(images)
+    shared = ("scan", images, "--exports", toy_exports, "-t", "all", "-f", report)
+    one, two = (re.sub(r'"started": "[^"]*"', "", run(*shared).stdout) for _ in range(2))
+    assert one == two
+    assert len(one.splitlines()) > 9
+
+
+@pytest.mark.parametrize("fusion", ["mean", "vote"])
+def test_all_techniques_are_fused(run: Any, toy_exports: Path, images: Path, fusion: str) -> None:
+    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl", "--technique", "all", "--ensemble", fusion)
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, rows = json.loads(result.stdout.splitlines()[0])["genforensic"], rows_of(result.stdout)
+    assert header["ensemble"] == fusion
+    assert [model["technique"] for model in header["models"]] == sorted(GAINS)
+    assert verdicts(rows) == EXPECTED
+    assert rows[0]["agreement"] == 1
+    assert {name: one["confidence"] for name, one in rows[0]["techniques"].items()} == pytest.approx(
+        {name: sure(gain) for name, gain in GAINS.items()}, abs=1e-5
+    )
+    assert rows[0]["confidence"] == pytest.approx(sum(map(sure, GAINS.values())) / 4, abs=1e-5)
+
+
+@pytest.mark.parametrize(("fusion", "verdict", "agreement"), [("mean", "real", 0.333333), ("vote", "alpha", 0.666667)])
+def test_mean_and_vote_may_differ(
+    run: Any, tmp_path: Path, images: Path, fusion: str, verdict: str, agreement: float
+) -> None:
+    red = {"baseline": (6, 0, 0), "weighted": (0, 0.5, 0), "finetune": (0, 0.5, 0)}
+    for technique, logits in red.items():
+        weights = np.vstack([logits, np.zeros((2, 3))])
+        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", toy_card(technique, threshold=0.2), weights)
+    result = run(
+        *("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-t", "all", "--ensemble", fusion),
+        *("-f", "jsonl"),
+    )
+    row = rows_of(result.stdout)[0]
+    assert (row["verdict"], row["agreement"]) == (verdict, agreement)
+    assert {name: one["label"] for name, one in row["techniques"].items()} == {
+        "baseline": "real",
+        "weighted": "alpha",
+        "finetune": "alpha",
+    }
+
+
+def test_labels_in_another_order_are_fused_by_name(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card("baseline"))
+    turned = np.eye(3)[:, [2, 0, 1]] * 4
+    write_toy_export(tmp_path / "exports" / "b.onnx", toy_card("weighted", labels=("beta", "real", "alpha")), turned)
+    result = run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl")
+    rows = rows_of(result.stdout)
+    assert verdicts(rows) == EXPECTED
+    for row in rows:
+        assert row["techniques"]["baseline"]["scores"] == pytest.approx(row["techniques"]["weighted"]["scores"])
+
+
+def test_techniques_with_views_of_their_own_are_fused(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card("baseline"))
+    whole = toy_card("weighted", preprocessing=Preprocessing("whole", 24))
+    write_toy_export(tmp_path / "exports" / "b.onnx", whole)
+    rows = rows_of(run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl").stdout)
+    assert verdicts(rows) == EXPECTED
+    assert rows[0]["techniques"]["weighted"]["confidence"] == pytest.approx(sure(4.5), abs=1e-5)
+    assert rows[4]["warnings"] == ["padded", "upscaled"]
+
+
+def test_the_temperature_of_the_card_is_applied(run: Any, tmp_path: Path, images: Path) -> None:
+    from forensic_cli.card import Calibration
+
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(calibration=Calibration(2.0, 5)))
+    rows = rows_of(run("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    assert rows[0]["confidence"] == pytest.approx(sure(4 / 2), abs=1e-5)
+
+
+def test_a_threshold_of_1_makes_every_verdict_inconclusive(run: Any, toy_exports: Path, images: Path) -> None:
+    rows = rows_of(run("scan", images, "--exports", toy_exports, "-f", "jsonl", "--threshold", "1.0").stdout)
+    assert {row["verdict"] for row in rows} == {"inconclusive"}
+    assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
+
+
+def test_without_an_option_the_strictest_threshold_of_the_cards_holds(run: Any, tmp_path: Path, images: Path) -> None:
+    for technique, threshold in (("baseline", 0.1), ("weighted", 0.99)):
+        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", toy_card(technique, threshold=threshold))
+    shared = ("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl")
+    assert verdicts(rows_of(run(*shared).stdout)) == [("1-red.png", "real")]
+    assert verdicts(rows_of(run(*shared, "-t", "all").stdout)) == [("1-red.png", "inconclusive")]
+    assert verdicts(rows_of(run(*shared, "-t", "all", "--threshold", "0").stdout)) == [("1-red.png", "real")]
+
+
+def test_no_recursive_leaves_inner_folders_alone(run: Any, toy_exports: Path, images: Path) -> None:
+    make_images(images / "inner")
+    shared = ("scan", images, "--exports", toy_exports, "-f", "jsonl")
+    assert len(rows_of(run(*shared).stdout)) == 10
+    assert len(rows_of(run(*shared, "--no-recursive").stdout)) == 5
+
+
+def test_no_images_is_wrong_use(run: Any, toy_exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("text")
+    result = run("scan", tmp_path / "in", "--exports", toy_exports, "-o", tmp_path / "out.csv")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"genforensic: no images found in {tmp_path / 'in'} (1 other entries left out); give a folder with images\n"
+    )
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_missing_path_is_wrong_use(run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    result = run("scan", images, tmp_path / "nowhere", "--exports", toy_exports)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"genforensic: {tmp_path / 'nowhere'}: no such file or folder; give existing images or folders\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "xml"), "'xml' is not one of table, jsonl, json, csv"),
+        (("--ensemble", "max"), "'max' is not one of mean, vote"),
+        (("--device", "tpu"), "'tpu' is not one of auto, cpu, cuda"),
+        (("--threshold", "1.5"), "Invalid value for '--threshold': Input should be less than or equal to 1"),
+        (("--batch-size", "0"), "Invalid value for '--batch-size': Input should be greater than or equal to 1"),
+        (("--frobnicate",), "No such option: --frobnicate"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_wrong_option_is_wrong_use(
+    run: Any, toy_exports: Path, images: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run("scan", images, "--exports", toy_exports, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in " ".join(result.stderr.split())
+
+
+def test_an_unknown_technique_is_wrong_use(run: Any, toy_exports: Path, images: Path) -> None:
+    result = run("scan", images, "--exports", toy_exports, "-t", "baselin")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "genforensic: no export has technique 'baselin'; allowed: adversarial, baseline, finetune, weighted, all\n"
+    )
+
+
+def test_differing_labels_cannot_be_fused(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card())
+    write_toy_export(tmp_path / "exports" / "b.onnx", toy_card("weighted", labels=("real", "alpha", "gamma")))
+    result = run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-o", tmp_path / "out.csv")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        "genforensic: native-baseline and native-weighted cannot be fused, their labels differ: "
+        "only the first has beta, only the second has gamma; scan with one technique at a time\n"
+    )
+    assert not (tmp_path / "out.csv").exists()
+    assert run("scan", images, "--exports", tmp_path / "exports", "-t", "weighted").exit_code == 0
+
+
+def test_a_corrupt_export_is_a_model_error(run: Any, tmp_path: Path, images: Path) -> None:
+    path = write_toy_export(tmp_path / "exports" / "a.onnx", toy_card())
+    path.write_bytes(path.read_bytes()[:150])
+    result = run("scan", images, "--exports", path.parent)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert re.fullmatch(
+        rf"genforensic: {re.escape(str(path))}: not a usable ONNX file \([^\n]+\); copy it again or export it again\n",
+        result.stderr,
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"not onnx", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_a_file_that_is_no_export_is_a_model_error(run: Any, tmp_path: Path, images: Path, data: bytes) -> None:
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "a.onnx").write_bytes(data)
+    result = run("scan", images, "--exports", tmp_path / "exports")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"genforensic: {tmp_path / 'exports' / 'a.onnx'}: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_export_without_a_card_is_a_model_error(run: Any, tmp_path: Path, images: Path) -> None:
+    path = write_toy_export(tmp_path / "exports" / "a.onnx")
+    result = run("scan", images, "--exports", path.parent)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        f"genforensic: {path}: an ONNX file without a genforensic model card; export it with `genforensic export`\n"
+    )
+
+
+def test_an_export_with_a_damaged_card_is_a_model_error(run: Any, tmp_path: Path, images: Path) -> None:
+    path = write_toy_export(tmp_path / "exports" / "a.onnx", text="{}")
+    result = run("scan", images, "--exports", path.parent)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        f"genforensic: {path}: the model card has version None, this genforensic reads 1: "
+        "export the run again with `genforensic export`\n"
+    )
+
+
+@pytest.mark.parametrize("odd", [{"weights": np.eye(3, 4)}, {"size": 24}], ids=["labels", "size"])
+def test_an_export_that_does_not_fit_its_card_is_a_model_error(
+    run: Any, tmp_path: Path, images: Path, odd: dict[str, Any]
+) -> None:
+    path = write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(), **odd)
+    result = run("scan", images, "--exports", path.parent)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        f"genforensic: {path}: its graph does not fit its card "
+        "(expected views uint8 [N, 32, 32, 3] and logits [N, 3]); export it again\n"
+    )
+
+
+def test_an_export_that_computes_no_numbers_gives_no_evidence(run: Any, tmp_path: Path, images: Path) -> None:
+    """NaN is neither a confidence nor JSON."""
+    path = write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(), np.full((3, 3), np.nan))
+    result = run("scan", images, "--exports", path.parent, "-f", "jsonl")
+    assert "NaN" not in result.stdout
+    assert result.exit_code == 3
+
+
+def test_no_exports_is_one_line(run: Any, tmp_path: Path, images: Path) -> None:
+    result = run("scan", images, "--exports", tmp_path / "none")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        f"genforensic: no exports found in {tmp_path / 'none'}; train some with `genforensic train`, "
+        "or name a folder of .onnx files with --exports\n"
+    )
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
+@pytest.mark.parametrize("option", [("--require-gpu",), ("--device", "cuda")])
+def test_a_gpu_that_is_required_and_missing_is_a_model_error(
+    run: Any, toy_exports: Path, images: Path, option: tuple[str, ...]
+) -> None:
+    result = run("scan", images, "--exports", toy_exports, *option)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        "genforensic: no CUDA device was found on this machine; "
+        "leave out --require-gpu and --device cuda to scan on the CPU\n"
+    )
+
+
+def test_an_output_is_written_and_nothing_printed(run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    result = run("scan", images, "--exports", toy_exports, "-f", "csv", "--output", out)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
+    assert [(Path(row["path"]).name, row["verdict"]) for row in rows] == EXPECTED
+
+
+def test_an_output_that_exists_is_overwritten_only_by_force(
+    run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious\n" * 1000)
+    shared = ("scan", images, "--exports", toy_exports, "-f", "csv", "-o", out)
+    result = run(*shared)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (f"genforensic: {out}: exists already; choose another name, or overwrite it with --force\n")
+    assert out.read_text() == "precious\n" * 1000
+    assert run(*shared, "--force").exit_code == 0
+    assert len(out.read_text().splitlines()) == 6
+    assert "precious" not in out.read_text()
+
+
+def test_an_output_in_a_missing_folder_is_wrong_use(run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none" / "out.csv"
+    result = run("scan", images, "--exports", toy_exports, "-o", out)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"genforensic: {out}: cannot be written (No such file or directory)\n"
+
+
+def limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+
+@pytest.mark.parametrize("report", ["jsonl", "csv"])
+def test_a_full_disk_leaves_whole_rows(report: str, toy_exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(20):
+        solid(tmp_path / "in" / f"{i:02}.png", (255, 0, 0))
+    out = tmp_path / "out.txt"
+    done = genforensic(
+        *("scan", tmp_path / "in", "--exports", toy_exports, "-f", report, "-o", out), preexec_fn=limit_file_size
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: {out}: cannot be written any further (File too large); the rows before that are whole\n"
+    )
+    text = out.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    lines = text.splitlines()
+    assert 2 <= len(lines) < 21  # the header and a row or more, not all of them
+    rows = rows_of(text) if report == "jsonl" else list(csv.DictReader(lines))
+    assert [Path(row["path"]).name for row in rows] == [f"{i:02}.png" for i in range(len(lines) - 1)]
+    assert {(row["status"], row["verdict"], len(row)) for row in rows} == {("ok", "real", len(rows[0]))}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_standard_output_is_one_line(toy_exports: Path, images: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = genforensic(
+            "scan", images, "--exports", toy_exports, capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 2
+    assert done.stderr == "genforensic: standard output cannot be written any further (No space left on device)\n"
+
+
+def test_a_reader_that_leaves_ends_the_scan_in_silence(toy_exports: Path, images: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = genforensic(
+            "scan", images, "--exports", toy_exports, capture_output=False, stdout=writing, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("report", ["table", "jsonl"])
+def test_a_standard_output_of_few_characters_is_no_fault(
+    encoding: str, report: str, toy_exports: Path, tmp_path: Path
+) -> None:
+    """What a redirect on Windows or LC_ALL=C in a container gives."""
+    solid(tmp_path / "漢字.png", (255, 0, 0))
+    (tmp_path / "bad.png").write_text("text")
+    done = genforensic(
+        *("scan", tmp_path, "--exports", toy_exports, "-f", report),
+        env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        encoding=encoding,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "bad.png" in done.stdout
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    for i in range(3000):
+        os.link(images / "2-green.webp", images / f"z{i}.webp")
+    options = ("--exports", toy_exports, "-t", "all", "-f", "jsonl", "-o", out, "--batch-size", "1")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "forensic_cli", "scan", images, *options],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=child_environment(),
+    )
+    try:
+        while child.poll() is None and not (out.exists() and out.stat().st_size > 5000):
+            pass
+        child.send_signal(signal.SIGINT)
+        stderr = child.communicate(timeout=30)[1]
+    finally:
+        child.kill()
+    assert (child.returncode, stderr) == (130, "genforensic: interrupted; what was written so far is whole\n")
+    text = out.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    assert 0 < len(rows_of(text)) < 3005
+
+
+def needs_permissions() -> dict[str, Any]:
+    """Return what makes a child process obey file permissions, also where the tests run as root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        subprocess.run(["true"], preexec_fn=drop_root_override, check=True)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("root cannot give up its override of permissions here")
+    return {"preexec_fn": drop_root_override}
+
+
+def test_a_file_without_permission_is_a_row(toy_exports: Path, images: Path) -> None:
+    options = needs_permissions()
+    (images / "2-green.webp").chmod(0)
+    done = genforensic("scan", images, "--exports", toy_exports, "-f", "jsonl", **options)
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = rows_of(done.stdout)
+    assert verdicts(rows) == [(name, None if name == "2-green.webp" else verdict) for name, verdict in EXPECTED]
+    assert (rows[1]["status"], rows[1]["reason"]) == ("unreadable", "the file cannot be read (Permission denied)")
+    assert (rows[1]["sha256"], rows[1]["bytes"]) == (None, None)
+
+
+def test_a_folder_without_permission_is_a_row(toy_exports: Path, images: Path) -> None:
+    options = needs_permissions()
+    closed = make_images(images / "0-closed")
+    closed.chmod(0)
+    try:
+        done = genforensic("scan", images, "--exports", toy_exports, "-f", "jsonl", **options)
+    finally:
+        closed.chmod(0o700)
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = rows_of(done.stdout)
+    assert verdicts(rows) == [("0-closed", None), *EXPECTED]
+    assert rows[0]["status"] == "unreadable"
+
+
+def test_exports_without_permission_are_a_model_error(tmp_path: Path, images: Path) -> None:
+    options = needs_permissions()
+    path = write_toy_export(tmp_path / "exports" / "a.onnx", toy_card())
+    path.chmod(0)
+    done = genforensic("scan", images, "--exports", path.parent, **options)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"genforensic: {path}: cannot be read (Permission denied)\n"
+
+
+def test_an_export_with_a_name_of_any_bytes_is_reported(toy_exports: Path, tmp_path: Path, images: Path) -> None:
+    (tmp_path / "exports").mkdir()
+    shutil.copy(toy_exports / "native-baseline.onnx", os.fsencode(tmp_path) + b"/exports/latin\xe9.onnx")
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    done = genforensic("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl", env=strict)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verdicts(rows_of(done.stdout)) == EXPECTED
+    assert json.loads(done.stdout.splitlines()[0])["genforensic"]["models"][0]["file"] == r"latin\xe9.onnx"
+
+
+def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
+    exports = write_toy_exports(tmp_path / "exports", data={"alpha": {"cats": 3, "dogs": 4}})
+    result = run("models", "--exports", exports)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for technique in GAINS:
+        assert f"native-{technique}" in result.stdout
+    cards = json.loads(run("models", "--exports", exports, "--json").stdout)
+    assert [card["card"]["technique"] for card in cards] == sorted(GAINS)
+    assert cards[0]["card"]["data"] == {"alpha": {"cats": 3, "dogs": 4}}
