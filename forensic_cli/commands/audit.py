@@ -58,9 +58,7 @@ def audit(
 
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
-    from forensic_cli.console import stdout_console
-
-    from forensic_cli.console import note
+    from forensic_cli.console import note, stdout_console
 
     console = stdout_console()
     console.print(_counts_table(bias))

@@ -182,8 +182,8 @@ class Technique(ABC):
             schedule = OneCycleLR(
                 optimizer,
                 max_lr=[group["lr"] for group in optimizer.param_groups],
-                # one more than is ever taken: the scheduler counts its own construction
-                total_steps=self.settings.epochs * self.context.updates_per_epoch + 1,
+                # one more than is ever taken, as its construction counts; in a tiny run the warm-up needs room
+                total_steps=max(20, self.settings.epochs * self.context.updates_per_epoch + 1),
                 pct_start=0.2,
                 div_factor=10,
                 final_div_factor=100,
