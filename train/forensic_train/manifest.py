@@ -212,35 +212,34 @@ def _components(rows: Sequence[Row]) -> list[int]:
 def _draw(
     rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
 ) -> set[int]:
-    """Draw whole components until each cell, and then each generator, has given its share; returns row indices.
+    """Draw whole components until each cell and each generator has given its share; returns row indices.
 
-    The second pass makes up for cells so small that their own share rounds to nothing.
+    The second pass, for generators alone, makes up for cells so small that their share rounds to nothing.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i in candidates:
         members[parts[i]].append(i)
     order = [members[int(part)] for part in rng.permutation(sorted(members))]
+    sizes = Counter(name for component in order for name in _strata(rows, component))
+    left = {name: share * size for name, size in sizes.items()}
     drawn: set[int] = set()
-    for stratum in (_cell, _generator):
-        sizes = Counter(stratum(rows[i]) for component in order for i in component)
-        taken = Counter(stratum(rows[i]) for i in drawn)
-        quota = {name: share * size - taken[name] for name, size in sizes.items()}
+    for strict in (True, False):
         for component in order:
-            wanted = Counter(stratum(rows[i]) for i in component)
+            wanted = Counter(_strata(rows, component))
+            binding = [name for name in wanted if strict or not name[1]]
             # half an image of slack rounds each share to the nearest whole number
-            if component[0] not in drawn and all(n <= quota[name] + 0.5 for name, n in wanted.items()):
+            if component[0] not in drawn and all(wanted[name] <= left[name] + 0.5 for name in binding):
                 drawn.update(component)
                 for name, n in wanted.items():
-                    quota[name] -= n
+                    left[name] -= n
     return drawn
 
 
-def _cell(row: Row) -> tuple[str, str]:
-    return row.generator, row.subject
-
-
-def _generator(row: Row) -> tuple[str, str]:
-    return row.generator, ""
+def _strata(rows: Sequence[Row], component: Iterable[int]) -> Iterator[tuple[str, str]]:
+    """Yield each row's cell and, with an empty second part, its generator."""
+    for i in component:
+        yield rows[i].generator, rows[i].subject or "-"
+        yield rows[i].generator, ""
 
 
 def _move(
