@@ -17,24 +17,33 @@ from rich.text import Text
 T = TypeVar("T")
 
 
-def stderr_console() -> Console:
+def stderr_console() -> "Console":
     """Return a console on standard error that prints text as it is."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def stdout_console() -> Console:
+def stdout_console() -> "Console":
     """Return a console for tables of results; into a pipe or a file it writes 120 columns."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
 def note(message: str, style: str = "") -> None:
     """Print one line for the user."""
+
     stderr_console().print(Text(message, style=style))
 
 
-def progress_bar(disable: bool = False) -> Progress:
+def progress_bar(disable: bool = False) -> "Progress":
     """Return a progress display on standard error that vanishes when done; none where nobody watches."""
+    from rich.progress import (
+        Progress,
+    )
+
     console = stderr_console()
     return Progress(
         TextColumn("{task.description}"),

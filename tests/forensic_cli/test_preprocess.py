@@ -180,9 +180,19 @@ def test_pillow_prints_no_warnings_about_odd_files() -> None:
     assert stderr_of_decoding([*cut_tiffs, bad_exif]) == ""
 
 
-def test_a_picture_with_damaged_exif_is_judged() -> None:
-    """pytest turns Pillow's warning into an error; the answer must not hang on a warnings filter."""
-    assert isinstance(decode(encode(noise(23, 31), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")), Decoded)
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"II*\0\x08\0\0\0\x05\0",  # five tags are promised and none is there
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abc\0",  # the orientation is the text "abc"
+        b"this is not EXIF",
+    ],
+)
+def test_a_picture_with_damaged_exif_is_judged(damaged: bytes) -> None:
+    """pytest turns Pillow's warning into an error; neither may keep OpenCV from a picture that it can decode."""
+    answer = decode(encode(noise(23, 31), "JPEG", exif=b"Exif\0\0" + damaged))
+    assert isinstance(answer, Decoded)
+    assert (answer.header.width, answer.header.height, answer.header.warnings) == (31, 23, ())
 
 
 @few
