@@ -1,18 +1,11 @@
 """Messages and progress for people: everything that is not a result goes to standard error through here."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:  # rich is imported where it is used, so that --help answers at once
+    from rich.console import Console
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -34,12 +27,22 @@ def stdout_console() -> "Console":
 
 def note(message: str, style: str = "") -> None:
     """Print one line for the user."""
+    from rich.text import Text
 
     stderr_console().print(Text(message, style=style))
 
 
 def progress_bar(disable: bool = False) -> "Progress":
     """Return a progress display on standard error that vanishes when done; none where nobody watches."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     from rich.progress import (
         Progress,
     )
