@@ -43,10 +43,6 @@ def progress_bar(disable: bool = False) -> "Progress":
         TimeRemainingColumn,
     )
 
-    from rich.progress import (
-        Progress,
-    )
-
     console = stderr_console()
     return Progress(
         TextColumn("{task.description}"),
