@@ -1,6 +1,6 @@
 """The model card as Markdown, generated from the card inside the export."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forensic_cli.card import Counts, ModelCard
@@ -96,6 +96,14 @@ def _settings(training: Mapping[str, Any]) -> str:
     if training.get("holdout"):
         lines.append(f"- held out: {', '.join(training['holdout'])}")
     lines.append("- " + ", ".join(f"{name} {value}" for name, value in training.get("settings", {}).items()))
-    lines.append("- " + ", ".join(f"{name} {value}" for name, value in training.get("packages", {}).items()))
+    lines.append("- " + ", ".join(_flat(training.get("environment", {}))))
     lines.append(f"- sha256 over the split: `{training.get('split_sha256')}`")
     return "\n".join(lines)
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield f"{name} {value}"

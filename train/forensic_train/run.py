@@ -77,7 +77,7 @@ class Run:
                     "repeat the options it was started with, or choose another --output"
                 )
         write_json(self.folder / CONFIG_FILE, asdict(config))
-        write_json(self.folder / ENVIRONMENT_FILE, environment(device))
+        write_json(self.folder / ENVIRONMENT_FILE, describe_environment(device))
 
     def config(self) -> RunConfig:
         """Read the configuration back. Raises TrainingError for another version or a damaged file."""
@@ -96,6 +96,13 @@ class Run:
             raise TrainingError(f"{self.folder}: is not a training run (it has no {CONFIG_FILE})") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path}: cannot be read ({type(error).__name__}: {error}); train it again") from error
+
+    def environment(self) -> dict[str, Any]:
+        """Read back what the run was made on; empty where that is lost."""
+        try:
+            return dict(json.loads((self.folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
 
     def save(self, state: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
         """Replace the checkpoint and the log."""
@@ -138,7 +145,7 @@ def save_split(output: Path, rows: Sequence[Row]) -> None:
         write_rows(temporary, rows)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> dict[str, Any]:
     """Describe what a run was made on and with."""
     packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "onnx", "onnxscript")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None

@@ -28,13 +28,12 @@ from forensic_train.run import (
     Run,
     RunConfig,
     atomic,
-    environment,
     read_split,
     save_split,
     technique_run,
 )
 from forensic_train.seeds import seed_for
-from forensic_train.techniques import find_techniques
+from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.techniques.base import Context, Settings, Technique
 
 
@@ -87,9 +86,9 @@ def export_run(output: Path, technique: str, target: Path | None = None) -> Path
     kind = find_techniques(config.technique)[0]
     rows = read_split(output)
     network = load_network(run, config, recipe)
-    fitted = [row for row in rows if row.split in kind.splits]
+    fitted = [row for row in rows if row.split in splits_behind(kind)]
     path = (target or output / EXPORTS_FOLDER) / f"{config.recipe}-{config.technique}.onnx"
-    card = _card(config, recipe, kind, fitted)
+    card = _card(config, recipe, kind, fitted, run.environment())
     export_network(network, card, path)
     card = _calibrated(card, path, rows)
     write_card(path, card)
@@ -234,8 +233,13 @@ def _split_digest(rows: Sequence[Row]) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _card(config: RunConfig, recipe: Recipe, kind: type[Technique], fitted: Sequence[Row]) -> ModelCard:
-    device = environment(choose_device("cpu"))
+def _card(
+    config: RunConfig,
+    recipe: Recipe,
+    kind: type[Technique],
+    fitted: Sequence[Row],
+    environment: Mapping[str, Any],
+) -> ModelCard:
     return ModelCard(
         name=f"{config.recipe}-{config.technique}",
         technique=config.technique,
@@ -248,10 +252,10 @@ def _card(config: RunConfig, recipe: Recipe, kind: type[Technique], fitted: Sequ
             "settings": dict(config.settings),
             "seed": config.seed,
             "holdout": list(config.holdout),
-            "splits": list(kind.splits),
+            "splits": list(splits_behind(kind)),
             "starts_from": kind.starts_from,
             "split_sha256": config.split_sha256,
-            "packages": device["packages"],
+            "environment": dict(environment),
         },
         limits=_limits(config, fitted),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

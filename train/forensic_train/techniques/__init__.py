@@ -14,6 +14,12 @@ TECHNIQUES: Mapping[str, type[Technique]] = {one.name: one for one in (Baseline,
 ALL = "all"
 
 
+def splits_behind(kind: type[Technique]) -> tuple[str, ...]:
+    """Return every split that a technique's weights come from, those of what it starts from included."""
+    before = splits_behind(TECHNIQUES[kind.starts_from]) if kind.starts_from else ()
+    return (*before, *kind.splits)
+
+
 def find_techniques(name: str) -> list[type[Technique]]:
     """Return one technique, or all in dependency order. Raises TrainingError with the allowed names."""
     if name == ALL:
