@@ -108,6 +108,13 @@ class ModelCard:
             known["limits"] = tuple(raw.get("limits", ()))
             known["preprocessing"] = Preprocessing(**raw["preprocessing"])
             known["calibration"] = Calibration(**raw.get("calibration", {}))
+            for name in ("name", "technique", "recipe", "created", "genforensic"):
+                if not isinstance(known.get(name, ""), str):
+                    raise TypeError(f"{name} is not text")
+            for name in ("data", "sources", "metrics", "training"):
+                if not isinstance(known.get(name, {}), dict):
+                    raise TypeError(f"{name} is not an object")
             return cls(**known)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"the model card cannot be read ({type(error).__name__}: {error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = " ".join(str(error).split())
+            raise ModelError(f"the model card cannot be read ({type(error).__name__}: {what})") from error

@@ -46,7 +46,7 @@ def discover(paths: Sequence[Path], recursive: bool = True) -> Iterator[Path | L
         if path.is_dir():
             yield from _walk(path, recursive)
         else:
-            yield path if _is_regular(path) else LeftOut(path, "not a regular file")
+            yield path if _is_regular(path) or _is_broken_link(path) else LeftOut(path, "not a regular file")
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[Path | LeftOut]:
@@ -69,8 +69,7 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path | LeftOut]:
 
 def _file(path: Path) -> Path | LeftOut:
     if not _is_regular(path):
-        # a broken link is a file that an analyst expects to see judged: its row says that it is missing
-        return path if path.is_symlink() and not path.exists() else LeftOut(path, "not a regular file")
+        return path if _is_broken_link(path) else LeftOut(path, "not a regular file")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path
     try:
@@ -80,6 +79,11 @@ def _file(path: Path) -> Path | LeftOut:
         return LeftOut(path, "not an image by its name, and cannot be opened")
     # "BM" alone is too weak a sign for a file with another name
     return path if sniff(head) not in (None, "BMP") else LeftOut(path, "not an image")
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Tell whether a link leads nowhere: an analyst expects that file to be judged, so its row says `missing`."""
+    return path.is_symlink() and not path.exists()
 
 
 def _is_regular(path: Path) -> bool:

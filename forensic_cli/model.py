@@ -74,7 +74,10 @@ class Model:
 
     def logits(self, views: Views) -> Logits:
         """Run uint8 views N x S x S x 3; returns float32 N x K."""
-        return np.asarray(self.session.run(["logits"], {"views": views})[0], np.float32)
+        logits = np.asarray(self.session.run(["logits"], {"views": views})[0], np.float32)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{self.path}: computed values that are not numbers; copy it again or export it again")
+        return logits
 
     def image_logits(self, images: Sequence[Views]) -> Logits:
         """Run the views of B images (each V x S x S x 3, V may differ) and average over views; B x K."""

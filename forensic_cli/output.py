@@ -54,7 +54,8 @@ class Output:
 
     def _write_stdout(self, text: str) -> None:
         try:
-            sys.stdout.write(text)
+            encoding = sys.stdout.encoding or "utf-8"
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
             sys.stdout.flush()
         except BrokenPipeError:
             raise

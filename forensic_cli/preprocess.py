@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,6 +35,7 @@ _ISO_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC
 _ORIENTATION = 0x0112  # EXIF tag
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked here, with a reason that the report can print
 
 
@@ -209,7 +211,7 @@ def _without_header(data: bytes, promised: str | None) -> Unreadable:
 def _ends_early(data: bytes, name: str) -> bool:
     # libpng writes to stderr by itself on a truncated file, so PNG is looked at before it decodes
     if name == "PNG":
-        return b"IEND" not in data[-64:] and b"IEND\xaeB`\x82" not in data
+        return b"IEND\xaeB`\x82" not in data
     if name == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     return False
@@ -225,7 +227,7 @@ def _changes(image: Image.Image) -> list[str]:
         found.append("reduced_to_8_bit")
     if getattr(image, "is_animated", False) and image.format != "MPO":
         found.append("first_frame_only")
-    if _orientation(image) not in (0, 1):
+    if 2 <= _orientation(image) <= 8:
         found.append("orientation_applied")
     return found
 
@@ -239,4 +241,7 @@ def _orientation(image: Image.Image) -> int:
     # PngImageFile.getexif() decodes the whole picture to look for a chunk behind the pixels
     if image.format == "PNG" and "exif" not in image.info:
         return 1
-    return int(image.getexif().get(_ORIENTATION, 1))
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not make a picture unreadable
+        return 1

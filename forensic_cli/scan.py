@@ -65,7 +65,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
                 "recipe": model.card.recipe,
                 "labels": list(model.card.labels),
                 "temperature": model.card.calibration.temperature,
-                "file": model.path.name,
+                "file": printable(Path(model.path.name)),
                 "sha256": model.sha256,
             }
             for model in models

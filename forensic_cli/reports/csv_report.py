@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from forensic_cli.results import FileResult, RunHeader, Summary
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
@@ -20,7 +20,7 @@ class CsvReport:
         del colour
         self._labels: tuple[str, ...] = ()
         self._techniques: tuple[str, ...] = ()
-        self._origin: tuple[str, str] = ("", "")
+        self._origin: tuple[str, ...] = ()
 
     def begin(self, header: RunHeader) -> str:
         """Return the line of column names."""
@@ -29,6 +29,9 @@ class CsvReport:
         self._origin = (
             f"genforensic {header.version}",
             ";".join(f"{model['name']}@sha256:{model['sha256']}" for model in header.models),
+            ";".join(header.providers),
+            header.onnxruntime,
+            header.started,
         )
         columns = [*_FIELDS, *(f"score_{label}" for label in self._labels)]
         for name in self._techniques:
@@ -37,7 +40,7 @@ class CsvReport:
                 f"{name}_confidence",
                 *(f"{name}_score_{label}" for label in self._labels),
             ]
-        return _line([*columns, "tool", "models"])
+        return _line([*columns, "tool", "models", "providers", "onnxruntime", "started"])
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
@@ -60,8 +63,8 @@ class CsvReport:
 
 def _line(cells: Sequence[object]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([_neutral(cell) for cell in cells])
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerow([_neutral(cell) for cell in cells])
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _neutral(cell: object) -> object:

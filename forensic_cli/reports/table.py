@@ -28,7 +28,10 @@ class TableReport:
         self._width = max(len(name) for name in (*self._labels, "inconclusive"))
         models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
-        about = f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))}"
+        about = (
+            f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))} "
+            f"of ONNX Runtime {header.onnxruntime}, {header.started}"
+        )
         title = f"{'verdict':<{self._width}}  confidence  agreement  file"
         return self._render(Text(about, style="dim"), Text(title, style="bold"))
 
@@ -50,19 +53,21 @@ class TableReport:
 
     def end(self, summary: Summary) -> str:
         """Return the totals by verdict, the unreadable files, and what the verdicts mean."""
-        table = Table("verdict", "images", "share", title=f"{summary.judged} images judged", title_justify="left")
+        table = Table(
+            "verdict", "images", "share", title=f"{counted(summary.judged, 'image')} judged", title_justify="left"
+        )
         for column in table.columns[1:]:
             column.justify = "right"
         for verdict, count in summary.record()["verdicts"].items():
             table.add_row(Text(verdict, style=_style(verdict)), str(count), f"{count / summary.judged:.1%}")
         parts: list[RenderableType] = ["", table] if summary.judged else [""]
         if summary.unreadable:
-            parts.append(Text(f"{summary.unreadable} files could not be read:", style="red"))
+            parts.append(Text(f"{counted(summary.unreadable, 'file')} could not be read:", style="red"))
             parts += [Text(f"  {visible(one.path)}: {one.reason}") for one in self._unreadable]
             if summary.unreadable > _LISTED:
                 parts.append(Text(f"  and {summary.unreadable - _LISTED} more; --format jsonl names them all"))
         if summary.left_out:
-            parts.append(Text(f"{summary.left_out} other entries are not images and were left out."))
+            parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
         known = ", ".join(self._labels)
         parts.append(Text(f"A verdict is the most similar of the known labels ({known}), not a proof.", style="dim"))
         return self._render(*parts)
@@ -85,6 +90,11 @@ class TableReport:
 def visible(text: str) -> str:
     """Escape what could move the cursor or break the line: a file name is data, not terminal control."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _style(verdict: str) -> str:

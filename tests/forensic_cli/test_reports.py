@@ -263,7 +263,7 @@ def test_the_table_by_hand() -> None:
     ]
     assert render("table", rows, left_out=2) == (
         "genforensic 1.2.3: native-baseline (sha256 aaaaaaaaaaaa), native-weighted (sha256 bbbbbbbbbbbb), "
-        "fused by mean, on CPUExecutionProvider\n"
+        "fused by mean, on CPUExecutionProvider of ONNX Runtime 1.31.1, 2026-01-02T03:04:05+00:00\n"
         "verdict       confidence  agreement  file\n"
         "alpha              0.703     1 of 2  case/a.png\n"
         "real               0.703     1 of 2  case/real.png\n"
@@ -279,9 +279,9 @@ def test_the_table_by_hand() -> None:
         "│ inconclusive │      1 │ 25.0% │\n"
         "│ real         │      1 │ 25.0% │\n"
         "└──────────────┴────────┴───────┘\n"
-        "1 files could not be read:\n"
+        "1 file could not be read:\n"
         "  case/b.png: the file ends before the picture does\n"
-        "2 other entries are not images and were left out.\n"
+        "Left out, because not an image: 2.\n"
         "A verdict is the most similar of the known labels (real, alpha), not a proof.\n"
     )
 

@@ -135,17 +135,13 @@ def make_batch() -> Callable[..., Batch]:
 @pytest.fixture
 def make_fit(labelled: Path) -> Callable[..., tuple[Technique, ImageDataset]]:
     """Return a function that makes a technique and its dataset on the labelled images."""
-    rows = [
-        Row(labelled / g / s / f"{i:02}.png", g, s, split="train") for g, s in CELLS for i in range(6)
-    ]
+    rows = [Row(labelled / g / s / f"{i:02}.png", g, s, split="train") for g, s in CELLS for i in range(6)]
 
     def make(kind: type[Technique], seed: int = 5, **settings: Any) -> tuple[Technique, ImageDataset]:
         labels, subjects = ("alpha", "beta", "gamma"), ("face", "horse")
         values = {"epochs": 2, "batch_size": 8, "lr": 0.01, **settings}
         torch.manual_seed(seed)
-        context = Context(
-            labels, subjects, count_cells(rows), updates_per_epoch(rows, 8), seed, torch.device("cpu")
-        )
+        context = Context(labels, subjects, count_cells(rows), updates_per_epoch(rows, 8), seed, torch.device("cpu"))
         technique = kind(Network(ToyEncoder(), 3), kind.settings_type(**values), context)
         return technique, ImageDataset(rows, labels, subjects, TOY, seed)
 

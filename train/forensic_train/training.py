@@ -149,7 +149,7 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
     """Read and split the data, or take the split of the run that is continued or started from."""
     for folder in (options.output if options.resume else None, options.origin):
         if folder is not None and any((f / SPLIT_FILE).is_file() for f in (folder, folder.parent)):
-            rows = read_split(folder)
+            rows = with_hashes(read_split(folder))
             break
     else:
         if options.data is None:
