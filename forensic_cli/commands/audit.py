@@ -87,9 +87,14 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
 
 
 def _counts_table(bias: "Bias") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("generator", *(subject or "–" for subject in bias.subjects), "total", title="Images per cell")
+    table = Table(
+        Column("generator", no_wrap=True),
+        *(subject or "–" for subject in bias.subjects),
+        "total",
+        title="Images per cell",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for generator, row in zip(bias.generators, bias.counts, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from forensic_cli.discover import LeftOut, discover
-from forensic_cli.errors import DataError
+from forensic_cli.errors import DataError, UsageError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_train.seeds import generator_for
@@ -46,10 +46,11 @@ class Row:
 def read_manifest(data: Path) -> list[Row]:
     """Read ROOT/<generator>/<subject>/** or a CSV; a folder with a manifest.csv in it is read through that.
 
-    Raises DataError with the faults' places for a missing file, a bad row, or fewer than two generators.
+    Raises UsageError for a path that does not exist, DataError with the faults' places for a bad row, a missing image
+    or fewer than two generators.
     """
     if not data.exists():
-        raise DataError(f"{data}: no such file or folder; give ROOT/<generator>/<subject>/... or a CSV")
+        raise UsageError(f"{data}: no such file or folder; give ROOT/<generator>/<subject>/... or a CSV")
     if data.is_dir() and (data / MANIFEST_NAME).is_file():
         data = data / MANIFEST_NAME
     rows = _read_folder(data) if data.is_dir() else _read_csv(data)
@@ -269,11 +270,11 @@ def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
     for entry in holdout:
         name, _, value = entry.partition("=")
         if name not in ("source", "subject", "generator", "group") or not value:
-            raise DataError(f"holdout {entry!r} is not understood; write source=NAME, subject=NAME or group=NAME")
+            raise UsageError(f"holdout {entry!r} is not understood; write source=NAME, subject=NAME or group=NAME")
         found = [i for i, row in enumerate(rows) if getattr(row, name) == value]
         if not found:
             known = sorted({str(getattr(row, name)) for row in rows})
-            raise DataError(f"holdout {entry!r} matches no row; {name}s are: {', '.join(known[:40])}")
+            raise UsageError(f"holdout {entry!r} matches no row; {name}s are: {', '.join(known[:40])}")
         yield from found
 
 

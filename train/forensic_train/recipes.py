@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import Pixels
 from forensic_train.augment import augment_patch
 from forensic_train.network import Encoder, NativeEncoder, ResNet50
@@ -54,7 +54,7 @@ RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, NATIV
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe. Raises TrainingError with the allowed names."""
+    """Return a recipe. Raises UsageError with the allowed names."""
     if name not in RECIPES:
-        raise TrainingError(f"recipe {name!r} is not known; allowed: {', '.join(RECIPES)}")
+        raise UsageError(f"recipe {name!r} is not known; allowed: {', '.join(RECIPES)}")
     return RECIPES[name]

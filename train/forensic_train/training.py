@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from forensic_cli import __version__
 from forensic_cli.card import ModelCard
 from forensic_cli.console import note
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.calibrate import calibrate, choose_threshold
 from forensic_train.card_markdown import card_markdown
@@ -111,7 +111,7 @@ def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
 
 
 def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str, str], strict: bool = True) -> Settings:
-    """Merge a technique's defaults, the recipe's and the user's. Raises TrainingError for an unknown setting.
+    """Merge a technique's defaults, the recipe's and the user's. Raises UsageError for an unknown setting.
 
     With several techniques (`strict` off), a setting that only others have is passed over.
     """
@@ -122,26 +122,26 @@ def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str,
             values[name] = _parse(name, text, types[name])
         elif strict or not any(name in get_type_hints(one.settings_type) for one in find_techniques("all")):
             allowed = ", ".join(f.name for f in fields(kind.settings_type))
-            raise TrainingError(f"setting {name!r} is not known to {kind.name}; allowed: {allowed}")
+            raise UsageError(f"setting {name!r} is not known to {kind.name}; allowed: {allowed}")
     settings = kind.settings_type(**values)
     if settings.epochs < 1 or settings.batch_size < 1 or settings.lr <= 0:
-        raise TrainingError("epochs and batch_size must be at least 1, and lr above 0")
+        raise UsageError("epochs and batch_size must be at least 1, and lr above 0")
     return settings
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise TrainingError(f"setting {name} is {text!r}; allowed: true, false")
+            raise UsageError(f"setting {name} is {text!r}; allowed: true, false")
         return text.lower() == "true"
     if kind in (int, float):
         try:
             return kind(text)
         except ValueError as error:
-            raise TrainingError(f"setting {name} is {text!r}; it must be a number ({kind.__name__})") from error
+            raise UsageError(f"setting {name} is {text!r}; it must be a number ({kind.__name__})") from error
     allowed = kind.__args__
     if text not in allowed:
-        raise TrainingError(f"setting {name} is {text!r}; allowed: {', '.join(allowed)}")
+        raise UsageError(f"setting {name} is {text!r}; allowed: {', '.join(allowed)}")
     return text
 
 
@@ -153,7 +153,7 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
             break
     else:
         if options.data is None:
-            raise TrainingError("there is nothing to train on; name a labelled folder or a manifest with --data")
+            raise UsageError("there is nothing to train on; name a labelled folder or a manifest with --data")
         rows = split_rows(with_hashes(read_manifest(options.data)), options.seed, options.holdout)
     for kind in kinds:
         if kind.needs_subjects and not has_subjects(rows):

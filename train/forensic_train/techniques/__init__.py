@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import UsageError
 from forensic_train.techniques.adversarial import Adversarial
 from forensic_train.techniques.base import Technique
 from forensic_train.techniques.baseline import Baseline
@@ -21,9 +21,9 @@ def splits_behind(kind: type[Technique]) -> tuple[str, ...]:
 
 
 def find_techniques(name: str) -> list[type[Technique]]:
-    """Return one technique, or all in dependency order. Raises TrainingError with the allowed names."""
+    """Return one technique, or all in dependency order. Raises UsageError with the allowed names."""
     if name == ALL:
         return list(TECHNIQUES.values())
     if name not in TECHNIQUES:
-        raise TrainingError(f"technique {name!r} is not known; allowed: {', '.join(TECHNIQUES)}, {ALL}")
+        raise UsageError(f"technique {name!r} is not known; allowed: {', '.join(TECHNIQUES)}, {ALL}")
     return [TECHNIQUES[name]]
