@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli.errors import DataError
+from forensic_cli.errors import DataError, GenforensicError, UsageError
 from forensic_train.manifest import (
     Row,
     count_cells,
@@ -32,8 +32,8 @@ def manifest(folder: Path, *lines: str) -> Path:
     return path
 
 
-def failure(data: Path) -> str:
-    with pytest.raises(DataError) as caught:
+def failure(data: Path, kind: type[GenforensicError] = DataError) -> str:
+    with pytest.raises(kind) as caught:
         read_manifest(data)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -121,7 +121,7 @@ def test_of_many_missing_files_five_are_named(tmp_path: Path) -> None:
 
 
 def test_other_broken_data_is_refused_in_one_line(tmp_path: Path) -> None:
-    assert failure(tmp_path / "nothing").endswith(
+    assert failure(tmp_path / "nothing", UsageError).endswith(
         "nothing: no such file or folder; give ROOT/<generator>/<subject>/... or a CSV"
     )
     empty = tmp_path / "empty"
@@ -241,10 +241,10 @@ def test_a_held_out_source_takes_its_groups_along_and_every_generator_is_tested_
 
 def test_an_unknown_holdout_says_what_there_is() -> None:
     rows = cell("a", "cat", 20) + cell("b", "dog", 20)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UsageError) as caught:
         split_rows(rows, 0, ["subject=horse"])
     assert str(caught.value) == "holdout 'subject=horse' matches no row; subjects are: cat, dog"
-    with pytest.raises(DataError, match="holdout 'horse' is not understood; write source=NAME, subject=NAME"):
+    with pytest.raises(UsageError, match="holdout 'horse' is not understood; write source=NAME, subject=NAME"):
         split_rows(rows, 0, ["horse"])
 
 

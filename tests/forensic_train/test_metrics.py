@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from toys import make_images, solid
 
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
@@ -17,6 +16,7 @@ from forensic_train.evaluate import Evaluation, evaluate_all, evaluate_model, im
 from forensic_train.evaluation_report import as_json, as_markdown, draw_confusions, ranked
 from forensic_train.manifest import Row
 from forensic_train.metrics import class_table, wilson_interval, worst_cell
+from toys import make_images, solid
 
 
 def test_wilsons_interval() -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import UsageError
 from forensic_train.network import NativeEncoder, Network, ResNet50
 from forensic_train.recipes import NATIVE, PAPER, find_recipe
 from forensic_train.seeds import generator_for, seed_for
@@ -83,24 +83,24 @@ def test_a_users_setting_beats_the_recipes_and_has_the_settings_type() -> None:
     ],
 )
 def test_a_mistyped_setting_fails_at_once(name: str, overrides: dict[str, str], message: str) -> None:
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(UsageError) as caught:
         make_settings(TECHNIQUES[name], PAPER, overrides)
     assert str(caught.value) == message
 
 
 def test_with_several_techniques_a_setting_of_one_passes_the_others() -> None:
     assert make_settings(TECHNIQUES["baseline"], PAPER, {"stable": "true"}, strict=False).epochs == 25
-    with pytest.raises(TrainingError, match="setting 'stabel' is not known"):
+    with pytest.raises(UsageError, match="setting 'stabel' is not known"):
         make_settings(TECHNIQUES["baseline"], PAPER, {"stabel": "true"}, strict=False)
 
 
 def test_unknown_names_say_what_is_allowed() -> None:
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(UsageError) as caught:
         find_techniques("boost")
     assert str(caught.value) == (
         "technique 'boost' is not known; allowed: baseline, weighted, finetune, adversarial, all"
     )
-    with pytest.raises(TrainingError, match="recipe 'tiny' is not known; allowed: paper, native"):
+    with pytest.raises(UsageError, match="recipe 'tiny' is not known; allowed: paper, native"):
         find_recipe("tiny")
 
 

@@ -215,24 +215,28 @@ def _draw(
 ) -> set[int]:
     """Draw whole components until each cell and each generator has given its share; returns row indices.
 
-    The second pass, for generators alone, makes up for cells so small that their share rounds to nothing.
+    The second pass, for generators alone, makes up for cells so small that their share rounds to nothing. Every
+    generator gives one component at least and keeps one, where it has two.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for i in candidates:
         members[parts[i]].append(i)
     order = [members[int(part)] for part in rng.permutation(sorted(members))]
-    sizes = Counter(name for component in order for name in _strata(rows, component))
-    left = {name: share * size for name, size in sizes.items()}
+    strata = [Counter(_strata(rows, component)) for component in order]
+    left = {name: share * size for name, size in sum(strata, Counter[tuple[str, str]]()).items()}
+    undrawn = Counter(name for names in strata for name in names)
+    for name in (name for name in left if not name[1]):
+        left[name] = max(left[name], 1.0)
     drawn: set[int] = set()
     for strict in (True, False):
-        for component in order:
-            wanted = Counter(_strata(rows, component))
-            binding = [name for name in wanted if strict or not name[1]]
+        for component, names in zip(order, strata, strict=True):
             # half an image of slack rounds each share to the nearest whole number
-            if component[0] not in drawn and all(wanted[name] <= left[name] + 0.5 for name in binding):
+            fits = all(n <= left[name] + 0.5 for name, n in names.items() if strict or not name[1])
+            leaves_some = all(undrawn[name] > 1 for name in names if not name[1])
+            if fits and leaves_some and component[0] not in drawn:
                 drawn.update(component)
-                for name, n in wanted.items():
-                    left[name] -= n
+                left.update({name: left[name] - n for name, n in names.items()})
+                undrawn.subtract(names.keys())
     return drawn
 
 

@@ -64,12 +64,16 @@ class Run:
         """The last good checkpoint."""
         return self.folder / CHECKPOINT_FILE
 
+    def check_free(self, resume: bool) -> None:
+        """Raise TrainingError where a run must not be started over."""
+        if self.checkpoint.exists() and not resume:
+            raise TrainingError(f"{self.folder}: holds a run already; add --resume, or choose another --output")
+
     def begin(self, config: RunConfig, device: torch.device, resume: bool) -> None:
         """Create the folder, or check that it holds the same run when resuming. Raises TrainingError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / CONFIG_FILE).exists():
-            if not resume and self.checkpoint.exists():
-                raise TrainingError(f"{self.folder}: holds a run already; add --resume, or choose another --output")
+            self.check_free(resume)
             if resume and (found := self.config()) != config:
                 changed = [name for name, value in asdict(config).items() if asdict(found)[name] != value]
                 raise TrainingError(

@@ -22,6 +22,7 @@ from forensic_train.manifest import Row, count_cells, has_subjects, read_manifes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
 from forensic_train.run import (
+    CHECKPOINT_FILE,
     CONFIG_FILE,
     EXPORTS_FOLDER,
     SPLIT_FILE,
@@ -71,6 +72,7 @@ def train(options: TrainOptions) -> Path:
     kinds = find_techniques(options.technique)
     for kind in kinds:  # a mistyped setting must fail before hours of training
         make_settings(kind, recipe, options.overrides or {}, strict=len(kinds) == 1)
+        technique_run(options.output, kind.name).check_free(options.resume)
     rows = _rows(options, kinds)
     for kind in kinds:
         _train_one(kind, recipe, rows, options)
@@ -161,8 +163,20 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
                 f"{kind.name} needs subjects, and the data names fewer than two; lay it out as "
                 "ROOT/<generator>/<subject>/..., or train another technique"
             )
+    _check_same_split(options.output, rows)
     save_split(options.output, rows)
     return rows
+
+
+def _check_same_split(output: Path, rows: Sequence[Row]) -> None:
+    """Raise TrainingError where techniques in `output` were trained on another split: they could not be compared."""
+    if any(output.glob(f"*/{CHECKPOINT_FILE}")) and _split_digest(with_hashes(read_split(output))) != _split_digest(
+        rows
+    ):
+        raise TrainingError(
+            f"{output}: holds techniques that were trained on another split; choose another --output, "
+            "or repeat the data, seed and hold-outs of that run"
+        )
 
 
 def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], options: TrainOptions) -> None:

@@ -1,0 +1,224 @@
+"""`genforensic train`, `export` and `evaluate` from labelled images to a report, in this process."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from forensic_cli.model import Model
+from forensic_train.dataset import Batch
+from forensic_train.run import CONFIG_FILE, Run, read_split
+from forensic_train.techniques import TECHNIQUES
+from forensic_train.techniques.weighted import Weighted
+
+RunCommand = Callable[..., Any]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copied(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies the trained run, with the named parts of it only."""
+
+    def copy(*parts: str) -> Path:
+        target = tmp_path / "copy"
+        for part in parts or tuple(path.name for path in trained_run.iterdir()):
+            source = trained_run / part
+            if source.is_dir():
+                shutil.copytree(source, target / part)
+            else:
+                target.mkdir(exist_ok=True)
+                shutil.copy(source, target / part)
+        return target
+
+    return copy
+
+
+def one_line(result: Any, code: int) -> str:
+    """Check that a command failed with its code and a single line; returns the line."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    lines = str(result.stderr).splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("genforensic: ")
+    return lines[0].removeprefix("genforensic: ")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state, _ = Run(run).load(CPU)
+    return {f"{name}.{key}": tensor for name, module in state["modules"].items() for key, tensor in module.items()}
+
+
+def test_all_trains_everything_in_dependency_order(trained_run: Path) -> None:
+    assert sorted(path.name for path in (trained_run / "exports").glob("*.onnx")) == [
+        f"toy-{name}.onnx" for name in ("adversarial", "baseline", "finetune", "weighted")
+    ]
+    base, tuned = weights(trained_run / "baseline"), weights(trained_run / "finetune")
+    differing = {name for name in base if not torch.equal(base[name], tuned[name])}
+    assert differing == {"network.generator_head.weight", "network.generator_head.bias"}
+
+
+def test_a_split_trains_on_no_bytes_that_it_tests_on(trained_run: Path) -> None:
+    rows = read_split(trained_run)
+    assert len(rows) == 70
+    contents: dict[str, set[bytes]] = {}
+    for row in rows:
+        contents.setdefault(row.split, set()).add(row.path.read_bytes())
+    seen = [content for side in contents.values() for content in side]
+    assert len(seen) == len(set(seen)) == 70
+    with (trained_run / "split.csv").open(newline="") as stream:
+        assert all(len(line["sha256"]) == 64 for line in csv.DictReader(stream))
+
+
+def test_ctrl_c_and_resume_give_the_weights_of_a_run_without_them(
+    run: RunCommand, labelled: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Weighted):
+        updates = 0
+
+        def update(self, batch: Batch) -> dict[str, float]:
+            self.updates += 1
+            if self.updates > 9:  # an epoch has 7 or 8
+                raise KeyboardInterrupt
+            return super().update(batch)
+
+    options = ["train", "-t", "weighted", "--data", labelled, "--recipe", "toy", "--output", tmp_path / "r"]
+    options += ["--seed", 3, "--device", "cpu", "--epochs", 2]
+    with monkeypatch.context() as patch:
+        patch.setitem(TECHNIQUES, "weighted", Interrupted)  # type: ignore[arg-type]
+        broken = run(*options)
+    assert one_line(broken, 130) == "interrupted; what was written so far is whole"
+    assert len(Run(tmp_path / "r" / "weighted").load(CPU)[1]) == 1
+
+    assert "holds a run already; add --resume" in one_line(run(*options), 4)
+    resumed = run(*options, "--resume")
+    assert (resumed.exit_code, resumed.stdout) == (0, "")
+    assert "Done. Next: genforensic evaluate" in resumed.stderr
+    found, expected = weights(tmp_path / "r" / "weighted"), weights(trained_run / "weighted")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    exports = [folder / "exports" / "toy-weighted.onnx" for folder in (tmp_path / "r", trained_run)]
+    assert onnx.load(exports[0]).graph == onnx.load(exports[1]).graph
+
+
+def test_an_existing_run_is_left_as_it_is(run: RunCommand, labelled: Path, copied: Callable[..., Path]) -> None:
+    output = copied("split.csv", "baseline")
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", output, "--seed", 4]
+    line = one_line(run(*options, "--device", "cpu", "--epochs", 2), 4)
+    assert line == f"{output / 'baseline'}: holds a run already; add --resume, or choose another --output"
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_is_resumed_with_its_own_options_only(
+    run: RunCommand, labelled: Path, copied: Callable[..., Path]
+) -> None:
+    output = copied("split.csv", "baseline")
+    options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", output, "--seed", 3]
+    line = one_line(run(*options, "--device", "cpu", "--epochs", 3, "--resume"), 4)
+    assert "cannot be resumed, settings differ from the run's; repeat the options it was started with" in line
+
+
+def test_a_run_of_another_version_ends_in_one_line(run: RunCommand, copied: Callable[..., Path]) -> None:
+    output = copied("split.csv", "baseline")
+    config = output / "baseline" / CONFIG_FILE
+    config.write_text(json.dumps({**json.loads(config.read_text()), "run_version": 99}))
+    expected = f"{output / 'baseline'}: is a run of version 99, this tool reads 1; train it again"
+    assert one_line(run("export", output), 4) == expected
+
+
+def test_a_rate_that_is_too_high_ends_in_one_line(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", tmp_path / "r"]
+    line = one_line(run(*options, "--device", "cpu", "--lr", 1e30), 4)
+    assert line.startswith("baseline: loss is not a finite number in epoch 1; no epoch was finished;")
+
+
+def test_finetune_without_a_baseline_says_what_to_train_first(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "finetune", "--data", labelled, "--recipe", "toy", "--output", tmp_path / "r"]
+    assert one_line(run(*options, "--device", "cpu"), 4) == (
+        f"{tmp_path / 'r' / 'baseline'}: there is no trained baseline to start from; train it first, "
+        "or name a run with --from"
+    )
+
+
+def test_finetune_starts_from_another_run_and_its_split(run: RunCommand, trained_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tuned"
+    options = ["train", "-t", "finetune", "--from", trained_run, "--recipe", "toy", "--output", output]
+    done = run(*options, "--device", "cpu", "--epochs", 1)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert read_split(output) == read_split(trained_run)
+    base, tuned = weights(trained_run / "baseline"), weights(output / "finetune")
+    assert all(torch.equal(base[name], tuned[name]) for name in base if "encoder" in name)
+    assert not torch.equal(base["network.generator_head.weight"], tuned["network.generator_head.weight"])
+    assert Model.load(output / "exports" / "toy-finetune.onnx").card.training["starts_from"] == "baseline"
+
+
+def test_finetune_refuses_a_baseline_of_another_recipe(run: RunCommand, trained_run: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "finetune", "--from", trained_run, "--recipe", "native", "--output", tmp_path / "r"]
+    assert "has another recipe or other generators than this training; choose another --from" in one_line(
+        run(*options, "--device", "cpu"), 4
+    )
+
+
+def test_adversarial_needs_subjects(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    lines = ["path,generator", *(f"{p},{p.parents[1].name}" for p in sorted(labelled.rglob("*.png")))]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    options = ["train", "-t", "adversarial", "--data", tmp_path / "m.csv", "--recipe", "toy"]
+    line = one_line(run(*options, "--output", tmp_path / "r", "--device", "cpu"), 4)
+    assert line.startswith("adversarial needs subjects, and the data names fewer than two; lay it out as ROOT/")
+
+
+def test_a_damaged_training_image_is_named(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled, tmp_path / "d")
+    for path in (tmp_path / "d" / "beta").rglob("*.png"):
+        path.write_bytes(b"no image: " + path.name.encode() + path.parent.name.encode())
+    options = ["train", "-t", "baseline", "--data", tmp_path / "d", "--recipe", "toy", "--output", tmp_path / "r"]
+    line = one_line(run(*options, "--device", "cpu"), 4)
+    assert line.endswith(".png: no known image format; mend it or take it out of the data")
+
+
+def test_export_writes_the_same_model_elsewhere(
+    run: RunCommand, copied: Callable[..., Path], trained_run: Path, tmp_path: Path
+) -> None:
+    output = copied("split.csv", "weighted")
+    done = run("export", output, "--output", tmp_path / "elsewhere")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert not (output / "exports").exists()
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"toy-weighted.onnx", "toy-weighted.md"}
+    again = Model.load(tmp_path / "elsewhere" / "toy-weighted.onnx")
+    first = Model.load(trained_run / "exports" / "toy-weighted.onnx")
+    assert (again.card.calibration, again.card.threshold) == (first.card.calibration, first.card.threshold)
+    assert again.card.metrics == first.card.metrics
+
+
+def test_evaluate_writes_tables_and_pictures_beside_the_run(run: RunCommand, copied: Callable[..., Path]) -> None:
+    output = copied("split.csv", "exports")
+    done = run("evaluate", output)
+    assert done.exit_code == 0
+    assert done.stderr == f"Confusion matrices and tables: {output / 'evaluation'}\n"
+    techniques = ("adversarial", "baseline", "finetune", "weighted")
+    pictures = {f"toy-{name}-test.png" for name in techniques}
+    pictures |= {f"toy-{name}-unseen.png" for name in techniques if name != "finetune"}
+    assert {p.name for p in (output / "evaluation").iterdir()} == {"evaluation.json", "evaluation.md", *pictures}
+    for name in pictures:
+        with Image.open(output / "evaluation" / name) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+    found = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    assert {(one["technique"], one["images"]) for one in found} == {
+        *((name, "test") for name in techniques),
+        *((name, "unseen") for name in techniques if name != "finetune"),
+    }
+    for one in found:
+        # the card's figures are these ones
+        card = Model.load(output / "exports" / f"{one['model']}.onnx").card
+        assert card.metrics[one["images"]]["accuracy"] == one["metrics"]["accuracy"]
+        assert one["metrics"]["images"] == sum(map(sum, one["metrics"]["confusion"]))
+    for name in techniques:
+        assert f"toy-{name}" in done.stdout
+    assert "Ranking by accuracy" in done.stdout
