@@ -72,10 +72,10 @@ def test_audit_wants_exactly_one_source(run: RunCommand, tmp_path: Path) -> None
 def flat(tmp_path: Path) -> Path:
     """Return ROOT/<generator>/N, no subjects; one generator is JPEG, the other PNG."""
     for generator, suffix in (("alpha", ".jpg"), ("beta", ".png")):
-        (tmp_path / "data" / generator).mkdir(parents=True)
+        (tmp_path / "flat" / generator).mkdir(parents=True)
         for i in range(6):
-            solid(tmp_path / "data" / generator / f"{i}{suffix}", (20 * i, 99, 10))
-    return tmp_path / "data"
+            solid(tmp_path / "flat" / generator / f"{i}{suffix}", (20 * i, 99, 10))
+    return tmp_path / "flat"
 
 
 def test_audit_warns_of_a_shortcut_and_of_missing_subjects(run: RunCommand, flat: Path) -> None:
@@ -242,13 +242,13 @@ def without(package: str, *arguments: object) -> "subprocess.CompletedProcess[st
     [("train", "torch"), ("evaluate", "torch"), ("export", "torch"), ("audit", "sklearn")],
 )
 def test_a_missing_extra_names_the_line_that_mends_it(
-    command: str, package: str, colours: Path, toy_exports: Path
+    command: str, package: str, colours: Path, flat: Path, toy_exports: Path
 ) -> None:
     arguments = {
         "train": ["-t", "baseline", "--data", colours],
         "evaluate": ["--data", colours, "--exports", toy_exports],
         "export": [colours],
-        "audit": [colours],
+        "audit": [flat],
     }
     done = without(package, command, *arguments[command])
     assert (done.returncode, done.stdout) == (2, "")

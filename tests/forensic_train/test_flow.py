@@ -115,6 +115,18 @@ def test_an_existing_run_is_left_as_it_is(run: RunCommand, labelled: Path, copie
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
+def test_another_techniques_split_is_left_as_it_is(
+    run: RunCommand, labelled: Path, copied: Callable[..., Path]
+) -> None:
+    """The baseline's test images must not become another technique's training images."""
+    output = copied("split.csv", "baseline")
+    before = (output / "split.csv").read_bytes()
+    options = ["train", "-t", "weighted", "--data", labelled, "--recipe", "toy", "--output", output, "--seed", 4]
+    done = run(*options, "--device", "cpu", "--epochs", 1)
+    assert (output / "split.csv").read_bytes() == before
+    assert str(output) in one_line(done, 4)
+
+
 def test_a_run_is_resumed_with_its_own_options_only(
     run: RunCommand, labelled: Path, copied: Callable[..., Path]
 ) -> None:

@@ -197,6 +197,14 @@ def test_even_a_small_generator_is_trained_and_tested(sizes: list[int], seed: in
         assert {row.generator for row in split if row.split == name} == {row.generator for row in rows}
 
 
+def test_even_a_generator_of_few_large_groups_is_trained_and_tested() -> None:
+    """A fifth of 30 images is less than one of its three groups: one whole group is tested all the same."""
+    rows = [Row(Path(f"{g}-{i}"), g, "", f"{g}{i // 10}", sha256=f"{g}-{i}") for g in "ab" for i in range(30)]
+    split = split_rows(rows, 0)
+    for name in ("train", "test"):
+        assert {row.generator for row in split if row.split == name} == {"a", "b"}
+
+
 def cell(generator: str, subject: str, count: int, **more: str) -> list[Row]:
     name = f"{generator}-{subject}"
     return [Row(Path(f"{name}-{i}"), generator, subject, sha256=f"{name}-{i}", **more) for i in range(count)]

@@ -88,6 +88,21 @@ def test_a_mistyped_setting_fails_at_once(name: str, overrides: dict[str, str], 
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "text"),
+    [
+        ("baseline", "label_smoothing", "2"),
+        ("baseline", "weight_decay", "-1"),
+        ("finetune", "momentum", "-1"),
+        ("baseline", "clip_norm", "nan"),
+    ],
+)
+def test_a_setting_out_of_range_fails_before_training(name: str, setting: str, text: str) -> None:
+    """PyTorch would refuse it later, as an internal error, or train on it."""
+    with pytest.raises(UsageError, match=setting):
+        make_settings(TECHNIQUES[name], PAPER, {setting: text})
+
+
 def test_with_several_techniques_a_setting_of_one_passes_the_others() -> None:
     assert make_settings(TECHNIQUES["baseline"], PAPER, {"stable": "true"}, strict=False).epochs == 25
     with pytest.raises(UsageError, match="setting 'stabel' is not known"):

@@ -1,0 +1,62 @@
+"""What ships: the exports in exports/, the sample images, and the wheel that carries both packages."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from forensic_cli.exports import export_files
+from forensic_cli.model import Model
+
+ROOT = Path(__file__).parent.parent
+EXPORTS = sorted((ROOT / "exports").glob("*.onnx"))
+TECHNIQUES = {"baseline", "weighted", "finetune", "adversarial"}
+
+
+def test_a_checkout_finds_its_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENFORENSIC_EXPORTS", raising=False)
+    assert [path.name for path in export_files(None)] == [path.name for path in EXPORTS]
+    assert {Model.load(path).card.technique for path in EXPORTS} == TECHNIQUES
+
+
+@pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)
+def test_each_export_is_small_self_contained_and_has_its_card(path: Path) -> None:
+    model = Model.load(path)
+    data = path.read_bytes()
+    assert len(data) < 10_000_000
+    assert b"site-packages" not in data
+    assert b"/work" not in data
+    assert path.stem == model.card.name
+    written = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert written.startswith(f"# {model.card.name}\n")
+    for source in model.card.sources:
+        assert source in written
+    assert model.card.calibration.images > 0
+    assert model.card.metrics["test"]["images"] > 100
+
+
+def test_the_samples_are_judged_and_the_broken_ones_are_named(run) -> None:
+    done = run("scan", str(ROOT / "tests" / "samples"), "--technique", "all", "--format", "json", "-q")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert report["summary"]["judged"] == 11
+    assert {Path(row["path"]).name: row["status"] for row in report["files"] if row["status"] != "ok"} == {
+        "not_an_image.png": "not_an_image",
+        "truncated.jpg": "truncated",
+    }
+    assert all(set(row["techniques"]) == TECHNIQUES for row in report["files"] if row["status"] == "ok")
+
+
+def test_a_wheel_carries_both_packages_and_the_exports(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"forensic_cli/main.py", "forensic_train/training.py", "forensic_train/paper_counts.csv"} <= names
+    assert {f"forensic_cli/exports/{path.name}" for path in EXPORTS} <= names
+    assert not any(name.startswith(("train/", "tests/", "exports/")) for name in names)
