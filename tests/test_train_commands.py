@@ -254,7 +254,7 @@ def test_a_missing_extra_names_the_line_that_mends_it(
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"genforensic: `genforensic {command}` needs {package}, which is not installed; "
-        "run: pip install 'genforensic[train]'\n"
+        "run: pip install 'genforensic[train]' (in a checkout: pip install '.[train]')\n"
     )
 
 

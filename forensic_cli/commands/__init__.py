@@ -40,5 +40,6 @@ def training_extra(command: str) -> Iterator[None]:
         if package not in _TRAINING_PACKAGES:
             raise
         raise UsageError(
-            f"`genforensic {command}` needs {package}, which is not installed; run: pip install 'genforensic[train]'"
+            f"`genforensic {command}` needs {package}, which is not installed; run: pip install 'genforensic[train]' "
+            "(in a checkout: pip install '.[train]')"
         ) from error

@@ -251,6 +251,7 @@ def test_finetune_changes_the_head_alone(make_technique: Make, pictures: list[Ro
     technique = make_technique(Finetune, {"alpha": {"face": 3, "horse": 3}, "beta": {"face": 1}})
     before = parts(technique)
     dataset = ImageDataset(pictures, ("alpha", "beta"), ("face", "horse"), toy_recipe, 0)
+    technique.network.train()  # as it comes from a fresh Network: features must not feed BatchNorm even so
     inputs = technique.inputs(dataset)
     technique.start_epoch(0)
     features = torch.stack([inputs[0, i][0] for i in range(6)])

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from forensic_cli.errors import DataError
+from forensic_cli.errors import DataError, UsageError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable, read_header
 from forensic_train.manifest import Row, count_cells
@@ -97,7 +96,12 @@ def bias_of_rows(rows: Sequence[Row]) -> Bias:
 
 
 def read_counts(path: Path) -> dict[str, dict[str, int]]:
-    """Read a table of counts: a first column `generator`, then one column a subject. Raises DataError."""
+    """Read a table of counts: a first column `generator`, then one column a subject.
+
+    Raises UsageError for a path that does not exist, DataError for anything that is not such a table.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give a CSV whose first line is generator,SUBJECT,...")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             records = list(csv.DictReader(stream, strict=True))
@@ -118,15 +122,15 @@ def probe_shortcuts(rows: Sequence[Row], seed: int = 0) -> list[Shortcut]:
     """Measure how well file format, size, JPEG quality and metadata alone predict the generator.
 
     A depth-6 decision tree a kind, and one on all, by 3-fold cross-validation that never splits a group. Empty where a
-    generator has fewer than three images.
+    generator has fewer than three groups.
     """
     facts = list(ordered_map(_facts, rows, default_workers(), 64))
     kinds = {name: np.array([fact[name] for fact in facts], np.float64) for name in facts[0]}
     kinds["all of these"] = np.concatenate(list(kinds.values()), axis=1)
     target = np.array([row.generator for row in rows])
-    if min(Counter(target).values()) < _FOLDS:
-        return []
     groups = np.array([row.group or str(i) for i, row in enumerate(rows)])
+    if min(len(set(groups[target == label])) for label in set(target)) < _FOLDS:
+        return []
     return [
         Shortcut(name, _tree_accuracy(features, target, groups, seed), 1 / len(set(target)))
         for name, features in kinds.items()

@@ -226,7 +226,7 @@ def _draw(
     left = {name: share * size for name, size in sum(strata, Counter[tuple[str, str]]()).items()}
     undrawn = Counter(name for names in strata for name in names)
     for name in (name for name in left if not name[1]):
-        left[name] = max(left[name], 1.0)
+        left[name] = max(left[name], float(min(names[name] for names in strata if name in names)))
     drawn: set[int] = set()
     for strict in (True, False):
         for component, names in zip(order, strata, strict=True):

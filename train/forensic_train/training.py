@@ -1,5 +1,6 @@
 """The whole training flow: manifest -> split -> technique -> fit -> calibrate -> evaluate -> export -> card."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -126,8 +127,12 @@ def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str,
             allowed = ", ".join(f.name for f in fields(kind.settings_type))
             raise UsageError(f"setting {name!r} is not known to {kind.name}; allowed: {allowed}")
     settings = kind.settings_type(**values)
-    if settings.epochs < 1 or settings.batch_size < 1 or settings.lr <= 0:
+    if settings.epochs < 1 or settings.batch_size < 1 or not 0 < settings.lr < math.inf:
         raise UsageError("epochs and batch_size must be at least 1, and lr above 0")
+    for name, value in asdict(settings).items():
+        most = 1.0 if name in ("label_smoothing", "momentum") else math.inf
+        if isinstance(value, float) and not 0 <= value <= most:
+            raise UsageError(f"setting {name} is {value}; it must lie between 0 and {most}")
     return settings
 
 
@@ -149,7 +154,8 @@ def _parse(name: str, text: str, kind: Any) -> Any:
 
 def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
     """Read and split the data, or take the split of the run that is continued or started from."""
-    for folder in (options.output if options.resume else None, options.origin):
+    known = (options.output if options.resume else None, options.origin if options.data is None else None)
+    for folder in known:
         if folder is not None and any((f / SPLIT_FILE).is_file() for f in (folder, folder.parent)):
             rows = with_hashes(read_split(folder))
             break
@@ -170,9 +176,9 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
 
 def _check_same_split(output: Path, rows: Sequence[Row]) -> None:
     """Raise TrainingError where techniques in `output` were trained on another split: they could not be compared."""
-    if any(output.glob(f"*/{CHECKPOINT_FILE}")) and _split_digest(with_hashes(read_split(output))) != _split_digest(
-        rows
-    ):
+    if not any(output.glob(f"*/{CHECKPOINT_FILE}")):
+        return
+    if _split_digest(with_hashes(read_split(output))) != _split_digest(rows):
         raise TrainingError(
             f"{output}: holds techniques that were trained on another split; choose another --output, "
             "or repeat the data, seed and hold-outs of that run"
@@ -201,7 +207,9 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
     )
     network = Network(recipe.encoder(), len(labels))
     if kind.starts_from is not None:
-        network = _trained(kind.starts_from, options, labels, recipe)
+        network, start = _trained(kind.starts_from, options, labels, recipe)
+        if options.data is None:  # the split is the start's, and so are its hold-outs
+            config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
     layout = _channels_last if device.type == "cuda" else _as_is
     context = Context(
@@ -228,7 +236,9 @@ def _as_is(network: Network) -> Network:
     return network
 
 
-def _trained(technique: str, options: TrainOptions, labels: tuple[str, ...], recipe: Recipe) -> Network:
+def _trained(
+    technique: str, options: TrainOptions, labels: tuple[str, ...], recipe: Recipe
+) -> tuple[Network, RunConfig]:
     run = technique_run(options.origin or options.output, technique)
     if not (run.folder / CONFIG_FILE).exists():
         raise TrainingError(
@@ -239,7 +249,7 @@ def _trained(technique: str, options: TrainOptions, labels: tuple[str, ...], rec
         raise TrainingError(
             f"{run.folder}: has another recipe or other generators than this training; choose another --from"
         )
-    return load_network(run, config, recipe)
+    return load_network(run, config, recipe), config
 
 
 def _split_digest(rows: Sequence[Row]) -> str:
