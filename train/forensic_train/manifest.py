@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from forensic_cli.discover import LeftOut, discover
+from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable
@@ -58,6 +59,8 @@ def read_manifest(data: Path) -> list[Row]:
     if len(generators) < 2:
         found = f"one generator ({generators[0]})" if generators else "no images"
         raise DataError(f"{data}: has {found}; attribution needs images of at least two generators")
+    if reserved := sorted({INCONCLUSIVE, UNKNOWN} & set(generators)):
+        raise DataError(f"{data}: a generator must not be called {reserved[0]}, which is a verdict; rename it")
     return rows
 
 
