@@ -30,7 +30,9 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; all but the first column are aligned right."""
+    """Return a Markdown table; all but the first column are aligned right. Raises ValueError for ragged rows."""
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError(f"a row has another number of cells than the header {list(header)}")
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 

@@ -11,18 +11,7 @@ from rich.table import Table
 from forensic_train.card_markdown import markdown_table, metrics_markdown
 from forensic_train.evaluate import Evaluation
 
-_SUMMARY = (
-    "rank",
-    "model",
-    "images",
-    "n",
-    "accuracy",
-    "95 % interval",
-    "precision",
-    "recall",
-    "F1",
-    "worst cell",
-)
+_SUMMARY = ("rank", "model", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
