@@ -21,8 +21,8 @@ def stdout_console() -> "Console":
     """Return a console for tables of results; into a pipe or a file it writes 120 columns."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
 
 
 def note(message: str, style: str = "") -> None:

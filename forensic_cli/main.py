@@ -25,13 +25,19 @@ class _Group(TyperGroup):
         except GenforensicError as error:
             note(f"genforensic: {error}", style="red")
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            note("genforensic: interrupted; what was written so far is whole", style="yellow")
-            raise typer.Exit(ExitCode.INTERRUPTED) from error
         except BrokenPipeError as error:
             # The reader of the pipe has gone; Python would complain once more when it flushes stdout at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.DONE) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            note(
+                f"genforensic: {where}{error.strerror or error}; check the path and the space on the disk", style="red"
+            )
+            raise typer.Exit(ExitCode.USAGE) from error
+        except KeyboardInterrupt as error:
+            note("genforensic: interrupted; what was written so far is whole", style="yellow")
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
 app = typer.Typer(

@@ -74,7 +74,10 @@ class Model:
 
     def logits(self, views: Views) -> Logits:
         """Run uint8 views N x S x S x 3; returns float32 N x K."""
-        logits = np.asarray(self.session.run(["logits"], {"views": views})[0], np.float32)
+        try:
+            logits = np.asarray(self.session.run(["logits"], {"views": views})[0], np.float32)
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            raise ModelError(f"{self.path}: failed on {len(views)} views ({_first_line(error)})") from error
         if not np.isfinite(logits).all():
             raise ModelError(f"{self.path}: computed values that are not numbers; copy it again or export it again")
         return logits

@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_epoch(
         fit(technique, dataset, run, resume=False, workers=0)
     assert str(caught.value) == (
         f"baseline: loss is not a finite number in epoch 2; the checkpoint of epoch 1 is kept in {tmp_path}; "
-        "try a lower --lr, or --set clip_norm=1"
+        "try a lower --lr or --set clip_norm=1, with another --output"
     )
     short, dataset = make_fit(Baseline, epochs=1)
     fit(short, dataset, begun(tmp_path / "short"), resume=False, workers=0)

@@ -182,7 +182,9 @@ def test_adversarial_needs_subjects(run: RunCommand, labelled: Path, tmp_path: P
     (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
     options = ["train", "-t", "adversarial", "--data", tmp_path / "m.csv", "--recipe", "toy"]
     line = one_line(run(*options, "--output", tmp_path / "r", "--device", "cpu"), 4)
-    assert line.startswith("adversarial needs subjects, and the data names fewer than two; lay it out as ROOT/")
+    assert line.startswith(
+        "adversarial needs subjects, and its training images name fewer than two; lay the data out as ROOT/"
+    )
 
 
 def test_a_damaged_training_image_is_named(run: RunCommand, labelled: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The manifest and the split: what is read, what is refused, and what never lies on two sides."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_other_broken_data_is_refused_in_one_line(tmp_path: Path) -> None:
     assert failure(empty) == f"{empty}: has no images; attribution needs images of at least two generators"
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00path")
-    assert f"{binary}: cannot be read as a CSV manifest" in failure(binary)
+    assert f"{binary}: has no column path or generator" in failure(binary)
 
 
 def test_one_generator_is_not_enough(tmp_path: Path) -> None:
@@ -298,3 +299,22 @@ def test_a_generator_cannot_bear_the_name_of_a_verdict(tmp_path: Path) -> None:
         (tmp_path / name / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"a generator must not be called unknown, which is a verdict; rename it$"):
         read_manifest(tmp_path)
+
+
+def test_declared_test_images_stay_test_images_and_exclude_a_holdout() -> None:
+    rows = [
+        Row(Path(f"{g}-{i}"), g, "cat", split="test" if i < 10 else "train", sha256=f"{g}-{i}")
+        for g in ("a", "b")
+        for i in range(30)
+    ]
+    split = split_rows(rows, 0)
+    assert {row.path for row in split if row.split == "test"} == {row.path for row in rows if row.split == "test"}
+    with pytest.raises(UsageError, match=r"^the manifest has a split column; leave out --holdout, or the column$"):
+        split_rows(rows, 0, ["subject=cat"])
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    odd = image(Path(os.fsdecode(os.fsencode(tmp_path) + b"/a/cat/\xe9.png")))
+    rows = [Row(odd, "a", "cat", split="train"), Row(image(tmp_path / "b" / "1.png"), "b", "dog", split="test")]
+    write_rows(tmp_path / "split.csv", rows)
+    assert read_manifest(tmp_path / "split.csv") == rows

@@ -159,7 +159,27 @@ def test_the_ramp_does_not_wear_the_rate_down(make_technique: Make, batch: Batch
     for _ in range(3):
         technique.update_encoder(batch)
     rates = [group["lr"] for group in technique.steppers["adversary"].optimizer.param_groups]
-    assert rates == pytest.approx([1e-4, 1e-4])
+    # a quarter of the ramp at a tenth of the rate
+    assert rates == pytest.approx([0.25e-4])
+
+
+def test_the_third_rate_follows_the_second_ones_schedule(make_technique: Make, batch: Batch) -> None:
+    technique = make_technique(
+        Adversarial, COUNTS, stable=True, adversary_start=1, adversary_ramp=1, schedule="onecycle"
+    )
+    for epoch in (0, 1):
+        technique.start_epoch(epoch)
+        for _ in range(4):
+            technique.update(batch)
+    rates = [technique.steppers[name].optimizer.param_groups[0]["lr"] for name in ("adversary", "generator")]
+    assert rates[0] == pytest.approx(0.1 * rates[1])
+
+
+def test_an_adversary_without_weight_leaves_the_encoder_alone(make_technique: Make, batch: Batch) -> None:
+    technique = make_technique(Adversarial, COUNTS, stable=True, adversary_start=0, adversary_weight=0.0)
+    before = parts(technique)
+    technique.update_encoder(batch)
+    assert changed(technique, before) == set()
 
 
 def test_a_generator_with_one_subject_gives_the_encoder_no_gradient(make_technique: Make, make_batch: Make) -> None:

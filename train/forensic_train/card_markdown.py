@@ -34,7 +34,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
     if any(len(row) != len(header) for row in rows):
         raise ValueError(f"a row has another number of cells than the header {list(header)}")
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")
 
 
 def counts_table(counts: Counts, corner: str) -> str:

@@ -47,6 +47,7 @@ def fit(technique: Technique, dataset: ImageDataset, run: Run, resume: bool, wor
                 progress.update(bar, advance=1, info=_describe(epoch, epochs, sums, count))
             means = {name: round(value / len(batches), 6) for name, value in sums.items()}
             history.append({"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **means})
+            _check_weights(technique, epoch, run)
             run.save(technique.state(), history)
     if history:
         note(f"{technique.name}: {_describe(epochs - 1, epochs, history[-1], 1)}")
@@ -77,13 +78,20 @@ def prepare_device(device: torch.device, seed: int) -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def _check_weights(technique: Technique, epoch: int, run: Run) -> None:
+    """Look at the weights themselves: the last update of an epoch comes after the last loss that was checked."""
+    tensors = [t for m in technique.modules().values() for t in m.state_dict().values() if t.is_floating_point()]
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    _check_finite(technique, {"a weight": 0.0 if finite else math.nan}, epoch, run)
+
+
 def _check_finite(technique: Technique, logged: dict[str, float], epoch: int, run: Run) -> None:
     broken = [name for name, value in logged.items() if not math.isfinite(value)]
     if broken:
         kept = f"the checkpoint of epoch {epoch} is kept in {run.folder}" if epoch else "no epoch was finished"
         raise TrainingError(
             f"{technique.name}: {', '.join(broken)} is not a finite number in epoch {epoch + 1}; {kept}; "
-            "try a lower --lr, or --set clip_norm=1"
+            "try a lower --lr or --set clip_norm=1, with another --output"
         )
 
 

@@ -101,7 +101,10 @@ def split_rows(
     is never split, and the same bytes are never on both sides. `rows` need hashes. Raises DataError otherwise.
     """
     parts = _components(rows)
-    if any(row.split for row in rows):
+    own = any(row.split for row in rows)
+    if own and holdout:
+        raise UsageError("the manifest has a split column; leave out --holdout, or the column")
+    if own:
         assigned = _own_splits(rows)
     else:
         chosen = {parts[i] for i in _matching(rows, holdout)}
@@ -110,7 +113,7 @@ def split_rows(
         untested = [i for i, row in enumerate(rows) if row.generator not in tested]
         _move(rows, parts, assigned, untested, "test", shares.test, seed)
     for name, origin, share in (("adapt", "test", shares.adapt), ("val", "train", shares.val)):
-        if name not in assigned:
+        if name not in assigned and not (own and origin == "test"):  # declared test images stay test images
             candidates = [i for i, split in enumerate(assigned) if split == origin]
             _move(rows, parts, assigned, candidates, name, share, seed)
     _check_sides(rows, parts, assigned)
@@ -143,13 +146,13 @@ def _read_folder(root: Path) -> list[Row]:
         inside = found.relative_to(root).parts
         if len(inside) < 2:
             raise DataError(f"{found}: lies in no generator's folder; the layout is ROOT/<generator>/<subject>/...")
-        rows.append(Row(found, inside[0], inside[1] if len(inside) > 2 else ""))
+        rows.append(Row(found, inside[0].strip(), inside[1].strip() if len(inside) > 2 else ""))
     return rows
 
 
 def _read_csv(path: Path) -> list[Row]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             reader = csv.DictReader(stream, strict=True)
             lacking = [name for name in _REQUIRED[:2] if name not in (reader.fieldnames or ())]
             if lacking:

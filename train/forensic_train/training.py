@@ -107,7 +107,12 @@ def export_run(output: Path, technique: str, target: Path | None = None) -> Path
 def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
     """Return the trained network of a run, on the CPU. Raises TrainingError."""
     device = choose_device("cpu")
-    state, _ = run.load(device)
+    state, history = run.load(device)
+    if len(history) < config.settings["epochs"]:
+        raise TrainingError(
+            f"{run.folder}: stopped after epoch {len(history)} of {config.settings['epochs']}; "
+            "finish it with `genforensic train ... --resume`"
+        )
     network = Network(recipe.encoder(), len(config.labels))
     network.load_state_dict(state["modules"]["network"])
     return network
@@ -157,6 +162,8 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
     known = (options.output if options.resume else None, options.origin if options.data is None else None)
     for folder in known:
         if folder is not None and any((f / SPLIT_FILE).is_file() for f in (folder, folder.parent)):
+            if options.holdout and not options.resume:
+                raise UsageError(f"the split of {folder} is taken over; leave out --holdout, or name --data as well")
             rows = with_hashes(read_split(folder))
             break
     else:
@@ -164,9 +171,9 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
             raise UsageError("there is nothing to train on; name a labelled folder or a manifest with --data")
         rows = split_rows(with_hashes(read_manifest(options.data)), options.seed, options.holdout)
     for kind in kinds:
-        if kind.needs_subjects and not has_subjects(rows):
+        if kind.needs_subjects and not has_subjects([row for row in rows if row.split in kind.splits]):
             raise TrainingError(
-                f"{kind.name} needs subjects, and the data names fewer than two; lay it out as "
+                f"{kind.name} needs subjects, and its training images name fewer than two; lay the data out as "
                 "ROOT/<generator>/<subject>/..., or train another technique"
             )
     _check_same_split(options.output, rows)
@@ -191,7 +198,10 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
     autocast = prepare_device(device, seed_for("weights", options.seed))
     chosen = [row for row in rows if row.split in kind.splits]
     if not chosen:
-        raise TrainingError(f"{kind.name} fits on the split {', '.join(kind.splits)}, which has no images")
+        raise TrainingError(
+            f"{kind.name} fits on the split {', '.join(kind.splits)}, which has no images; "
+            "give some rows that split in the manifest, or hold out more"
+        )
     labels = tuple(sorted({row.generator for row in rows}))
     subjects = tuple(sorted({row.subject for row in chosen}))
     run = technique_run(options.output, kind.name)
@@ -208,6 +218,7 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
     network = Network(recipe.encoder(), len(labels))
     if kind.starts_from is not None:
         network, start = _trained(kind.starts_from, options, labels, recipe)
+        _check_unseen(options, rows)
         if options.data is None:  # the split is the start's, and so are its hold-outs
             config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
@@ -250,6 +261,19 @@ def _trained(
             f"{run.folder}: has another recipe or other generators than this training; choose another --from"
         )
     return load_network(run, config, recipe), config
+
+
+def _check_unseen(options: TrainOptions, rows: Sequence[Row]) -> None:
+    """Raise TrainingError where new data would be tested on images that the start was trained on."""
+    if options.data is None or options.origin is None:
+        return
+    seen = {row.sha256 for row in with_hashes(read_split(options.origin)) if row.split in ("train", "val")}
+    leaked = [row for row in rows if row.split in ("adapt", "test") and row.sha256 in seen]
+    if leaked:
+        raise TrainingError(
+            f"{len(leaked)} images to adapt to or to test on were seen by the training of {options.origin} "
+            f"({leaked[0].path.name}, ...); leave out --data, or give other images"
+        )
 
 
 def _split_digest(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from forensic_train.audit import bias_of, subject_entropies
 from forensic_train.dataset import Batch
 from forensic_train.network import Network
-from forensic_train.techniques.base import Context, Settings, Technique, accuracy
+from forensic_train.techniques.base import Context, Settings, Stepper, Technique, accuracy
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,15 @@ class Adversarial(Technique):
         self._entropy = torch.tensor([entropies[label] for label in context.labels], device=context.device)
         self._bias = bias_of(context.counts)
         self._epoch = 0
+        encoder = list(network.encoder.parameters())
         self.steppers = {
             "subject": self.adam([self.subject_head]),
             "generator": self.adam([network.encoder, network.generator_head]),
-            "adversary": self.adam(
-                [network.encoder],
-                lr=settings.lr * (settings.adversary_weight if settings.stable else 1.0),
-                clip_norm=settings.adversary_clip if settings.stable else None,
+            "adversary": Stepper(
+                torch.optim.Adam(encoder, lr=settings.lr),
+                schedule=None,
+                clip_norm=settings.adversary_clip if settings.stable else settings.clip_norm,
+                parameters=encoder,
             ),
         }
 
@@ -113,23 +115,22 @@ class Adversarial(Technique):
         with self._statistics(updated=not stable), self.context.precision():
             features = self.network.features(batch.inputs)
         losses = self._subject_losses(features.float(), batch)
-        strength = self._ramp() if stable else 1.0
+        strength = self._strength()
         if strength > 0:
             # Beyond H(S|g) the head would be made wrong rather than uninformed; H = 0 masks a generator out
             goal = torch.minimum(losses, self._entropy[batch.generator]).mean() if stable else losses.mean()
-            if goal.requires_grad:
-                self._ramped_step(-goal, strength)
+            # The third update's rate follows the second one's schedule: lr_adv = lambda * lr (PAPER)
+            self._set_rate(self.steppers["generator"].optimizer.param_groups[0]["lr"] * strength)
+            self.steppers["adversary"].step(-goal)
         return float(losses.detach().mean())
 
-    def _ramped_step(self, loss: Tensor, strength: float) -> None:
-        groups = self.steppers["adversary"].optimizer.param_groups
-        rates = [group["lr"] for group in groups]
-        for group in groups:
-            group["lr"] *= strength
-        self.steppers["adversary"].step(loss)
-        if self.steppers["adversary"].schedule is None:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate
+    def _set_rate(self, lr: float) -> None:
+        for group in self.steppers["adversary"].optimizer.param_groups:
+            group["lr"] = lr
+
+    def _strength(self) -> float:
+        """Return the third update's rate as a share of the second one's."""
+        return self._own.adversary_weight * self._ramp() if self._own.stable else 1.0
 
     def _ramp(self) -> float:
         begun = self._epoch - self._own.adversary_start + 1

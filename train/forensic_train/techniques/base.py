@@ -163,19 +163,16 @@ class Technique(ABC):
         for name, stepper in self.steppers.items():
             stepper.load(state["steppers"][name])
 
-    def adam(self, modules: Iterable[nn.Module], lr: float | None = None, clip_norm: float | None = None) -> Stepper:
+    def adam(self, modules: Iterable[nn.Module]) -> Stepper:
         """Return Adam (AdamW without decay is Adam) over the modules' parameters, betas .9 and .999."""
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.settings.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=lr or self.settings.lr)
-        return self.stepper(optimizer, parameters, clip_norm)
+        return self.stepper(torch.optim.AdamW(groups, lr=self.settings.lr), parameters)
 
-    def stepper(
-        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float | None = None
-    ) -> Stepper:
+    def stepper(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> Stepper:
         """Join an optimiser with the settings' schedule."""
         schedule = None
         if self.settings.schedule == "onecycle":
@@ -189,7 +186,7 @@ class Technique(ABC):
                 final_div_factor=100,
                 cycle_momentum=False,
             )
-        return Stepper(optimizer, schedule, self.settings.clip_norm if clip_norm is None else clip_norm, parameters)
+        return Stepper(optimizer, schedule, self.settings.clip_norm, parameters)
 
     def generator_loss(self, logits: Tensor, generator: Tensor) -> Tensor:
         """Return the mean cross entropy of generator logits B x K, in float32."""
