@@ -15,7 +15,7 @@ def shown_commands() -> list[tuple[str, ...]]:
     found = []
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^(?:\.venv/bin/)?genforensic (.+)$", text, flags=re.MULTILINE):
+        for line in re.findall(r"^(?:\.venv/bin/)?genforensic ([a-z].+)$", text, flags=re.MULTILINE):
             found.append(tuple(shlex.split(line, comments=True)))
     return found
 
