@@ -16,8 +16,6 @@ from forensic_cli.errors import ModelError
 from forensic_cli.preprocess import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
-DEVICES = ("auto", "cpu", "cuda")
-"""What a session may be asked to run on."""
 
 MAX_EXPORT_BYTES = 1 << 30
 """Larger files are not read as exports."""

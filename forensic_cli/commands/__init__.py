@@ -7,6 +7,8 @@ import typer
 
 from forensic_cli.errors import UsageError
 
+DEVICES = ("auto", "cpu", "cuda")
+"""What --device takes; auto is the GPU where one works."""
 _TRAINING_PACKAGES = (
     "torch",
     "torchvision",

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import one_of
+from forensic_cli.commands import DEVICES, one_of
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import REPORTS
 
-_DEVICES = ("auto", "cpu", "cuda")
 _FUSIONS = ("mean", "vote")
 
 
@@ -51,7 +50,7 @@ def scan(
     ] = None,
     device: Annotated[
         str,
-        typer.Option(metavar="|".join(_DEVICES), callback=one_of(_DEVICES), help="auto: the GPU where one works."),
+        typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Views that go through a model at once.")] = 32,

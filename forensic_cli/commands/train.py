@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import one_of, training_extra
+from forensic_cli.commands import DEVICES, one_of, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
-
-_DEVICES = ("auto", "cpu", "cuda")
 
 
 def train(
@@ -45,7 +43,7 @@ def train(
     seed: Annotated[int, typer.Option(help="All random numbers derive from it.")] = 0,
     device: Annotated[
         str,
-        typer.Option(metavar="|".join(_DEVICES), callback=one_of(_DEVICES), help="auto: the GPU where one works."),
+        typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
     ] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: none but this one.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the output.")] = False,

@@ -134,11 +134,15 @@ def technique_run(output: Path, technique: str) -> Run:
     return Run(output / technique)
 
 
+def split_file(output: Path) -> Path | None:
+    """Return the split of an output folder or, for a single technique's run, of the folder above; None without one."""
+    return next((folder / SPLIT_FILE for folder in (output, output.parent) if (folder / SPLIT_FILE).is_file()), None)
+
+
 def read_split(output: Path) -> list[Row]:
     """Read the split that a run was trained on. Raises DataError or TrainingError."""
-    for folder in (output, output.parent):
-        if (folder / SPLIT_FILE).is_file():
-            return read_manifest(folder / SPLIT_FILE)
+    if (path := split_file(output)) is not None:
+        return read_manifest(path)
     raise TrainingError(f"{output}: is not a training run (it has no {SPLIT_FILE})")
 
 

@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import torch
+
 from forensic_cli import __version__
 from forensic_cli.card import ModelCard
 from forensic_cli.console import note
@@ -16,7 +18,7 @@ from forensic_cli.model import Model
 from forensic_train.calibrate import calibrate, choose_threshold
 from forensic_train.card_markdown import card_markdown
 from forensic_train.dataset import ImageDataset
-from forensic_train.evaluate import Evaluation, evaluate_all, infer, targets_of
+from forensic_train.evaluate import evaluate_all, infer, targets_of
 from forensic_train.export import export_network, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
 from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
@@ -26,12 +28,12 @@ from forensic_train.run import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     EXPORTS_FOLDER,
-    SPLIT_FILE,
     Run,
     RunConfig,
     atomic,
     read_split,
     save_split,
+    split_file,
     technique_run,
 )
 from forensic_train.seeds import seed_for
@@ -96,7 +98,7 @@ def export_run(output: Path, technique: str, target: Path | None = None) -> Path
     card = _calibrated(card, path, rows)
     write_card(path, card)
     evaluations = evaluate_all([Model.load(path)], rows)
-    card = replace(card, metrics={one.images: _summary(one) for one in evaluations})
+    card = replace(card, metrics={one.images: asdict(one.metrics) for one in evaluations})
     write_card(path, card)
     with atomic(path.with_suffix(".md")) as temporary:
         temporary.write_text(card_markdown(card, path.name), encoding="utf-8")
@@ -161,7 +163,7 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
     """Read and split the data, or take the split of the run that is continued or started from."""
     known = (options.output if options.resume else None, options.origin if options.data is None else None)
     for folder in known:
-        if folder is not None and any((f / SPLIT_FILE).is_file() for f in (folder, folder.parent)):
+        if folder is not None and split_file(folder) is not None:
             if options.holdout and not options.resume:
                 raise UsageError(f"the split of {folder} is taken over; leave out --holdout, or name --data as well")
             rows = with_hashes(read_split(folder))
@@ -222,7 +224,9 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         if options.data is None:  # the split is the start's, and so are its hold-outs
             config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
-    layout = _channels_last if device.type == "cuda" else _as_is
+    network = network.to(device)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)
     context = Context(
         labels=labels,
         subjects=subjects,
@@ -232,19 +236,9 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         device=device,
         autocast=autocast,
     )
-    technique = kind(layout(network.to(device)), settings, context)
+    technique = kind(network, settings, context)
     dataset = ImageDataset(chosen, labels, subjects, recipe, options.seed)
     fit(technique, dataset, run, options.resume, options.workers)
-
-
-def _channels_last(network: Network) -> Network:
-    import torch
-
-    return network.to(memory_format=torch.channels_last)
-
-
-def _as_is(network: Network) -> Network:
-    return network
 
 
 def _trained(
@@ -334,7 +328,3 @@ def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
     card = replace(card, calibration=calibrate(logits, targets))
     probabilities = replace(model, card=card).probabilities(logits)
     return replace(card, threshold=choose_threshold(probabilities, targets))
-
-
-def _summary(evaluation: Evaluation) -> dict[str, Any]:
-    return asdict(evaluation.metrics)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -73,7 +73,7 @@ class Stepper:
     """Steps with it; None: constant rate."""
     clip_norm: float
     """0: not clipped."""
-    parameters: list[nn.Parameter] = field(default_factory=list)
+    parameters: list[nn.Parameter]
     """What it may change."""
 
     def step(self, loss: Tensor) -> None:
