@@ -1,6 +1,7 @@
 """The model card: everything a network needs besides its weights, as JSON inside the ONNX file."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias
@@ -10,6 +11,8 @@ from forensic_cli.errors import ModelError
 CARD_KEY = "genforensic"
 """Key of the card in the ONNX file's metadata_props."""
 CARD_VERSION = 1
+LEAST_PROBABILITY = 1e-9
+"""Probabilities are kept this far from 0 and 1 before their log odds are taken."""
 
 Counts: TypeAlias = Mapping[str, Mapping[str, int]]
 """Images per cell: {generator: {subject: images}}."""
@@ -52,6 +55,98 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class SetFigures:
+    """What conformal sets of one level reached on groups of images that their quantiles were not taken from."""
+
+    coverage: float
+    """Share of images whose set holds their label, 0 to 1; each label counts the same."""
+    worst_coverage: float
+    """The same in the label and group where it is lowest, of those with enough images to say."""
+    size: float
+    """Mean number of labels in a set."""
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """Which labels an image may still have: class-conditional conformal sets (Vovk 2012).
+
+    A label is in the set while its nonconformity, 1 - calibrated probability, is at most the label's quantile.
+    The model's `unknown` label has no quantile and so is never in a set.
+    """
+
+    quantiles: Mapping[str, Mapping[str, float]]
+    """{level: {label: largest nonconformity at which the label stays in}}; a level is text such as "0.90", the
+    share of a label's images whose set holds it; 1.0 keeps the label in every set."""
+    default: str = "0.90"
+    """Level that a scan takes when none is asked for."""
+    images: int = 0
+    """Images that the quantiles were taken from."""
+    note: str = ""
+    """What those images are, in words."""
+    measured: Mapping[str, SetFigures] = field(default_factory=dict)
+    """{level: figures on left-out groups}; empty where there was one group only."""
+
+    def __post_init__(self) -> None:
+        if self.default not in self.quantiles:
+            raise ValueError(f"the default coverage {self.default!r} is none of {list(self.quantiles)}")
+        for level, by_label in self.quantiles.items():
+            if not 0 < float(level) < 1:
+                raise ValueError(f"coverage level {level!r} must lie between 0 and 1")
+            if not all(0 <= quantile <= 1 for quantile in by_label.values()):
+                raise ValueError(f"a quantile of coverage level {level} does not lie between 0 and 1")
+
+    def members(self, probabilities: Mapping[str, float], level: str) -> tuple[str, ...]:
+        """Return the labels of the set at a stored level, in the order of the calibrated `probabilities`."""
+        quantiles = self.quantiles[level]
+        return tuple(name for name, p in probabilities.items() if name in quantiles and 1 - p <= quantiles[name])
+
+    @classmethod
+    def from_record(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote. Raises ValueError or TypeError for anything else."""
+        measured = {str(level): SetFigures(**figures) for level, figures in raw.get("measured", {}).items()}
+        return cls(**{**raw, "measured": measured})
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio:
+    """How a label's calibrated probability becomes a log10 likelihood ratio of it against the other known labels."""
+
+    slope: float
+    """Of the natural log likelihood ratio over the natural log odds of the probability; not negative."""
+    intercept: float
+    """Natural log likelihood ratio at a probability of one half."""
+    lower: float
+    """Least log10 ratio that the validation images support, at most 0 (ELUB, Vergeer et al. 2016)."""
+    upper: float
+    """Greatest log10 ratio that they support, at least 0."""
+    images_for: int = 0
+    """Validation images of the label."""
+    images_against: int = 0
+    """Validation images of the other known labels."""
+    groups: int = 0
+    """Groups of images that were left out in turn to measure the costs; 0: parts drawn by chance."""
+    cllr: float | None = None
+    """Log-likelihood-ratio cost of the left-out images in bits; 0 is perfect, 1 is a ratio that says nothing."""
+    cllr_min: float | None = None
+    """The part of it that no calibration could mend."""
+    cllr_cal: float | None = None
+    """The rest: what imperfect calibration costs."""
+
+    def __post_init__(self) -> None:
+        numbers = (self.slope, self.intercept, self.lower, self.upper)
+        if not all(math.isfinite(number) for number in numbers) or self.slope < 0:
+            raise ValueError("a likelihood ratio needs a slope of 0 or more, and finite numbers")
+        if not self.lower <= 0 <= self.upper:
+            raise ValueError(f"the bounds of a likelihood ratio, {self.lower} and {self.upper}, do not enclose 0")
+
+    def log10(self, probability: float) -> float:
+        """Return the bounded log10 likelihood ratio at a calibrated probability."""
+        p = min(max(probability, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
+        ratio = (self.slope * math.log(p / (1 - p)) + self.intercept) / math.log(10)
+        return min(max(ratio, self.lower), self.upper)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What an export says of itself."""
 
@@ -67,6 +162,12 @@ class ModelCard:
     calibration: Calibration = Calibration()
     threshold: float = 0.5
     """Confidence below which the verdict is `inconclusive`, 0 to 1."""
+    sets: ConformalSets | None = None
+    """Labels that an image may still have; None: the threshold alone decides."""
+    likelihood_ratios: Mapping[str, LikelihoodRatio] = field(default_factory=dict)
+    """{label: its likelihood ratio against the other known labels}; empty: none was validated."""
+    validation: str = ""
+    """Which images calibration, sets and ratios were measured on: one plain sentence."""
     data: Counts = field(default_factory=dict)
     """Images per cell that the weights were fitted on."""
     sources: Counts = field(default_factory=dict)
@@ -108,7 +209,10 @@ class ModelCard:
             known["limits"] = tuple(raw.get("limits", ()))
             known["preprocessing"] = Preprocessing(**raw["preprocessing"])
             known["calibration"] = Calibration(**raw.get("calibration", {}))
-            for name in ("name", "technique", "recipe", "created", "genforensic"):
+            known["sets"] = ConformalSets.from_record(raw["sets"]) if raw.get("sets") is not None else None
+            ratios = raw.get("likelihood_ratios", {})
+            known["likelihood_ratios"] = {label: LikelihoodRatio(**one) for label, one in ratios.items()}
+            for name in ("name", "technique", "recipe", "created", "genforensic", "validation"):
                 if not isinstance(known.get(name, ""), str):
                     raise TypeError(f"{name} is not text")
             for name in ("data", "sources", "metrics", "training"):

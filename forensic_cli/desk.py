@@ -13,7 +13,7 @@ from forensic_cli.model import Model
 from forensic_cli.output import Output
 from forensic_cli.reports import make_report
 from forensic_cli.results import Summary
-from forensic_cli.scan import ScanSettings, run_header, scan
+from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ def report_scan(
 ) -> Summary:
     """Scan, and write each row as soon as it is known. Returns the totals.
 
-    Raises UsageError where there is no image at all, ModelError for models that cannot be fused, OutputError
-    for a report that cannot be written.
+    Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
+    be fused, OutputError for a report that cannot be written.
     """
     check_labels(models)
+    effective_level(models, settings.coverage)
     summary = Summary.empty()
     files = _images(paths, recursive, summary)
     first = next(files, None)

@@ -1,7 +1,7 @@
 """What a scan finds: one evidence record a file, one header and one summary a scan. Plain values, no behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -15,6 +15,20 @@ class Prediction:
     """Its calibrated probability, 0 to 1."""
     scores: Mapping[str, float]
     """Calibrated probability of every label; sums to 1."""
+    candidates: tuple[str, ...] = ()
+    """The model's conformal set, in label order; empty as well where the model has no sets."""
+    log10_lr: Mapping[str, float] = field(default_factory=dict)
+    """log10 likelihood ratio of each label against the other known labels; empty where none was validated."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the prediction as a JSON-ready dict."""
+        return {
+            "label": self.label,
+            "confidence": self.confidence,
+            "scores": dict(self.scores),
+            "candidates": list(self.candidates),
+            "log10_lr": dict(self.log10_lr),
+        }
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,10 @@ class Verdict:
     """Share of the techniques whose own label is `label`, 0 to 1."""
     techniques: Mapping[str, Prediction]
     """Each technique's own prediction."""
+    candidates: tuple[str, ...] = ()
+    """Labels in the sets of at least half of the techniques, in label order; empty as well without sets."""
+    log10_lr: Mapping[str, float] = field(default_factory=dict)
+    """Per label the techniques' most cautious log10 likelihood ratio, 0 where they disagree; empty without any."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +91,10 @@ class FileResult:
             "label": verdict and verdict.label,
             "confidence": verdict and verdict.confidence,
             "agreement": verdict and verdict.agreement,
+            "candidates": verdict and list(verdict.candidates),
             "scores": verdict and dict(verdict.scores),
-            "techniques": verdict
-            and {
-                name: {"label": one.label, "confidence": one.confidence, "scores": dict(one.scores)}
-                for name, one in verdict.techniques.items()
-            },
+            "log10_lr": verdict and dict(verdict.log10_lr),
+            "techniques": verdict and {name: one.record() for name, one in verdict.techniques.items()},
             "sha256": self.sha256,
             "bytes": self.bytes,
             "format": self.format,
@@ -96,7 +112,7 @@ class RunHeader:
     version: str
     """Of genforensic."""
     models: tuple[Mapping[str, Any], ...]
-    """Name, technique, recipe, labels, temperature, sha256 and file of each model."""
+    """Name, technique, recipe, labels, temperature, sha256, file, validation and log10_lr_bounds of each model."""
     providers: tuple[str, ...]
     """Execution provider that each session really runs on."""
     onnxruntime: str
@@ -107,6 +123,8 @@ class RunHeader:
     """Confidence below which a verdict is `inconclusive`."""
     started: str
     """UTC, ISO 8601."""
+    coverage: float | None = None
+    """Level of the conformal sets, 0 to 1; None where no model has sets."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -117,6 +135,7 @@ class RunHeader:
             "onnxruntime": self.onnxruntime,
             "ensemble": self.ensemble,
             "threshold": self.threshold,
+            "coverage": self.coverage,
             "started": self.started,
         }
 

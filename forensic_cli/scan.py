@@ -1,7 +1,7 @@
 """scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from forensic_cli import __version__
 from forensic_cli.ensemble import decide
+from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
@@ -30,6 +31,8 @@ class ScanSettings:
     """Views that go through a model at once."""
     workers: int = 0
     """Decoding threads; 0: one a core."""
+    coverage: float | None = None
+    """Level of the conformal sets; None: the highest of the models' own defaults."""
 
 
 def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
@@ -42,9 +45,17 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     workers = settings.workers or default_workers()
     # Two batches ahead keep the models busy; each image waits as views, not as pixels
     prepared = ordered_map(partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers)
-    threshold = effective_threshold(models, settings.threshold)
+    cards = {model.card.technique: model.card for model in models}
+    decision = partial(
+        decide,
+        labels,
+        fusion=settings.fusion,
+        threshold=effective_threshold(models, settings.threshold),
+        cards=cards,
+        level=effective_level(models, settings.coverage),
+    )
     for batch in batches(prepared, settings.batch_size):
-        verdicts = iter(_judge(batch, models, labels, settings.fusion, threshold))
+        verdicts = iter(_judge(batch, models, labels, decision))
         for item in batch:
             yield _result(item, next(verdicts) if item.failure is None else None)
 
@@ -54,8 +65,32 @@ def effective_threshold(models: Sequence[Model], option: float | None) -> float:
     return option if option is not None else max(model.card.threshold for model in models)
 
 
+def effective_level(models: Sequence[Model], option: float | None) -> str | None:
+    """Return the coverage level that a scan applies: the user's, else the highest of the models' defaults.
+
+    None: no model has sets. Raises UsageError for a level that a model does not store.
+    """
+    with_sets = [(model.card.name, model.card.sets) for model in models if model.card.sets]
+    if option is not None and len(with_sets) < len(models):
+        bare = next(model.card.name for model in models if not model.card.sets)
+        raise UsageError(
+            f"--coverage needs prediction sets, and {bare} has none; leave it out, or export the run again "
+            "with `genforensic export`"
+        )
+    if not with_sets:
+        return None
+    wanted = option if option is not None else max(float(sets.default) for _, sets in with_sets)
+    for name, sets in with_sets:
+        if wanted not in map(float, sets.quantiles):
+            raise UsageError(
+                f"--coverage {wanted:g} is not a level of {name}; allowed: {', '.join(sorted(sets.quantiles))}"
+            )
+    return next(level for level in with_sets[0][1].quantiles if float(level) == wanted)
+
+
 def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
     """Describe what is about to judge the files."""
+    level = effective_level(models, settings.coverage)
     return RunHeader(
         version=__version__,
         models=tuple(
@@ -67,6 +102,10 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
                 "temperature": model.card.calibration.temperature,
                 "file": printable(Path(model.path.name)),
                 "sha256": model.sha256,
+                "validation": model.card.validation,
+                "log10_lr_bounds": {
+                    label: [one.lower, one.upper] for label, one in model.card.likelihood_ratios.items()
+                },
             }
             for model in models
         ),
@@ -75,11 +114,12 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         ensemble=settings.fusion if len(models) > 1 else None,
         threshold=effective_threshold(models, settings.threshold),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
+        coverage=float(level) if level else None,
     )
 
 
 def _judge(
-    batch: Sequence[Prepared], models: Sequence[Model], labels: tuple[str, ...], fusion: str, threshold: float
+    batch: Sequence[Prepared], models: Sequence[Model], labels: tuple[str, ...], decision: Callable[..., Verdict]
 ) -> list[Verdict]:
     good = [item for item in batch if item.failure is None]
     if not good:
@@ -91,10 +131,7 @@ def _judge(
         probabilities = model.probabilities(model.image_logits([item.views[place] for item in good]))
         order = [model.card.labels.index(label) for label in labels]
         by_technique[model.card.technique] = np.asarray(probabilities[:, order])
-    return [
-        decide(labels, {name: rows[i] for name, rows in by_technique.items()}, fusion, threshold)
-        for i in range(len(good))
-    ]
+    return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(good))]
 
 
 def _result(item: Prepared, verdict: Verdict | None) -> FileResult:

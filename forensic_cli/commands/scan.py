@@ -48,6 +48,15 @@ def scan(
         float | None,
         typer.Option(min=0, max=1, help="Confidence below which a verdict is `inconclusive`; else the model card's."),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Share of a generator's images whose set of candidates holds it, such as 0.90: a higher level names "
+            "fewer images and is wrong less often; else the model card's.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
@@ -58,6 +67,9 @@ def scan(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Name the generator behind each image, with calibrated confidence and an evidence record.
+
+    The verdict is a generator, `real`, `inconclusive` (several labels explain the image, or the best one is not
+    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it.
 
     Examples:
 
@@ -77,6 +89,6 @@ def scan(
     check_paths(paths)
     wanted = "cuda" if require_gpu else device
     models = select(load_models(export_files(exports), wanted), technique or [], recipe)
-    settings = ScanSettings(ensemble, threshold, batch_size, workers)
+    settings = ScanSettings(ensemble, threshold, batch_size, workers, coverage)
     summary = report_scan(paths, recursive, models, settings, Target(output, report_format, force, quiet))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

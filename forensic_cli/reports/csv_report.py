@@ -2,13 +2,15 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from forensic_cli.ensemble import known_labels
 from forensic_cli.results import FileResult, RunHeader, Summary
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
+    *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
 )
 
@@ -34,11 +36,14 @@ class CsvReport:
             header.started,
         )
         columns = [*_FIELDS, *(f"score_{label}" for label in self._labels)]
+        columns += [f"log10_lr_{label}" for label in known_labels(self._labels)]
         for name in self._techniques:
             columns += [
                 f"{name}_label",
                 f"{name}_confidence",
                 *(f"{name}_score_{label}" for label in self._labels),
+                f"{name}_candidates",
+                *(f"{name}_log10_lr_{label}" for label in known_labels(self._labels)),
             ]
         return _line([*columns, "tool", "models", "providers", "onnxruntime", "started"])
 
@@ -46,14 +51,20 @@ class CsvReport:
         """Return one line."""
         record = result.record()
         record["warnings"] = ";".join(result.warnings)
+        record["candidates"] = ";".join(record["candidates"] or ())
         cells = [record[name] for name in _FIELDS]
-        scores, techniques = record["scores"] or {}, record["techniques"] or {}
-        cells += [scores.get(label) for label in self._labels]
+        cells += self._scores(record) + self._ratios(record)
         for name in self._techniques:
-            one = techniques.get(name, {})
-            cells += [one.get("label"), one.get("confidence")]
-            cells += [one.get("scores", {}).get(label) for label in self._labels]
+            one = (record["techniques"] or {}).get(name, {})
+            cells += [one.get("label"), one.get("confidence"), *self._scores(one)]
+            cells += [";".join(one.get("candidates", ())), *self._ratios(one)]
         return _line([*cells, *self._origin])
+
+    def _scores(self, record: Mapping[str, Any]) -> list[object]:
+        return [(record.get("scores") or {}).get(label) for label in self._labels]
+
+    def _ratios(self, record: Mapping[str, Any]) -> list[object]:
+        return [(record.get("log10_lr") or {}).get(label) for label in known_labels(self._labels)]
 
     def end(self, summary: Summary) -> str:
         """Return nothing: a spreadsheet counts by itself."""

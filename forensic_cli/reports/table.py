@@ -6,11 +6,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN, known_labels
 from forensic_cli.results import FileResult, RunHeader, Summary
 
 _LISTED = 20
 """Unreadable files that the summary names; the rest are counted."""
-_NOT_GENERATORS = ("inconclusive", "unknown")
+_NOT_GENERATORS = (INCONCLUSIVE, UNKNOWN)
+
+_RATIO = (
+    "log10 LR, the likelihood ratio, compares two statements: the image is of the label that is most similar to it, "
+    "or of another one of the known labels. +2: what was measured is 100 times more probable under the first one; "
+    "0: it says nothing; below 0: it speaks for another one. It is no probability of either statement, and it says "
+    "nothing of a generator that is not among the known labels."
+)
 
 
 class TableReport:
@@ -20,19 +28,25 @@ class TableReport:
         self._colour = colour
         self._width = 0
         self._labels: tuple[str, ...] = ()
+        self._validated: tuple[str, ...] = ()
+        self._has_ratios = False
         self._unreadable: list[FileResult] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return what judges the files, and the column titles."""
-        self._labels = tuple(header.models[0]["labels"])
-        self._width = max(len(name) for name in (*self._labels, "inconclusive"))
+        self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._width = max(len(name) for name in (*self._labels, INCONCLUSIVE))
+        with_ratios = [model for model in header.models if model.get("log10_lr_bounds")]
+        self._has_ratios = bool(with_ratios)
+        self._validated = tuple(dict.fromkeys(model["validation"] for model in with_ratios if model["validation"]))
         models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (
             f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))} "
             f"of ONNX Runtime {header.onnxruntime}, {header.started}"
         )
-        title = f"{'verdict':<{self._width}}  confidence  agreement  file"
+        ratio = "  log10 LR" if self._has_ratios else ""
+        title = f"{'verdict':<{self._width}}  confidence  agreement{ratio}  file"
         return self._render(Text(about, style="dim"), Text(title, style="bold"))
 
     def row(self, result: FileResult) -> str:
@@ -43,12 +57,16 @@ class TableReport:
         verdict = result.verdict
         if verdict is None:
             self._unreadable.append(result) if len(self._unreadable) < _LISTED else None
-            line = Text(f"{'–':<{self._width}}  {'–':>10}  {'–':>9}  ", style="dim").append(name)
+            blank = f"{'–':<{self._width}}  {'–':>10}  {'–':>9}{self._ratio(None)}  "
+            line = Text(blank, style="dim").append(name)
             return self._render(line.append(f"  ({result.status})", style="red"))
+        if verdict.verdict == INCONCLUSIVE and verdict.candidates:
+            name.append(f"  could be: {self._named(verdict.candidates)}", style="yellow")
         agreeing = f"{round(verdict.agreement * len(verdict.techniques))} of {len(verdict.techniques)}"
+        ratio = self._ratio(verdict.log10_lr.get(verdict.label))
         line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
         return self._render(
-            line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}  ", style="default").append(name)
+            line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}{ratio}  ", style="default").append(name)
         )
 
     def end(self, summary: Summary) -> str:
@@ -70,7 +88,17 @@ class TableReport:
             parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
         known = ", ".join(self._labels)
         parts.append(Text(f"A verdict is the most similar of the known labels ({known}), not a proof.", style="dim"))
+        if self._has_ratios:
+            parts += [Text(sentence, style="dim") for sentence in (_RATIO, *self._validated)]
         return self._render(*parts)
+
+    def _named(self, candidates: tuple[str, ...]) -> str:
+        return "any known label" if candidates == self._labels else ", ".join(candidates)
+
+    def _ratio(self, value: float | None) -> str:
+        if not self._has_ratios:
+            return ""
+        return f"  {'–':>8}" if value is None else f"  {value:>+8.1f}"
 
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()

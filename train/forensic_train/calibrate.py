@@ -1,12 +1,17 @@
-"""Calibration: a temperature for the logits, and the confidence below which a verdict is `inconclusive`."""
+"""Calibration: temperature, threshold, conformal sets and likelihood ratios, all from held-out images."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import Calibration
+from forensic_cli.card import Calibration, ModelCard
+from forensic_cli.ensemble import UNKNOWN
 from forensic_cli.model import Logits, softmax
+from forensic_train.conformal import conformal_sets
+from forensic_train.likelihood import likelihood_ratios
 
 Targets: TypeAlias = npt.NDArray[np.int64]
 """Index of each image's generator, B."""
@@ -18,17 +23,48 @@ LEAST_THRESHOLD = 0.5
 _BINS = 15
 
 
-def calibrate(logits: Logits, targets: Targets) -> Calibration:
-    """Fit the temperature that minimises the cross entropy of image logits B x K (Guo et al. 2017)."""
+def calibrated(card: ModelCard, logits: Logits, targets: Targets, groups: Sequence[str], described: str) -> ModelCard:
+    """Return the card with everything that held-out images say of its scores.
+
+    `logits`: B x K, of images that the weights were not fitted on; without any the card comes back as it is.
+    `groups`: B names, the subject or the source of each image. `described`: which images these are, one sentence.
+
+    The generators count the same in the temperature: out-of-fold logits come from folds that leave out one source
+    at a time, and how many images a source happens to have would else decide whose confidence is right.
+    The sets are taken from the same images at that temperature; one number fitted on all of them cannot move
+    their quantiles by much.
+    """
+    if len(logits) == 0:
+        return card
+    calibration = calibrate(logits, targets, balanced=True)
+    probabilities = softmax(logits, calibration.temperature)
+    # An image whose top label is `unknown` is never named, whatever its confidence
+    named = np.array([label != UNKNOWN for label in card.labels])[probabilities.argmax(axis=1)]
+    return replace(
+        card,
+        calibration=calibration,
+        threshold=choose_threshold(probabilities[named], targets[named]),
+        sets=conformal_sets(probabilities, targets, groups, card.labels, note=described),
+        likelihood_ratios=likelihood_ratios(probabilities, targets, groups, card.labels),
+        validation=described,
+    )
+
+
+def calibrate(logits: Logits, targets: Targets, balanced: bool = False) -> Calibration:
+    """Fit the temperature that minimises the cross entropy of image logits B x K (Guo et al. 2017).
+
+    `balanced`: every label that has images counts the same in it. The calibration errors are plain means.
+    """
     from scipy.optimize import minimize_scalar
 
     if len(logits) == 0:
         return Calibration()
     rows = np.arange(len(targets))
+    weights = 1 / np.bincount(targets)[targets] if balanced else None
 
     def loss(log_temperature: float) -> float:
         probabilities = softmax(logits, float(np.exp(log_temperature)))
-        return float(-np.log(np.maximum(probabilities[rows, targets], 1e-12)).mean())
+        return float(np.average(-np.log(np.maximum(probabilities[rows, targets], 1e-12)), weights=weights))
 
     temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
     return Calibration(

@@ -15,7 +15,7 @@ from forensic_cli.card import ModelCard
 from forensic_cli.console import note
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Model
-from forensic_train.calibrate import calibrate, choose_threshold
+from forensic_train.calibrate import calibrated
 from forensic_train.card_markdown import card_markdown
 from forensic_train.dataset import ImageDataset
 from forensic_train.evaluate import evaluate_all, infer, targets_of
@@ -324,7 +324,8 @@ def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
     if not held:
         return card
     model = Model.load(path)
-    logits, targets = infer(model, held), targets_of(model, held)
-    card = replace(card, calibration=calibrate(logits, targets))
-    probabilities = replace(model, card=card).probabilities(logits)
-    return replace(card, threshold=choose_threshold(probabilities, targets))
+    described = (
+        f"{len(held)} images of the split `val`, which the weights were not fitted on, of the training's sources."
+    )
+    groups = [row.subject or row.source for row in held]
+    return calibrated(card, infer(model, held), targets_of(model, held), groups, described)
