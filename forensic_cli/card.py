@@ -167,7 +167,7 @@ class ModelCard:
     likelihood_ratios: Mapping[str, LikelihoodRatio] = field(default_factory=dict)
     """{label: its likelihood ratio against the other known labels}; empty: none was validated."""
     validation: str = ""
-    """Which images calibration, sets and ratios were measured on: one plain sentence."""
+    """Which images calibration, sets and ratios were measured on: one plain sentence, or nothing."""
     data: Counts = field(default_factory=dict)
     """Images per cell that the weights were fitted on."""
     sources: Counts = field(default_factory=dict)

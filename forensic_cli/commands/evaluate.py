@@ -53,7 +53,7 @@ def evaluate(
     with training_extra("evaluate"):
         from forensic_cli.exports import export_files, load_models
         from forensic_train.evaluate import evaluate_all
-        from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
+        from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
 
         rows = _rows(run, data)
         folder = exports or (run / "exports" if run is not None else None)
@@ -61,6 +61,7 @@ def evaluate(
         target = output or (run / "evaluation" if run is not None else None)
         if target is not None:
             draw_confusions(found, target)
+            draw_calibration(found, target)
             (target / "evaluation.json").write_text(as_json(found), encoding="utf-8")
             (target / "evaluation.md").write_text(as_markdown(found), encoding="utf-8")
     if report_format == "table":
@@ -70,7 +71,7 @@ def evaluate(
     else:
         typer.echo((as_json if report_format == "json" else as_markdown)(found), nl=False)
     if target is not None:
-        note(f"Confusion matrices and tables: {target}")
+        note(f"Pictures and tables: {target}")
 
 
 def _rows(run: Path | None, data: Path | None) -> "list[Row]":

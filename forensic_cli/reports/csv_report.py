@@ -10,8 +10,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates"),
-    *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
+    *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
+    *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates"),
 )
 
 

@@ -15,9 +15,9 @@ _NOT_GENERATORS = (INCONCLUSIVE, UNKNOWN)
 
 _RATIO = (
     "log10 LR, the likelihood ratio, compares two statements: the image is of the label that is most similar to it, "
-    "or of another one of the known labels. +2: what was measured is 100 times more probable under the first one; "
-    "0: it says nothing; below 0: it speaks for another one. It is no probability of either statement, and it says "
-    "nothing of a generator that is not among the known labels."
+    "or of another one of the known labels, each as likely as the next. +2: what was measured is 100 times more "
+    "probable under the first one; 0: it says nothing; below 0: it speaks for another one. It is no probability of "
+    "either statement, and it says nothing of a generator that is not among the known labels."
 )
 
 
@@ -38,7 +38,8 @@ class TableReport:
         self._width = max(len(name) for name in (*self._labels, INCONCLUSIVE))
         with_ratios = [model for model in header.models if model.get("log10_lr_bounds")]
         self._has_ratios = bool(with_ratios)
-        self._validated = tuple(dict.fromkeys(model["validation"] for model in with_ratios if model["validation"]))
+        described = dict.fromkeys(model["validation"] for model in with_ratios if model["validation"])
+        self._validated = tuple(f"Validation: {visible(sentence)}" for sentence in described)
         models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (

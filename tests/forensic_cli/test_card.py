@@ -1,13 +1,22 @@
 """Tests of card: what is written is read back, and nothing else passes for a card."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_cli.card import CARD_VERSION, Calibration, ModelCard, Preprocessing
+from forensic_cli.card import (
+    CARD_VERSION,
+    Calibration,
+    ConformalSets,
+    LikelihoodRatio,
+    ModelCard,
+    Preprocessing,
+    SetFigures,
+)
 from forensic_cli.errors import ModelError
 from toys import toy_card
 
@@ -18,6 +27,29 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
+)
+QUANTILES = st.dictionaries(TEXT, FRACTION, max_size=3)
+SETS = st.builds(
+    ConformalSets,
+    quantiles=st.fixed_dictionaries({"0.90": QUANTILES}, optional={"0.50": QUANTILES}),
+    default=st.just("0.90"),
+    images=st.integers(0, 10**6),
+    note=TEXT,
+    measured=st.dictionaries(st.just("0.90"), st.builds(SetFigures, FRACTION, FRACTION, st.floats(0, 9))),
+)
+COST = st.none() | st.floats(0, 9)
+RATIOS = st.builds(
+    LikelihoodRatio,
+    slope=st.floats(0, 99),
+    intercept=st.floats(-99, 99),
+    lower=st.floats(-9, 0),
+    upper=st.floats(0, 9),
+    images_for=st.integers(0, 10**6),
+    images_against=st.integers(0, 10**6),
+    groups=st.integers(0, 99),
+    cllr=COST,
+    cllr_min=COST,
+    cllr_cal=COST,
 )
 CARDS = st.builds(
     ModelCard,
@@ -32,6 +64,9 @@ CARDS = st.builds(
         Calibration, st.floats(1e-3, 9999), st.integers(0, 10**6), st.none() | FRACTION, st.none() | FRACTION
     ),
     threshold=FRACTION,
+    sets=st.none() | SETS,
+    likelihood_ratios=st.dictionaries(TEXT, RATIOS, max_size=3),
+    validation=TEXT,
     data=COUNTS,
     sources=COUNTS,
     metrics=st.dictionaries(TEXT, JSON, max_size=3),
@@ -107,6 +142,20 @@ def test_other_json_is_not_a_card(text: str) -> None:
         {"recipe": 5},
         {"data": ["alpha"]},
         {"metrics": "good"},
+        {"sets": {}},
+        {"sets": {"quantiles": {"0.90": {"real": 0.5}}, "default": "0.80"}},
+        {"sets": {"quantiles": {"0.90": {"real": 1.5}}}},
+        {"sets": {"quantiles": {"0.90": {"real": "0.5"}}}},
+        {"sets": {"quantiles": {"0.90": [0.5]}}},
+        {"sets": {"quantiles": {"90": {"real": 0.5}}, "default": "90"}},
+        {"sets": {"quantiles": {"most": {"real": 0.5}}, "default": "most"}},
+        {"sets": {"quantiles": {"0.90": {}}, "measured": {"0.90": {"coverage": 1}}}},
+        {"likelihood_ratios": ["alpha"]},
+        {"likelihood_ratios": {"alpha": {"slope": 1}}},
+        {"likelihood_ratios": {"alpha": {"slope": -1, "intercept": 0, "lower": -1, "upper": 1}}},
+        {"likelihood_ratios": {"alpha": {"slope": 1, "intercept": 0, "lower": 0.5, "upper": 1}}},
+        {"likelihood_ratios": {"alpha": {"slope": 1, "intercept": float("inf"), "lower": -1, "upper": 1}}},
+        {"validation": 5},
     ],
     ids=str,
 )
@@ -139,3 +188,31 @@ def test_another_card_version_says_what_to_do(version: object) -> None:
         f"the model card has version {version!r}, this genforensic reads 1: "
         "export the run again with `genforensic export`"
     )
+
+
+def test_a_card_from_before_sets_and_ratios_is_read() -> None:
+    raw = json.loads(toy_card().to_json())
+    for name in ("sets", "likelihood_ratios", "validation"):
+        del raw[name]
+    assert ModelCard.from_json(json.dumps(raw)) == toy_card()
+
+
+def test_a_set_holds_the_labels_within_their_quantiles_and_no_other() -> None:
+    sets = ConformalSets({"0.90": {"real": 0.5, "alpha": 0.75}, "0.50": {"real": 0.25, "alpha": 0.25}})
+    assert sets.members({"real": 0.5, "alpha": 0.25, "unknown": 0.25}, "0.90") == ("real", "alpha")
+    assert sets.members({"real": 0.5, "alpha": 0.25, "unknown": 0.25}, "0.50") == ()
+    assert sets.members({"alpha": 0.9, "real": 0.1}, "0.90") == ("alpha",)
+
+
+def test_a_likelihood_ratio_by_hand() -> None:
+    ratio = LikelihoodRatio(slope=2, intercept=math.log(10), lower=-1.5, upper=2.0)
+    assert ratio.log10(0.5) == pytest.approx(1)
+    assert ratio.log10(2 / 3) == pytest.approx(1 + 2 * math.log10(2))
+    assert (ratio.log10(0.0), ratio.log10(1.0)) == (-1.5, 2.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(RATIOS, FRACTION, FRACTION)
+def test_a_likelihood_ratio_is_bounded_and_rises_with_the_probability(one: LikelihoodRatio, p: float, q: float) -> None:
+    low, high = sorted((p, q))
+    assert one.lower <= one.log10(low) <= one.log10(high) <= one.upper

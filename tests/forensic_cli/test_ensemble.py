@@ -6,7 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from forensic_cli.ensemble import FUSIONS, INCONCLUSIVE, decide, fuse_mean, fuse_vote, predict
+from forensic_cli.card import ConformalSets, LikelihoodRatio
+from forensic_cli.ensemble import (
+    FUSIONS,
+    INCONCLUSIVE,
+    UNKNOWN,
+    decide,
+    fuse_mean,
+    fuse_vote,
+    judge,
+    merge_ratios,
+    merge_sets,
+    predict,
+)
+from toys import toy_card
 
 LABELS = ("real", "alpha", "beta")
 shapes = st.tuples(st.integers(1, 5), st.integers(2, 6))
@@ -121,3 +134,76 @@ def test_predict_names_probabilities_in_label_order() -> None:
     one = predict(LABELS, p(0.1, 0.2, 0.7))
     assert (one.label, one.confidence) == ("beta", 0.7)
     assert dict(one.scores) == {"real": 0.1, "alpha": 0.2, "beta": 0.7}
+
+
+# Sets and ratios
+
+
+@pytest.mark.parametrize(
+    ("label", "confidence", "candidates", "verdict"),
+    [
+        ("alpha", 0.7, None, "alpha"),
+        ("alpha", 0.6, None, INCONCLUSIVE),
+        ("alpha", 0.7, ("alpha",), "alpha"),
+        ("alpha", 0.6, ("alpha",), INCONCLUSIVE),
+        ("alpha", 0.9, ("real", "alpha"), INCONCLUSIVE),
+        ("alpha", 0.9, ("real",), INCONCLUSIVE),
+        ("alpha", 0.9, (), UNKNOWN),
+        ("alpha", 0.1, (), UNKNOWN),
+        (UNKNOWN, 0.9, ("alpha",), UNKNOWN),
+        (UNKNOWN, 0.1, None, UNKNOWN),
+    ],
+)
+def test_the_verdict_rule(label: str, confidence: float, candidates: tuple[str, ...] | None, verdict: str) -> None:
+    assert judge(label, confidence, 0.7, candidates) == verdict
+
+
+def test_a_label_stays_in_the_merged_set_where_half_of_the_sets_hold_it() -> None:
+    sets = [("real", "beta"), ("beta",), ("real", "alpha"), ("beta",)]
+    assert merge_sets(LABELS, sets) == ("real", "beta")
+    assert merge_sets(LABELS, sets[:3]) == ("real", "beta")
+    assert merge_sets(LABELS, sets[:1]) == sets[0]
+    assert merge_sets(LABELS, [(), ("alpha",), ()]) == ()
+
+
+def test_the_merged_ratio_is_the_most_cautious_one_and_0_where_signs_differ() -> None:
+    ratios = [{"real": 1.5, "alpha": -2.0, "beta": 0.5}, {"real": 0.5, "alpha": -1.0, "beta": -0.1}, {"real": 2.0}]
+    assert merge_ratios(LABELS, ratios) == {"real": 0.5, "alpha": -1.0, "beta": 0.0}
+    assert merge_ratios(LABELS, [{"real": 1.0}, {"real": 0.0}]) == {"real": 0.0}
+    assert merge_ratios(LABELS, [{}, {}]) == {}
+
+
+@many
+@given(st.lists(st.dictionaries(st.sampled_from(LABELS), st.floats(-3, 3)), min_size=1, max_size=4))
+def test_a_merged_ratio_claims_no_more_than_any_technique(ratios: list[dict[str, float]]) -> None:
+    merged = merge_ratios(LABELS, ratios)
+    assert set(merged) == {label for one in ratios for label in one}
+    for label, value in merged.items():
+        for one in ratios:
+            if label in one:
+                assert abs(value) <= abs(one[label])
+                assert value * one[label] >= 0
+
+
+def test_cards_bring_sets_and_ratios_into_the_verdict() -> None:
+    def card(real: float, intercept: float) -> object:
+        quantiles = {"0.90": {"real": real, "alpha": 0.8, "beta": 0.5}, "0.50": dict.fromkeys(LABELS, 0.1)}
+        ratio = LikelihoodRatio(0, intercept, -1, 1)
+        return toy_card(sets=ConformalSets(quantiles), likelihood_ratios={"alpha": ratio})
+
+    rows = {"a": p(0.7, 0.25, 0.05), "b": p(0.6, 0.15, 0.25)}
+    cards = {"a": card(0.35, np.log(10) / 2), "b": card(0.35, np.log(10) / 4)}
+    answer = decide(LABELS, rows, "mean", 0.5, cards, "0.90")  # type: ignore[arg-type]
+    assert (answer.verdict, answer.label, answer.candidates) == (INCONCLUSIVE, "real", ("real", "alpha"))
+    assert answer.techniques["a"].candidates == ("real", "alpha")
+    assert answer.techniques["b"].candidates == ()
+    assert (dict(answer.techniques["a"].log10_lr), dict(answer.log10_lr)) == ({"alpha": 0.5}, {"alpha": 0.25})
+    assert decide(LABELS, rows, "mean", 0.5, cards, "0.50").verdict == UNKNOWN  # type: ignore[arg-type]
+    assert decide(LABELS, rows, "mean", 0.5).verdict == "real"
+
+
+def test_a_technique_without_sets_has_no_say_in_the_set() -> None:
+    rows = {"a": p(0.2, 0.7, 0.1), "b": p(0.2, 0.7, 0.1)}
+    cards = {"a": toy_card(), "b": toy_card(sets=ConformalSets({"0.90": {"real": 0.1, "alpha": 0.5, "beta": 0.1}}))}
+    answer = decide(LABELS, rows, "mean", 0.5, cards, "0.90")
+    assert (answer.verdict, answer.candidates) == ("alpha", ("alpha",))

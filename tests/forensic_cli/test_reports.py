@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ FIELDS = [
     "label",
     "confidence",
     "agreement",
+    "candidates",
     "scores",
+    "log10_lr",
     "techniques",
     "sha256",
     "bytes",
@@ -66,14 +69,27 @@ def good(path: str = "case/a.png", verdict: str = "alpha", warnings: tuple[str, 
     return FileResult(path, "ok", None, judged, "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
 
 
+def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("real", "alpha")) -> FileResult:
+    """Return an inconclusive row of models with sets and with a ratio of alpha."""
+    techniques = {
+        "baseline": Prediction("alpha", 0.75, {"real": 0.25, "alpha": 0.75}, ("real", "alpha"), {"alpha": 1.25}),
+        "weighted": Prediction("alpha", 0.625, {"real": 0.375, "alpha": 0.625}, ("alpha",), {"alpha": 0.5}),
+    }
+    scores = {"real": 0.3125, "alpha": 0.6875}
+    judged = Verdict("inconclusive", "alpha", 0.6875, scores, 1.0, techniques, candidates, {"alpha": 0.5})
+    return FileResult(path, "ok", None, judged, "c" * 64, 12345, "WEBP", 640, 479, 4, ())
+
+
 def bad(path: str = "case/b.png", reason: str = "the file ends before the picture does") -> FileResult:
     return FileResult(path, "truncated", reason, None, "d" * 64, 77, "PNG", 31, 23, 0, ())
 
 
-def render(name: str, rows: list[FileResult], left_out: int = 0, colour: bool = False) -> str:
+def render(
+    name: str, rows: list[FileResult], left_out: int = 0, colour: bool = False, header: RunHeader = HEADER
+) -> str:
     report, summary = make_report(name, colour), Summary.empty()
     summary.left_out = left_out
-    text = report.begin(HEADER)
+    text = report.begin(header)
     for row in rows:
         text += report.row(row)
         summary.add(row)
@@ -89,6 +105,14 @@ def read_json(text: str) -> list[Row]:
     return files
 
 
+def split(cell: str) -> list[str]:
+    return cell.split(";") if cell else []
+
+
+def ratios(flat: Row, prefix: str) -> dict[str, float]:
+    return {label: float(flat[prefix + label]) for label in ("real", "alpha") if flat[prefix + label]}
+
+
 def read_csv(text: str) -> list[Row]:
     """Put the columns of a CSV row together again to the record of the other formats."""
     rows = []
@@ -102,15 +126,19 @@ def read_csv(text: str) -> list[Row]:
             ("height", int),
         ):
             row[name] = kind(row[name]) if row[name] else None  # type: ignore[operator]
-        row["warnings"] = flat["warnings"].split(";") if flat["warnings"] else []
-        row["scores"] = row["techniques"] = None
+        row["warnings"] = split(flat["warnings"])
+        row["candidates"] = row["scores"] = row["log10_lr"] = row["techniques"] = None
         if row["status"] == "ok":
+            row["candidates"] = split(flat["candidates"])
             row["scores"] = {label: float(flat[f"score_{label}"]) for label in ("real", "alpha")}
+            row["log10_lr"] = ratios(flat, "log10_lr_")
             row["techniques"] = {
                 name: {
                     "label": flat[f"{name}_label"],
                     "confidence": float(flat[f"{name}_confidence"]),
                     "scores": {label: float(flat[f"{name}_score_{label}"]) for label in ("real", "alpha")},
+                    "candidates": split(flat[f"{name}_candidates"]),
+                    "log10_lr": ratios(flat, f"{name}_log10_lr_"),
                 }
                 for name in ("baseline", "weighted")
             }
@@ -128,7 +156,7 @@ def test_every_format_is_tested() -> None:
 
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_every_format_carries_every_field_of_every_row(name: str) -> None:
-    rows = [good(), bad(), good("c.png", "inconclusive", ("alpha_dropped", "padded"))]
+    rows = [good(), bad(), weighed(), good("c.png", "inconclusive", ("alpha_dropped", "padded"))]
     found = READERS[name](render(name, rows))
     assert [{field: row[field] for field in FIELDS} for row in found] == [
         {field: row.record()[field] for field in FIELDS} for row in rows
@@ -284,6 +312,37 @@ def test_the_table_by_hand() -> None:
         "Left out, because not an image: 2.\n"
         "A verdict is the most similar of the known labels (real, alpha), not a proof.\n"
     )
+
+
+def test_the_table_names_the_candidates_and_says_what_a_ratio_compares() -> None:
+    models = tuple(
+        {**one, "labels": ["real", "alpha", "unknown"], "validation": "90 images of a lab.", "log10_lr_bounds": bounds}
+        for one, bounds in zip(HEADER.models, ({"alpha": [-1.0, 1.5]}, {}), strict=True)
+    )
+    rows = [weighed(), weighed("one.png", ("alpha",)), good(), bad()]
+    lines = render("table", rows, header=replace(HEADER, models=models)).splitlines()
+    assert lines[1:6] == [
+        "verdict       confidence  agreement  log10 LR  file",
+        "inconclusive       0.688     2 of 2      +0.5  case/w.png  could be: any known label",
+        "inconclusive       0.688     2 of 2      +0.5  one.png  could be: alpha",
+        "alpha              0.703     1 of 2         –  case/a.png",
+        "–                      –          –         –  case/b.png  (truncated)",
+    ]
+    assert lines[-3:] == [
+        "A verdict is the most similar of the known labels (real, alpha), not a proof.",
+        "log10 LR, the likelihood ratio, compares two statements: the image is of the label that is most similar to "
+        "it, or of another one of the known labels, each as likely as the next. +2: what was measured is 100 times "
+        "more probable under the first one; 0: it says nothing; below 0: it speaks for another one. It is no "
+        "probability of either statement, and it says nothing of a generator that is not among the known labels.",
+        "Validation: 90 images of a lab.",
+    ]
+
+
+def test_the_label_unknown_has_no_column_of_ratios() -> None:
+    models = tuple({**one, "labels": ["real", "alpha", "unknown"]} for one in HEADER.models)
+    head = next(csv.reader([render("csv", [], header=replace(HEADER, models=models))]))
+    assert "score_unknown" in head
+    assert [name for name in head if name.startswith("log10_lr_")] == ["log10_lr_real", "log10_lr_alpha"]
 
 
 def test_the_table_never_cuts_a_path() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forensic_cli.card import Preprocessing
+from forensic_cli.card import ConformalSets, LikelihoodRatio, Preprocessing
 from toys import (
     GAINS,
     child_environment,
@@ -108,6 +108,8 @@ def test_the_header_says_what_judged(run: Any, toy_exports: Path, images: Path) 
             "temperature": 1.0,
             "file": "native-weighted.onnx",
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "validation": "",
+            "log10_lr_bounds": {},
         }
     ]
 
@@ -250,6 +252,91 @@ def test_without_an_option_the_strictest_threshold_of_the_cards_holds(run: Any, 
     assert verdicts(rows_of(run(*shared).stdout)) == [("1-red.png", "real")]
     assert verdicts(rows_of(run(*shared, "-t", "all").stdout)) == [("1-red.png", "inconclusive")]
     assert verdicts(rows_of(run(*shared, "-t", "all", "--threshold", "0").stdout)) == [("1-red.png", "real")]
+
+
+# Sets, ratios and the label `unknown`
+
+
+def sets_card(technique: str = "baseline", high: float = 0.7, **more: Any) -> Any:
+    """Return a card with sets: at 0.90 a quantile of `high`, at 0.50 one that no toy score reaches."""
+    labels = [label for label in more.get("labels", ("real", "alpha", "beta")) if label != "unknown"]
+    quantiles = {"0.50": dict.fromkeys(labels, 0.01), "0.90": dict.fromkeys(labels, high)}
+    ratio = LikelihoodRatio(1.0, 0.0, -1.0, 1.5, 20, 40)
+    return toy_card(
+        technique,
+        sets=ConformalSets(quantiles, more.pop("default", "0.90")),
+        likelihood_ratios={"real": ratio},
+        validation="60 toys.",
+        **more,
+    )
+
+
+def test_the_set_of_a_row_decides_and_the_ratio_stands_beside(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
+    result = run("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl")
+    assert (result.exit_code, verdicts(rows_of(result.stdout))) == (0, EXPECTED)
+    header = json.loads(result.stdout.splitlines()[0])["genforensic"]
+    assert header["coverage"] == 0.9
+    assert header["models"][0]["validation"] == "60 toys."
+    assert header["models"][0]["log10_lr_bounds"] == {"real": [-1.0, 1.5]}
+    rows = rows_of(result.stdout)
+    assert [row["candidates"] for row in rows] == [["real"], ["alpha"], ["beta"], ["real", "alpha", "beta"], ["real"]]
+    # log10 of the odds of a pure colour, bounded
+    assert [row["log10_lr"] for row in rows] == [{"real": x} for x in (1.4361, -1.0, -1.0, -0.301, 1.4361)]
+    assert rows[0]["techniques"]["baseline"]["log10_lr"] == {"real": 1.4361}
+
+
+def test_a_lower_coverage_leaves_no_candidate_and_the_verdict_unknown(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
+    shared = ("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl")
+    row = rows_of(run(*shared, "--coverage", "0.5").stdout)[0]
+    assert (row["verdict"], row["label"], row["candidates"]) == ("unknown", "real", [])
+    assert rows_of(run(*shared, "--coverage", "0.90").stdout)[0]["verdict"] == "real"
+
+
+def test_the_label_unknown_is_a_verdict_and_never_a_candidate(run: Any, tmp_path: Path, images: Path) -> None:
+    labels = ("real", "unknown", "beta")
+    for name, card in (("with", sets_card(labels=labels)), ("without", toy_card(labels=labels))):
+        write_toy_export(tmp_path / name / "a.onnx", card)
+        done = run("scan", images, "--exports", tmp_path / name, "-f", "jsonl", "--threshold", "1")
+        row = rows_of(done.stdout)[1]
+        assert (row["verdict"], row["label"], row["candidates"]) == ("unknown", "unknown", [])
+        assert row["confidence"] < 1
+
+
+def test_without_an_option_the_highest_default_coverage_holds(run: Any, tmp_path: Path, images: Path) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card(default="0.50"))
+    write_toy_export(tmp_path / "exports" / "b.onnx", sets_card("weighted"))
+    done = run("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl")
+    assert json.loads(done.stdout.splitlines()[0])["genforensic"]["coverage"] == 0.9
+    assert verdicts(rows_of(done.stdout)) == [("1-red.png", "real")]
+
+
+@pytest.mark.parametrize("level", ["0.8", "0.901", "1", "-1"])
+def test_a_coverage_that_no_card_stores_is_wrong_use(run: Any, tmp_path: Path, images: Path, level: str) -> None:
+    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
+    result = run("scan", images, "--exports", tmp_path / "exports", "--coverage", level, "-o", tmp_path / "report")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"genforensic: --coverage {level} is not a level of native-baseline; allowed: 0.50, 0.90\n"
+    )
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_coverage_without_sets_is_wrong_use(run: Any, toy_exports: Path, images: Path) -> None:
+    result = run("scan", images, "--exports", toy_exports, "--coverage", "0.9")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "genforensic: --coverage needs prediction sets, and native-baseline has none; leave it out, or export the "
+        "run again with `genforensic export`\n"
+    )
+
+
+def test_a_card_without_sets_is_judged_by_its_threshold_alone(run: Any, toy_exports: Path, images: Path) -> None:
+    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl")
+    assert json.loads(result.stdout.splitlines()[0])["genforensic"]["coverage"] is None
+    assert verdicts(rows_of(result.stdout)) == EXPECTED
+    assert {(tuple(row["candidates"]), tuple(row["log10_lr"])) for row in rows_of(result.stdout)} == {((), ())}
 
 
 def test_no_recursive_leaves_inner_folders_alone(run: Any, toy_exports: Path, images: Path) -> None:

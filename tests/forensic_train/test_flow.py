@@ -214,10 +214,10 @@ def test_evaluate_writes_tables_and_pictures_beside_the_run(run: RunCommand, cop
     output = copied("split.csv", "exports")
     done = run("evaluate", output)
     assert done.exit_code == 0
-    assert done.stderr == f"Confusion matrices and tables: {output / 'evaluation'}\n"
+    assert done.stderr == f"Pictures and tables: {output / 'evaluation'}\n"
     techniques = ("adversarial", "baseline", "finetune", "weighted")
-    pictures = {f"toy-{name}-test.png" for name in techniques}
-    pictures |= {f"toy-{name}-unseen.png" for name in techniques if name != "finetune"}
+    scored = [f"toy-{name}-test" for name in techniques] + [f"toy-{n}-unseen" for n in techniques if n != "finetune"]
+    pictures = {f"{name}{kind}.png" for name in scored for kind in ("", "-reliability")}
     assert {p.name for p in (output / "evaluation").iterdir()} == {"evaluation.json", "evaluation.md", *pictures}
     for name in pictures:
         with Image.open(output / "evaluation" / name) as picture:

@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from forensic_cli.card import Counts, ModelCard
+from forensic_cli.card import ConformalSets, Counts, LikelihoodRatio, ModelCard
+from forensic_cli.ensemble import UNKNOWN, known_labels
+
+_COSTS = (
+    "Cllr is the cost of the ratios in bits: 0 is perfect, 1 is what a ratio that never says anything would cost. "
+    "Cllr_min is the part that better separation would save, Cllr_cal the part that better calibration would."
+)
 
 
 def card_markdown(card: ModelCard, file_name: str) -> str:
@@ -12,12 +18,14 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
         f"# {card.name}",
         f"Technique `{card.technique}`, recipe `{card.recipe}`, file `{file_name}`. "
         f"Exported {card.created} by genforensic {card.genforensic}.",
-        f"Names one of: {', '.join(card.labels)}.",
+        f"Names one of: {', '.join(known_labels(card.labels))}.",
         "## How to read it",
         "\n".join(f"- {limit}" for limit in card.limits),
         "## Views and calibration",
         _views(card),
         _calibration(card),
+        *_sets(card),
+        *_likelihood_ratios(card),
         "## Fitted on",
         counts_table(card.data, "generator"),
     ]
@@ -64,6 +72,7 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
         f"error {metrics['ece']:.3f}. Worst cell: {metrics['worst_cell']}, {metrics['worst_cell_accuracy']:.3f} of "
         f"{metrics['worst_cell_images']}. At the default threshold {metrics['inconclusive']:.1%} are `inconclusive`"
         + (f", and {conclusive:.1%} of the others are right." if conclusive is not None else ".")
+        + _named(metrics)
     )
     rows: list[list[object]] = [
         [c["generator"], *(f"{c[key]:.2f}" for key in ("precision", "recall", "f1")), c["support"]]
@@ -72,6 +81,92 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
     macro = [f"{metrics[key]:.2f}" for key in ("precision", "recall", "f1")]
     rows.append(["macro average", *macro, metrics["images"]])
     return f"{text}\n\n{markdown_table(['generator', 'precision', 'recall', 'F1', 'support'], rows)}"
+
+
+def ratios_markdown(ratios: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what likelihood ratios cost on one image set, by label."""
+    rows: list[list[object]] = [
+        [
+            label,
+            *(f"{one[key]:.3f}" for key in ("cllr", "cllr_min", "cllr_cal")),
+            one["images_for"],
+            one["images_against"],
+        ]
+        for label, one in ratios.items()
+    ]
+    header = ["log10 LR of", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others"]
+    return f"{markdown_table(header, rows)}\n\n{_COSTS}"
+
+
+def _named(metrics: Mapping[str, Any]) -> str:
+    named, right = metrics.get("named"), metrics.get("named_accuracy")
+    if named is None:
+        return ""
+    text = f" With the candidates at the default coverage, the verdict names a label for {named:.1%}"
+    return text + (f"; {right:.1%} of these names are right." if right is not None else ".")
+
+
+def _sets(card: ModelCard) -> list[str]:
+    sets = card.sets
+    if sets is None:
+        return []
+    return ["## Candidates", _sets_text(card, sets), *([_sets_table(sets)] if sets.measured else [])]
+
+
+def _sets_text(card: ModelCard, sets: ConformalSets) -> str:
+    verdicts = (
+        "Beside its verdict every image gets a set of candidates, the labels that its scores do not rule out. One "
+        "candidate with enough confidence is named, several are `inconclusive`, none is `unknown`."
+    )
+    if UNKNOWN in card.labels:
+        verdicts += (
+            " The model's own output `unknown` is never a candidate; where it is on top the verdict is `unknown`."
+        )
+    measured = (
+        "The table was measured on groups that were left out when the limits were taken."
+        if sets.measured
+        else "All images belong to one group, so no figures for other groups can be given."
+    )
+    return (
+        f"{verdicts}\n\nAt coverage {sets.default} (the default; `--coverage` chooses another) at least that share "
+        "of a label's images have it among their candidates, in every group of validation images that is large "
+        f"enough to tell. It holds for images like those, not for other sources. {_validation(sets.note)} {measured}"
+    )
+
+
+def _sets_table(sets: ConformalSets) -> str:
+    rows: list[list[object]] = [
+        [level, f"{one.coverage:.3f}", f"{one.worst_coverage:.3f}", f"{one.size:.2f}"]
+        for level, one in sorted(sets.measured.items())
+    ]
+    return markdown_table(["coverage asked for", "reached", "in the worst group", "candidates an image"], rows)
+
+
+def _likelihood_ratios(card: ModelCard) -> list[str]:
+    if not card.likelihood_ratios:
+        return []
+    text = (
+        "A likelihood ratio compares two statements: the image is of this label, or it is of another one of the known "
+        "labels, each of them equally likely beforehand. log10 LR +2 says that the scores are 100 times more probable "
+        "under the first, 0 says nothing, and below 0 speaks for another label. It is not the probability of either "
+        "statement, and it says nothing of a generator that is not among the labels. Values stop at the bounds, the "
+        f"most that the validation images support (ELUB). {_validation(card.validation)} A cost is measured on groups "
+        "of images that were left out of the fit in turn; where the column of groups says `chance`, the label has too "
+        "few groups and parts were drawn by chance, so that the cost is too low for other groups."
+    )
+    header = ["label", "least", "greatest", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others", "groups"]
+    rows = [_ratio_row(label, one) for label, one in card.likelihood_ratios.items()]
+    return ["## Likelihood ratios", text, markdown_table(header, rows), _COSTS]
+
+
+def _ratio_row(label: str, one: LikelihoodRatio) -> list[object]:
+    costs = ["–" if cost is None else f"{cost:.3f}" for cost in (one.cllr, one.cllr_min, one.cllr_cal)]
+    bounds = [f"{one.lower:+.2f}", f"{one.upper:+.2f}"]
+    return [label, *bounds, *costs, one.images_for, one.images_against, one.groups or "chance"]
+
+
+def _validation(described: str) -> str:
+    return f"Validation: {described}" if described else ""
 
 
 def _views(card: ModelCard) -> str:
@@ -89,7 +184,7 @@ def _calibration(card: ModelCard) -> str:
     if not one.images:
         return "Scores are not calibrated."
     return (
-        f"Scores are softmax(logits / {one.temperature:.3f}), fitted on {one.images} images of the training sources: "
+        f"Scores are softmax(logits / {one.temperature:.3f}), fitted on {one.images} images: "
         f"expected calibration error {one.ece_before:.3f} before, {one.ece_after:.3f} after. "
         f"Below a confidence of {card.threshold:.3f} the verdict is `inconclusive`."
     )

@@ -1,21 +1,36 @@
 """Evaluation of exported ONNX files on labelled images; never of checkpoints."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from forensic_cli.card import ModelCard
 from forensic_cli.console import track
+from forensic_cli.ensemble import UNKNOWN, judge, predict
 from forensic_cli.errors import DataError
 from forensic_cli.model import Logits, Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
 from forensic_train.calibrate import Targets, expected_calibration_error
+from forensic_train.likelihood import RatioCosts, measure_ratios
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 
 _BATCH = 32
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model said of labelled images, for pictures."""
+
+    card: ModelCard
+    """Of the model."""
+    probabilities: npt.NDArray[np.float64]
+    """Calibrated, B x K."""
+    targets: Targets
+    """Index of each image's label, B."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +47,19 @@ class Evaluation:
     """Order of the confusion matrix."""
     metrics: Metrics
     """What was measured."""
+    ratios: Mapping[str, RatioCosts] = field(default_factory=dict)
+    """Costs of the card's likelihood ratios on these images, by label."""
+    scored: Scored | None = field(default=None, repr=False, compare=False)
+    """The scores behind the figures; not part of the JSON."""
 
 
 def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation:
     """Measure an export on labelled images through the scan's own pipeline. Raises DataError for bad images."""
-    logits = infer(model, rows)
-    metrics = measure(model, rows, model.probabilities(logits))
-    return Evaluation(model.card.name, model.card.technique, images, model.card.labels, metrics)
+    card, probabilities = model.card, model.probabilities(infer(model, rows))
+    metrics, targets = measure(model, rows, probabilities), targets_of(model, rows)
+    ratios = measure_ratios(card, probabilities, targets)
+    scored = Scored(card, probabilities, targets)
+    return Evaluation(card.name, card.technique, images, card.labels, metrics, ratios, scored)
 
 
 def infer(model: Model, rows: Sequence[Row]) -> Logits:
@@ -73,6 +94,7 @@ def measure(model: Model, rows: Sequence[Row], probabilities: npt.NDArray[np.flo
     np.add.at(confusion, (targets, top), 1)
     cell, cell_accuracy, cell_images = worst_cell([(r.generator, r.subject) for r in rows], [bool(x) for x in right])
     conclusive = probabilities.max(axis=1) >= model.card.threshold
+    named = named_images(model.card, probabilities)
     return Metrics(
         images=len(rows),
         accuracy=float(right.mean()),
@@ -88,7 +110,17 @@ def measure(model: Model, rows: Sequence[Row], probabilities: npt.NDArray[np.flo
         ece=expected_calibration_error(probabilities, targets),
         inconclusive=float(1 - conclusive.mean()),
         conclusive_accuracy=float(right[conclusive].mean()) if conclusive.any() else None,
+        named=float(named.mean()) if model.card.sets else None,
+        named_accuracy=float(right[named].mean()) if model.card.sets and named.any() else None,
     )
+
+
+def named_images(card: ModelCard, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Tell for calibrated B x K which images a scan with this model alone names, at its own threshold and coverage."""
+    level = card.sets.default if card.sets else None
+    one = [predict(card.labels, row, card, level) for row in probabilities]
+    verdicts = [judge(p.label, p.confidence, card.threshold, p.candidates if card.sets else None) for p in one]
+    return np.array([verdict == p.label != UNKNOWN for verdict, p in zip(verdicts, one, strict=True)], bool)
 
 
 def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
 
-from forensic_train.card_markdown import markdown_table, metrics_markdown
+from forensic_train.card_markdown import markdown_table, metrics_markdown, ratios_markdown
 from forensic_train.evaluate import Evaluation
+from forensic_train.likelihood import held_ratios
+from forensic_train.pictures import reliability, tippett
 
 _SUMMARY = ("rank", "model", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
 
@@ -21,7 +23,12 @@ def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 def as_json(evaluations: Sequence[Evaluation]) -> str:
     """Return every figure as JSON."""
-    return json.dumps([asdict(one) for one in ranked(evaluations)], ensure_ascii=False, indent=2) + "\n"
+    records = []
+    for one in ranked(evaluations):
+        record = asdict(replace(one, scored=None))
+        record.pop("scored")
+        records.append(record)
+    return json.dumps(records, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_markdown(evaluations: Sequence[Evaluation]) -> str:
@@ -29,6 +36,8 @@ def as_markdown(evaluations: Sequence[Evaluation]) -> str:
     parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
     for one in ranked(evaluations):
         parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
+        if one.ratios:
+            parts.append(ratios_markdown({label: asdict(costs) for label, costs in one.ratios.items()}))
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +75,27 @@ def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Pat
         )
         paths.append(folder / f"{one.model}-{one.images}.png")
         figure.savefig(paths[-1], dpi=120)
+    return paths
+
+
+def draw_calibration(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
+    """Draw FOLDER/<model>-<set>-reliability.png, and -tippett.png where the card has ratios; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for one in evaluations:
+        if one.scored is None:
+            continue
+        card, probabilities, targets = one.scored.card, one.scored.probabilities, one.scored.targets
+        title = f"{one.model} on {one.images}"
+        pictures = {
+            "reliability": reliability(probabilities, targets, f"{title}, calibration error {one.metrics.ece:.3f}")
+        }
+        if one.ratios:
+            ratios = {label: held_ratios(card, label, probabilities, targets)[:2] for label in one.ratios}
+            pictures["tippett"] = tippett(ratios, title)
+        for name, figure in pictures.items():
+            paths.append(folder / f"{one.model}-{one.images}-{name}.png")
+            figure.savefig(paths[-1], dpi=120)
     return paths
 
 

@@ -55,6 +55,10 @@ class Metrics:
     """Share of images below the model's threshold."""
     conclusive_accuracy: float | None
     """Accuracy of the others; None where there are none."""
+    named: float | None = None
+    """Share of images whose verdict names a label at the default threshold and coverage; None without sets."""
+    named_accuracy: float | None = None
+    """Share of those that are named rightly; None where none is named."""
 
 
 def wilson_interval(right: int, images: int) -> tuple[float, float]:

@@ -324,8 +324,6 @@ def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
     if not held:
         return card
     model = Model.load(path)
-    described = (
-        f"{len(held)} images of the split `val`, which the weights were not fitted on, of the training's sources."
-    )
+    described = f"{len(held)} images of the split `val`, of the training's sources but not fitted on."
     groups = [row.subject or row.source for row in held]
     return calibrated(card, infer(model, held), targets_of(model, held), groups, described)
