@@ -60,10 +60,10 @@ def cllr_min(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) 
     from sklearn.isotonic import IsotonicRegression
 
     weights = np.ones(len(log10_lrs)) if weights is None else weights
-    balanced = _balanced(positive, weights)
-    fitted = IsotonicRegression(y_min=0, y_max=1).fit_transform(
-        log10_lrs, positive.astype(float), sample_weight=balanced
-    )
+    # Ranks: only the order matters, and neighbours that are almost equal would break the interpolation
+    ranks = np.unique(log10_lrs, return_inverse=True)[1]
+    isotonic = IsotonicRegression(y_min=0, y_max=1)
+    fitted = isotonic.fit(ranks, positive.astype(float), _balanced(positive, weights)).predict(ranks)
     with np.errstate(divide="ignore"):
         best = np.log10(fitted) - np.log10(1 - fitted)
     return cllr(best, positive, weights)
