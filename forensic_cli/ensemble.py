@@ -69,7 +69,11 @@ def judge(label: str, confidence: float, threshold: float, candidates: tuple[str
 
 
 def merge_sets(labels: tuple[str, ...], sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels in at least half of the sets (majority vote, Gasparin and Ramdas 2024), in label order."""
+    """Return the labels in at least half of the sets (majority vote, Gasparin and Ramdas 2024), in label order.
+
+    Sets that each miss the truth in a share a of the images give a merged one that misses it in at most 2 a, however
+    much they depend on each other: several techniques at 0.90 promise 0.80 together, and mostly do better.
+    """
     return tuple(label for label in labels if 2 * sum(label in one for one in sets) >= max(1, len(sets)))
 
 

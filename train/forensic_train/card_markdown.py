@@ -152,7 +152,7 @@ def _likelihood_ratios(card: ModelCard) -> list[str]:
         "statement, and it says nothing of a generator that is not among the labels. Values stop at the bounds, the "
         f"most that the validation images support (ELUB). {_validation(card.validation)} A cost is measured on groups "
         "of images that were left out of the fit in turn; where the column of groups says `chance`, the label has too "
-        "few groups and parts were drawn by chance, so that the cost is too low for other groups."
+        "few groups and parts were drawn by chance, so that its cost is probably too low for other groups."
     )
     header = ["label", "least", "greatest", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others", "groups"]
     rows = [_ratio_row(label, one) for label, one in card.likelihood_ratios.items()]
