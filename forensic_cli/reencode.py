@@ -1,4 +1,4 @@
-"""THE re-encodings: pixels -> the pixels that a platform, an editor or a screenshot hands on. Nobody else re-encodes."""
+"""THE re-encodings: pixels -> the pixels that a platform, an editor or a screen hands on. Nobody else re-encodes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial

@@ -18,6 +18,29 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """How a verdict holds when the image is re-encoded and judged again."""
+
+    lowest: float
+    """Lowest calibrated probability of the verdict's raw label, over the image and its re-encodings, 0 to 1."""
+    highest: float
+    """The highest."""
+    flips: Mapping[str, str]
+    """{re-encoding: its own raw label}, where that label is another one."""
+    reencodings: tuple[str, ...]
+    """Names from reencode.REENCODINGS that were judged; one that cannot hold so large an image is missing."""
+
+    def record(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "flips": dict(self.flips),
+            "reencodings": list(self.reencodings),
+        }
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What all models together say of one image."""
 
@@ -33,6 +56,8 @@ class Verdict:
     """Share of the techniques whose own label is `label`, 0 to 1."""
     techniques: Mapping[str, Prediction]
     """Each technique's own prediction."""
+    stability: Stability | None = None
+    """What re-encodings change; None where none was asked for."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,7 @@ class FileResult:
                 name: {"label": one.label, "confidence": one.confidence, "scores": dict(one.scores)}
                 for name, one in verdict.techniques.items()
             },
+            "stability": verdict and verdict.stability and verdict.stability.record(),
             "sha256": self.sha256,
             "bytes": self.bytes,
             "format": self.format,
@@ -107,6 +133,8 @@ class RunHeader:
     """Confidence below which a verdict is `inconclusive`."""
     started: str
     """UTC, ISO 8601."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -118,6 +146,7 @@ class RunHeader:
             "ensemble": self.ensemble,
             "threshold": self.threshold,
             "started": self.started,
+            "reencodings": list(self.reencodings),
         }
 
 

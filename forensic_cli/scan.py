@@ -15,7 +15,9 @@ from forensic_cli.ensemble import decide
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.preprocess import Views
 from forensic_cli.results import FileResult, RunHeader, Verdict
+from forensic_cli.stability import stable_verdicts
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ScanSettings:
     """Views that go through a model at once."""
     workers: int = 0
     """Decoding threads; 0: one a core."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
 
 
 def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
@@ -40,11 +44,15 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     labels = check_labels(models)
     wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     workers = settings.workers or default_workers()
-    # Two batches ahead keep the models busy; each image waits as views, not as pixels
-    prepared = ordered_map(partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers)
+    # Two batches ahead keep the models busy; each image waits as views, not as pixels, and re-encodings count as images
+    ahead = 2 * settings.batch_size // (1 + len(settings.reencodings)) + workers
+    prepared = ordered_map(partial(prepare, wanted=wanted, reencodings=settings.reencodings), files, workers, ahead)
     threshold = effective_threshold(models, settings.threshold)
+    judge = partial(_judge, models=models, labels=labels, fusion=settings.fusion, threshold=threshold)
     for batch in batches(prepared, settings.batch_size):
-        verdicts = iter(_judge(batch, models, labels, settings.fusion, threshold))
+        good = [item for item in batch if item.failure is None]
+        judged = judge([item.views for item in good])
+        verdicts = iter(stable_verdicts(good, judged, judge) if settings.reencodings else judged)
         for item in batch:
             yield _result(item, next(verdicts) if item.failure is None else None)
 
@@ -75,25 +83,26 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         ensemble=settings.fusion if len(models) > 1 else None,
         threshold=effective_threshold(models, settings.threshold),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
+        reencodings=settings.reencodings,
     )
 
 
 def _judge(
-    batch: Sequence[Prepared], models: Sequence[Model], labels: tuple[str, ...], fusion: str, threshold: float
+    images: Sequence[tuple[Views, ...]], models: Sequence[Model], labels: tuple[str, ...], fusion: str, threshold: float
 ) -> list[Verdict]:
-    good = [item for item in batch if item.failure is None]
-    if not good:
+    """Judge images, each given as its views for every different preprocessing of the models."""
+    if not images:
         return []
     wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     by_technique = {}
     for model in models:
         place = wanted.index(model.card.preprocessing)
-        probabilities = model.probabilities(model.image_logits([item.views[place] for item in good]))
+        probabilities = model.probabilities(model.image_logits([views[place] for views in images]))
         order = [model.card.labels.index(label) for label in labels]
         by_technique[model.card.technique] = np.asarray(probabilities[:, order])
     return [
         decide(labels, {name: rows[i] for name, rows in by_technique.items()}, fusion, threshold)
-        for i in range(len(good))
+        for i in range(len(images))
     ]
 
 

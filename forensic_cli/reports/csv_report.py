@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from forensic_cli.results import FileResult, RunHeader, Summary
 
@@ -11,6 +12,8 @@ _FIELDS = (
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
 )
+_STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stability_reencodings")
+"""Empty where no re-encoding was asked for; flips as re-encoding:label."""
 
 
 class CsvReport:
@@ -33,7 +36,7 @@ class CsvReport:
             header.onnxruntime,
             header.started,
         )
-        columns = [*_FIELDS, *(f"score_{label}" for label in self._labels)]
+        columns = [*_FIELDS, *_STABILITY, *(f"score_{label}" for label in self._labels)]
         for name in self._techniques:
             columns += [
                 f"{name}_label",
@@ -46,7 +49,7 @@ class CsvReport:
         """Return one line."""
         record = result.record()
         record["warnings"] = ";".join(result.warnings)
-        cells = [record[name] for name in _FIELDS]
+        cells = [*(record[name] for name in _FIELDS), *_stability(record["stability"])]
         scores, techniques = record["scores"] or {}, record["techniques"] or {}
         cells += [scores.get(label) for label in self._labels]
         for name in self._techniques:
@@ -59,6 +62,13 @@ class CsvReport:
         """Return nothing: a spreadsheet counts by itself."""
         del summary
         return ""
+
+
+def _stability(found: Mapping[str, Any] | None) -> list[object]:
+    if found is None:
+        return [None] * len(_STABILITY)
+    flips = ";".join(f"{name}:{label}" for name, label in found["flips"].items())
+    return [found["lowest"], found["highest"], flips, ";".join(found["reencodings"])]
 
 
 def _line(cells: Sequence[object]) -> str:
