@@ -25,6 +25,8 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
         parts += ["### Sources", counts_table(card.sources, "source")]
     parts.append("## Measured")
     parts += [metrics_markdown(name, metrics) for name, metrics in card.metrics.items()] or ["Not evaluated."]
+    if card.robustness:
+        parts += ["### Under re-encoding", *_robustness(card.robustness)]
     parts += ["## Training", _settings(card.training)]
     return "\n\n".join(parts) + "\n"
 
@@ -72,6 +74,25 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
     macro = [f"{metrics[key]:.2f}" for key in ("precision", "recall", "f1")]
     rows.append(["macro average", *macro, metrics["images"]])
     return f"{text}\n\n{markdown_table(['generator', 'precision', 'recall', 'F1', 'support'], rows)}"
+
+
+def _robustness(measured: Mapping[str, Any]) -> list[str]:
+    """Return a sentence and a table of what the test images' re-encodings change."""
+    start = measured.get("original", {}).get("accuracy")
+    rows: list[list[object]] = [
+        [
+            name,
+            one["images"],
+            f"{one['accuracy']:.3f}",
+            "–" if start is None else f"{one['accuracy'] - start:+.3f}",
+            f"{one['macro_recall']:.3f}",
+        ]
+        for name, one in measured.items()
+    ]
+    return [
+        "The images of **test**, changed as platforms and editors change them, and judged again.",
+        markdown_table(["re-encoding", "images", "accuracy", "change", "macro recall"], rows),
+    ]
 
 
 def _views(card: ModelCard) -> str:
