@@ -87,6 +87,8 @@ REENCODINGS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
 )
 """Every re-encoding by its name: uint8 RGB H x W x 3 in, the same with perhaps another H and W out; deterministic."""
 
+ORIGINAL = "original"
+"""Name of an image as it is, where it stands among its re-encodings."""
 STABILITY = ("jpeg90", "jpeg75", "webp90", "resize0.75", "crop")
 """What an image meets on its way through platforms without anyone meaning harm; `scan --stability` uses these."""
 

@@ -210,7 +210,7 @@ def test_the_card_keeps_the_figures_and_shows_them() -> None:
     }
     card = toy_card(robustness=kept)
     assert ModelCard.from_json(card.to_json()) == card
-    text = card_markdown(card, "a.onnx")
+    text = card_markdown(ModelCard.from_json(card.to_json()), "a.onnx")  # whose keys are sorted
     assert (
         "### Under re-encoding\n\n"
         "The images of **test**, changed as platforms and editors change them, and judged again.\n\n"
@@ -233,8 +233,9 @@ def test_an_export_may_carry_its_robustness(trained_run: Path, tmp_path: Path) -
     assert plain.robustness == {}
     path = export_run(trained_run, "baseline", tmp_path, robust=True)
     card = Model.load(path).card
-    assert list(card.robustness) == list(ALL)
+    assert set(card.robustness) == set(ALL)
     assert card.robustness["original"]["accuracy"] == pytest.approx(card.metrics["test"]["accuracy"])
     assert card.robustness["original"]["images"] == card.metrics["test"]["images"]
     assert card.metrics == plain.metrics
-    assert "### Under re-encoding" in path.with_suffix(".md").read_text(encoding="utf-8")
+    lines = path.with_suffix(".md").read_text(encoding="utf-8").partition("### Under re-encoding")[2].splitlines()
+    assert [line.split(" | ")[0] for line in lines[6:]][: len(ALL)] == [f"| {name}" for name in ALL]

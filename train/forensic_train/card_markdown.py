@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forensic_cli.card import Counts, ModelCard
+from forensic_cli.reencode import ORIGINAL, REENCODINGS
 
 
 def card_markdown(card: ModelCard, file_name: str) -> str:
@@ -78,7 +79,8 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
 
 def _robustness(measured: Mapping[str, Any]) -> list[str]:
     """Return a sentence and a table of what the test images' re-encodings change."""
-    start = measured.get("original", {}).get("accuracy")
+    start = measured.get(ORIGINAL, {}).get("accuracy")
+    order = {name: place for place, name in enumerate((ORIGINAL, *REENCODINGS))}  # JSON keeps the card's keys sorted
     rows: list[list[object]] = [
         [
             name,
@@ -87,7 +89,7 @@ def _robustness(measured: Mapping[str, Any]) -> list[str]:
             "–" if start is None else f"{one['accuracy'] - start:+.3f}",
             f"{one['macro_recall']:.3f}",
         ]
-        for name, one in measured.items()
+        for name, one in sorted(measured.items(), key=lambda item: order.get(item[0], len(order)))
     ]
     return [
         "The images of **test**, changed as platforms and editors change them, and judged again.",

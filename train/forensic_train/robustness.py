@@ -12,14 +12,12 @@ from forensic_cli.errors import DataError
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
 from forensic_cli.preprocess import Views
-from forensic_cli.reencode import REENCODINGS
+from forensic_cli.reencode import ORIGINAL, REENCODINGS
 from forensic_train.calibrate import Targets
 from forensic_train.evaluate import check_labels_known, check_readable, targets_of
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 
-ORIGINAL = "original"
-"""Name of the images as they are, among the re-encodings."""
 _BATCH = 32
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forensic_train.robustness import ORIGINAL, RobustnessPoint, by_model
+from forensic_cli.reencode import ORIGINAL
+from forensic_train.robustness import RobustnessPoint, by_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
