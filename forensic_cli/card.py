@@ -174,6 +174,8 @@ class ModelCard:
     """Images per source and generator that the weights were fitted on: {source: {generator: images}}."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """{name of the image set: what `evaluate` measured on it}."""
+    robustness: Mapping[str, Any] = field(default_factory=dict)
+    """{re-encoding, or `original`: {accuracy, macro_recall, images}} on the set `test`; empty: not measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings, seed, device, versions, hash of the split: what makes the weights again."""
     limits: tuple[str, ...] = ()
@@ -215,7 +217,7 @@ class ModelCard:
             for name in ("name", "technique", "recipe", "created", "genforensic", "validation"):
                 if not isinstance(known.get(name, ""), str):
                     raise TypeError(f"{name} is not text")
-            for name in ("data", "sources", "metrics", "training"):
+            for name in ("data", "sources", "metrics", "robustness", "training"):
                 if not isinstance(known.get(name, {}), dict):
                     raise TypeError(f"{name} is not an object")
             return cls(**known)

@@ -3,14 +3,15 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.preprocess import Decoded, Header, Unreadable, Views, decode, view_warnings, views
+from forensic_cli.reencode import variants
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +35,8 @@ class Prepared:
     """Names from preprocess.WARNINGS."""
     failure: Unreadable | None
     """Why there are no views."""
+    variants: Mapping[str, tuple[Views, ...]] = field(default_factory=dict)
+    """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -50,8 +53,8 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
-def prepare(path: Path, wanted: Sequence[Preprocessing]) -> Prepared:
-    """Read, hash and decode one file once, and cut it for every wanted preprocessing."""
+def prepare(path: Path, wanted: Sequence[Preprocessing], reencodings: Sequence[str] = ()) -> Prepared:
+    """Read, hash and decode one file once; cut it, and each of its re-encodings, for every wanted preprocessing."""
     data = read_file(path)
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
@@ -59,7 +62,9 @@ def prepare(path: Path, wanted: Sequence[Preprocessing]) -> Prepared:
     decoded = decode(data)
     if isinstance(decoded, Unreadable):
         return Prepared(path, digest, len(data), decoded.header, (), (), decoded)
-    return _cut(path, digest, len(data), decoded, wanted)
+    prepared = _cut(path, digest, len(data), decoded, wanted)
+    changed = variants(decoded.pixels, reencodings)
+    return replace(prepared, variants={name: tuple(views(one, w) for w in wanted) for name, one in changed})
 
 
 def _cut(path: Path, digest: str, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:

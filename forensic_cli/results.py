@@ -32,6 +32,29 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """How a verdict holds when the image is re-encoded and judged again."""
+
+    lowest: float
+    """Lowest calibrated probability of the verdict's raw label, over the image and its re-encodings, 0 to 1."""
+    highest: float
+    """The highest."""
+    flips: Mapping[str, str]
+    """{re-encoding: its own raw label}, where that label is another one."""
+    reencodings: tuple[str, ...]
+    """Names from reencode.REENCODINGS that were judged; one that cannot hold so large an image is missing."""
+
+    def record(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "flips": dict(self.flips),
+            "reencodings": list(self.reencodings),
+        }
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What all models together say of one image."""
 
@@ -51,6 +74,8 @@ class Verdict:
     """Labels in the sets of at least half of the techniques, in label order; empty as well without sets."""
     log10_lr: Mapping[str, float] = field(default_factory=dict)
     """Per label the techniques' most cautious log10 likelihood ratio, 0 where they disagree; empty without any."""
+    stability: Stability | None = None
+    """What re-encodings change; None where none was asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +120,7 @@ class FileResult:
             "scores": verdict and dict(verdict.scores),
             "log10_lr": verdict and dict(verdict.log10_lr),
             "techniques": verdict and {name: one.record() for name, one in verdict.techniques.items()},
+            "stability": verdict and verdict.stability and verdict.stability.record(),
             "sha256": self.sha256,
             "bytes": self.bytes,
             "format": self.format,
@@ -125,6 +151,8 @@ class RunHeader:
     """UTC, ISO 8601."""
     coverage: float | None = None
     """Level of the conformal sets, 0 to 1; None where no model has sets."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -137,6 +165,7 @@ class RunHeader:
             "threshold": self.threshold,
             "coverage": self.coverage,
             "started": self.started,
+            "reencodings": list(self.reencodings),
         }
 
 

@@ -16,7 +16,9 @@ from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.preprocess import Views
 from forensic_cli.results import FileResult, RunHeader, Verdict
+from forensic_cli.stability import stable_verdicts
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ScanSettings:
     """Decoding threads; 0: one a core."""
     coverage: float | None = None
     """Level of the conformal sets; None: the highest of the models' own defaults."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
 
 
 def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
@@ -43,19 +47,22 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     labels = check_labels(models)
     wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     workers = settings.workers or default_workers()
-    # Two batches ahead keep the models busy; each image waits as views, not as pixels
-    prepared = ordered_map(partial(prepare, wanted=wanted), files, workers, ahead=2 * settings.batch_size + workers)
-    cards = {model.card.technique: model.card for model in models}
+    # Two batches ahead keep the models busy; each image waits as views, not as pixels, and re-encodings count as images
+    ahead = 2 * settings.batch_size // (1 + len(settings.reencodings)) + workers
+    prepared = ordered_map(partial(prepare, wanted=wanted, reencodings=settings.reencodings), files, workers, ahead)
     decision = partial(
         decide,
         labels,
         fusion=settings.fusion,
         threshold=effective_threshold(models, settings.threshold),
-        cards=cards,
+        cards={model.card.technique: model.card for model in models},
         level=effective_level(models, settings.coverage),
     )
+    judge = partial(_judge, models=models, labels=labels, decision=decision)
     for batch in batches(prepared, settings.batch_size):
-        verdicts = iter(_judge(batch, models, labels, decision))
+        good = [item for item in batch if item.failure is None]
+        judged = judge([item.views for item in good])
+        verdicts = iter(stable_verdicts(good, judged, judge) if settings.reencodings else judged)
         for item in batch:
             yield _result(item, next(verdicts) if item.failure is None else None)
 
@@ -115,23 +122,27 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         threshold=effective_threshold(models, settings.threshold),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=float(level) if level else None,
+        reencodings=settings.reencodings,
     )
 
 
 def _judge(
-    batch: Sequence[Prepared], models: Sequence[Model], labels: tuple[str, ...], decision: Callable[..., Verdict]
+    images: Sequence[tuple[Views, ...]],
+    models: Sequence[Model],
+    labels: tuple[str, ...],
+    decision: Callable[..., Verdict],
 ) -> list[Verdict]:
-    good = [item for item in batch if item.failure is None]
-    if not good:
+    """Judge images, each given as its views for every different preprocessing of the models."""
+    if not images:
         return []
     wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     by_technique = {}
     for model in models:
         place = wanted.index(model.card.preprocessing)
-        probabilities = model.probabilities(model.image_logits([item.views[place] for item in good]))
+        probabilities = model.probabilities(model.image_logits([views[place] for views in images]))
         order = [model.card.labels.index(label) for label in labels]
         by_technique[model.card.technique] = np.asarray(probabilities[:, order])
-    return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(good))]
+    return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(images))]
 
 
 def _result(item: Prepared, verdict: Verdict | None) -> FileResult:

@@ -31,6 +31,13 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where pictures and tables are written, too."),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Measure the test images under JPEG, WebP, resizing, blur, cropping and a screenshot, too.",
+        ),
+    ] = False,
     report_format: Annotated[
         str,
         typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
@@ -39,12 +46,15 @@ def evaluate(
     """Measure exports on images that they were not trained on.
 
     For each technique precision, recall, F1 and support for every generator, macro averages, accuracy with its
-    Wilson interval, the worst cell, a confusion matrix as a picture, and one ranking. With --data and no split
-    column every image is taken as a test image.
+    Wilson interval, the worst cell, a confusion matrix as a picture, and one ranking; with --robustness the accuracy
+    and macro recall under each re-encoding, and a picture of them. With --data and no split column every image is
+    taken as a test image.
 
     Examples:
 
         genforensic evaluate runs/first
+
+        genforensic evaluate runs/first --robustness
 
         genforensic evaluate --data ./other-images --format markdown
     """
@@ -54,22 +64,28 @@ def evaluate(
         from forensic_cli.exports import export_files, load_models
         from forensic_train.evaluate import evaluate_all
         from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
+        from forensic_train.robustness import measure_test
+        from forensic_train.robustness_report import draw_robustness
 
         rows = _rows(run, data)
         folder = exports or (run / "exports" if run is not None else None)
-        found = evaluate_all(load_models(export_files(folder), "auto"), rows)
+        models = load_models(export_files(folder), "auto")
+        found = evaluate_all(models, rows)
+        points = measure_test(models, rows) if robustness else []
         target = output or (run / "evaluation" if run is not None else None)
         if target is not None:
             draw_confusions(found, target)
             draw_calibration(found, target)
-            (target / "evaluation.json").write_text(as_json(found), encoding="utf-8")
-            (target / "evaluation.md").write_text(as_markdown(found), encoding="utf-8")
+            if points:
+                draw_robustness(points, target)
+            (target / "evaluation.json").write_text(as_json(found, points), encoding="utf-8")
+            (target / "evaluation.md").write_text(as_markdown(found, points), encoding="utf-8")
     if report_format == "table":
         from forensic_cli.console import stdout_console
 
-        stdout_console().print(as_tables(found))
+        stdout_console().print(as_tables(found, points))
     else:
-        typer.echo((as_json if report_format == "json" else as_markdown)(found), nl=False)
+        typer.echo((as_json if report_format == "json" else as_markdown)(found, points), nl=False)
     if target is not None:
         note(f"Pictures and tables: {target}")
 

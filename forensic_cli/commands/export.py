@@ -14,6 +14,9 @@ def export(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for the exports; else RUN/exports."),
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure the test images' re-encodings, too, for the card.")
+    ] = False,
 ) -> None:
     """Export every technique of a run: parity check, calibration, evaluation, model card.
 
@@ -28,4 +31,4 @@ def export(
         from forensic_train.training import export_run
 
         for technique in trained_techniques(run):
-            export_run(run, technique, output)
+            export_run(run, technique, output, robustness)

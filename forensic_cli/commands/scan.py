@@ -57,6 +57,14 @@ def scan(
             show_default=False,
         ),
     ] = None,
+    stability: Annotated[
+        bool,
+        typer.Option(
+            "--stability",
+            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and call "
+            "an image whose label flips `inconclusive`.",
+        ),
+    ] = False,
     device: Annotated[
         str,
         typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
@@ -77,6 +85,8 @@ def scan(
 
         genforensic scan ./images --technique all --ensemble mean
 
+        genforensic scan ./images --technique all --stability
+
         genforensic scan case-17/ --format jsonl --output case-17.jsonl
 
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
@@ -84,11 +94,14 @@ def scan(
     from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import check_paths
     from forensic_cli.exports import export_files, load_models, select
+    from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
     check_paths(paths)
     wanted = "cuda" if require_gpu else device
     models = select(load_models(export_files(exports), wanted), technique or [], recipe)
-    settings = ScanSettings(ensemble, threshold, batch_size, workers, coverage)
+    settings = ScanSettings(
+        ensemble, threshold, batch_size, workers, coverage=coverage, reencodings=STABILITY if stability else ()
+    )
     summary = report_scan(paths, recursive, models, settings, Target(output, report_format, force, quiet))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

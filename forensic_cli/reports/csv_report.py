@@ -13,6 +13,8 @@ _FIELDS = (
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates"),
 )
+_STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stability_reencodings")
+"""Empty where no re-encoding was asked for; flips as re-encoding:label."""
 
 
 class CsvReport:
@@ -35,7 +37,7 @@ class CsvReport:
             header.onnxruntime,
             header.started,
         )
-        columns = [*_FIELDS, *(f"score_{label}" for label in self._labels)]
+        columns = [*_FIELDS, *_STABILITY, *(f"score_{label}" for label in self._labels)]
         columns += [f"log10_lr_{label}" for label in known_labels(self._labels)]
         for name in self._techniques:
             columns += [
@@ -52,7 +54,7 @@ class CsvReport:
         record = result.record()
         record["warnings"] = ";".join(result.warnings)
         record["candidates"] = ";".join(record["candidates"] or ())
-        cells = [record[name] for name in _FIELDS]
+        cells = [*(record[name] for name in _FIELDS), *_stability(record["stability"])]
         cells += self._scores(record) + self._ratios(record)
         for name in self._techniques:
             one = (record["techniques"] or {}).get(name, {})
@@ -70,6 +72,13 @@ class CsvReport:
         """Return nothing: a spreadsheet counts by itself."""
         del summary
         return ""
+
+
+def _stability(found: Mapping[str, Any] | None) -> list[object]:
+    if found is None:
+        return [None] * len(_STABILITY)
+    flips = ";".join(f"{name}:{label}" for name, label in found["flips"].items())
+    return [found["lowest"], found["highest"], flips, ";".join(found["reencodings"])]
 
 
 def _line(cells: Sequence[object]) -> str:

@@ -30,11 +30,13 @@ class TableReport:
         self._labels: tuple[str, ...] = ()
         self._validated: tuple[str, ...] = ()
         self._has_ratios = False
+        self._reencodings: tuple[str, ...] = ()
         self._unreadable: list[FileResult] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return what judges the files, and the column titles."""
         self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._reencodings = header.reencodings
         self._width = max(len(name) for name in (*self._labels, INCONCLUSIVE))
         with_ratios = [model for model in header.models if model.get("log10_lr_bounds")]
         self._has_ratios = bool(with_ratios)
@@ -46,8 +48,10 @@ class TableReport:
             f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))} "
             f"of ONNX Runtime {header.onnxruntime}, {header.started}"
         )
+        if self._reencodings:
+            about += f", judged again as {', '.join(self._reencodings)}"
         ratio = "  log10 LR" if self._has_ratios else ""
-        title = f"{'verdict':<{self._width}}  confidence  agreement{ratio}  file"
+        title = f"{'verdict':<{self._width}}  confidence{self._range('range')}  agreement{ratio}  file"
         return self._render(Text(about, style="dim"), Text(title, style="bold"))
 
     def row(self, result: FileResult) -> str:
@@ -56,9 +60,12 @@ class TableReport:
         if result.warnings:
             name.append(f"  [{', '.join(result.warnings)}]", style="yellow")
         verdict = result.verdict
+        if verdict is not None and verdict.stability is not None and verdict.stability.flips:
+            flips = ", ".join(f"{label} as {one}" for one, label in verdict.stability.flips.items())
+            name.append(f"  [{flips}]", style="yellow")
         if verdict is None:
             self._unreadable.append(result) if len(self._unreadable) < _LISTED else None
-            blank = f"{'–':<{self._width}}  {'–':>10}  {'–':>9}{self._ratio(None)}  "
+            blank = f"{'–':<{self._width}}  {'–':>10}{self._range('–')}  {'–':>9}{self._ratio(None)}  "
             line = Text(blank, style="dim").append(name)
             return self._render(line.append(f"  ({result.status})", style="red"))
         if verdict.verdict == INCONCLUSIVE and verdict.candidates:
@@ -66,8 +73,10 @@ class TableReport:
         agreeing = f"{round(verdict.agreement * len(verdict.techniques))} of {len(verdict.techniques)}"
         ratio = self._ratio(verdict.log10_lr.get(verdict.label))
         line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
+        found = verdict.stability
+        spread = self._range(f"{found.lowest:.3f}–{found.highest:.3f}" if found else "–")
         return self._render(
-            line.append(f"  {verdict.confidence:>10.3f}  {agreeing:>9}{ratio}  ", style="default").append(name)
+            line.append(f"  {verdict.confidence:>10.3f}{spread}  {agreeing:>9}{ratio}  ", style="default").append(name)
         )
 
     def end(self, summary: Summary) -> str:
@@ -87,6 +96,8 @@ class TableReport:
                 parts.append(Text(f"  and {summary.unreadable - _LISTED} more; --format jsonl names them all"))
         if summary.left_out:
             parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
+        if self._reencodings:
+            parts.append(Text("A label that changes under a re-encoding makes the image inconclusive.", style="dim"))
         known = ", ".join(self._labels)
         parts.append(Text(f"A verdict is the most similar of the known labels ({known}), not a proof.", style="dim"))
         if self._has_ratios:
@@ -100,6 +111,10 @@ class TableReport:
         if not self._has_ratios:
             return ""
         return f"  {'–':>8}" if value is None else f"  {value:>+8.1f}"
+
+    def _range(self, text: str) -> str:
+        """Return the cell of a column that is there only where stability was asked for."""
+        return f"  {text:>11}" if self._reencodings else ""
 
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()

@@ -70,6 +70,7 @@ CARDS = st.builds(
     data=COUNTS,
     sources=COUNTS,
     metrics=st.dictionaries(TEXT, JSON, max_size=3),
+    robustness=st.dictionaries(TEXT, JSON, max_size=3),
     training=st.dictionaries(TEXT, JSON, max_size=3),
     limits=st.lists(TEXT, max_size=3).map(tuple),
     created=TEXT,

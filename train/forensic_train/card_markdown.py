@@ -5,6 +5,7 @@ from typing import Any
 
 from forensic_cli.card import ConformalSets, Counts, LikelihoodRatio, ModelCard
 from forensic_cli.ensemble import UNKNOWN, known_labels
+from forensic_cli.reencode import ORIGINAL, REENCODINGS
 
 _COSTS = (
     "Cllr is the cost of the ratios in bits: 0 is perfect, 1 is what a ratio that never says anything would cost. "
@@ -33,6 +34,8 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
         parts += ["### Sources", counts_table(card.sources, "source")]
     parts.append("## Measured")
     parts += [metrics_markdown(name, metrics) for name, metrics in card.metrics.items()] or ["Not evaluated."]
+    if card.robustness:
+        parts += ["### Under re-encoding", *_robustness(card.robustness)]
     parts += ["## Training", _settings(card.training)]
     return "\n\n".join(parts) + "\n"
 
@@ -167,6 +170,26 @@ def _ratio_row(label: str, one: LikelihoodRatio) -> list[object]:
 
 def _validation(described: str) -> str:
     return f"Validation: {described}" if described else ""
+
+
+def _robustness(measured: Mapping[str, Any]) -> list[str]:
+    """Return a sentence and a table of what the test images' re-encodings change."""
+    start = measured.get(ORIGINAL, {}).get("accuracy")
+    order = {name: place for place, name in enumerate((ORIGINAL, *REENCODINGS))}  # JSON keeps the card's keys sorted
+    rows: list[list[object]] = [
+        [
+            name,
+            one["images"],
+            f"{one['accuracy']:.3f}",
+            "–" if start is None else f"{one['accuracy'] - start:+.3f}",
+            f"{one['macro_recall']:.3f}",
+        ]
+        for name, one in sorted(measured.items(), key=lambda item: order.get(item[0], len(order)))
+    ]
+    return [
+        "The images of **test**, changed as platforms and editors change them, and judged again.",
+        markdown_table(["re-encoding", "images", "accuracy", "change", "macro recall"], rows),
+    ]
 
 
 def _views(card: ModelCard) -> str:

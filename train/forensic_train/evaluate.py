@@ -64,16 +64,28 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
 
 def infer(model: Model, rows: Sequence[Row]) -> Logits:
     """Return image logits B x K of labelled images, in their order."""
-    unknown = sorted({row.generator for row in rows} - set(model.card.labels))
-    if unknown:
-        raise DataError(
-            f"{model.card.name} does not know {', '.join(unknown)}; its labels are {', '.join(model.card.labels)}"
-        )
+    check_labels_known(model, rows)
     wanted = [model.card.preprocessing]
     prepared = ordered_map(partial(prepare, wanted=wanted), (row.path for row in rows), default_workers(), 2 * _BATCH)
     watched = track(prepared, f"evaluating {model.card.name}", len(rows))
     parts = [_batch_logits(model, batch) for batch in batches(watched, _BATCH)]
     return np.concatenate(parts) if parts else np.zeros((0, len(model.card.labels)), np.float32)
+
+
+def check_labels_known(model: Model, rows: Sequence[Row]) -> None:
+    """Raise DataError where a row's generator is none of the model's labels."""
+    unknown = sorted({row.generator for row in rows} - set(model.card.labels))
+    if unknown:
+        raise DataError(
+            f"{model.card.name} does not know {', '.join(unknown)}; its labels are {', '.join(model.card.labels)}"
+        )
+
+
+def check_readable(batch: Sequence[Prepared]) -> None:
+    """Raise DataError for an image that could not be read: a measurement leaves none out."""
+    for item in batch:
+        if item.failure is not None:
+            raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
 
 
 def targets_of(model: Model, rows: Sequence[Row]) -> Targets:
@@ -139,7 +151,5 @@ def evaluate_all(models: Sequence[Model], rows: Sequence[Row]) -> list[Evaluatio
 
 
 def _batch_logits(model: Model, batch: Sequence[Prepared]) -> Logits:
-    for item in batch:
-        if item.failure is not None:
-            raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
+    check_readable(batch)
     return model.image_logits([item.views[0] for item in batch])

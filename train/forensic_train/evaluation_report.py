@@ -12,6 +12,8 @@ from forensic_train.card_markdown import markdown_table, metrics_markdown, ratio
 from forensic_train.evaluate import Evaluation
 from forensic_train.likelihood import held_ratios
 from forensic_train.pictures import reliability, tippett
+from forensic_train.robustness import RobustnessPoint, by_model
+from forensic_train.robustness_report import robustness_tables
 
 _SUMMARY = ("rank", "model", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
 
@@ -21,33 +23,40 @@ def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(evaluations, key=lambda one: (one.images, -one.metrics.accuracy, one.model))
 
 
-def as_json(evaluations: Sequence[Evaluation]) -> str:
-    """Return every figure as JSON."""
-    records = []
+def as_json(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> str:
+    """Return every figure as JSON; `robustness` is null where it was not measured (it is on the set `test` alone)."""
+    measured = by_model(points)
+    found = []
     for one in ranked(evaluations):
+        mine = measured.get(one.model) if one.images == "test" else None
         record = asdict(replace(one, scored=None))
         record.pop("scored")
-        records.append(record)
-    return json.dumps(records, ensure_ascii=False, indent=2) + "\n"
+        found.append({**record, "robustness": mine and [asdict(point) for point in mine.values()]})
+    return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(evaluations: Sequence[Evaluation]) -> str:
-    """Return the summary and each technique's table as Markdown."""
+def as_markdown(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> str:
+    """Return the summary, each technique's table, and what re-encodings change, as Markdown."""
     parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
     for one in ranked(evaluations):
         parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
         if one.ratios:
             parts.append(ratios_markdown({label: asdict(costs) for label, costs in one.ratios.items()}))
+    if points:
+        parts.append("## Robustness")
+        for title, header, rows in robustness_tables(points):
+            parts += [f"### {title}", markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def as_tables(evaluations: Sequence[Evaluation]) -> Group:
+def as_tables(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> Group:
     """Return rich tables for the terminal."""
     summary = Table(*_SUMMARY, title="Ranking by accuracy")
     summary.columns[1].no_wrap = True
     for row in _summary_rows(evaluations):
         summary.add_row(*map(str, row))
-    return Group(*(_class_table(one) for one in ranked(evaluations)), summary)
+    under = [_plain_table(*one) for one in robustness_tables(points)] if points else []
+    return Group(*(_class_table(one) for one in ranked(evaluations)), *under, summary)
 
 
 def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
@@ -118,6 +127,15 @@ def _summary_rows(evaluations: Sequence[Evaluation]) -> list[list[object]]:
             ]
         )
     return rows
+
+
+def _plain_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*header, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _class_table(one: Evaluation) -> Table:

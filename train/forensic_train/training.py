@@ -24,6 +24,7 @@ from forensic_train.fit import choose_device, fit, prepare_device, updates_per_e
 from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
+from forensic_train.robustness import card_robustness, measure_test
 from forensic_train.run import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -83,8 +84,11 @@ def train(options: TrainOptions) -> Path:
     return options.output / EXPORTS_FOLDER
 
 
-def export_run(output: Path, technique: str, target: Path | None = None) -> Path:
-    """Export a trained run: parity check, calibration on `val`, evaluation on `test`, card. Returns the file."""
+def export_run(output: Path, technique: str, target: Path | None = None, robust: bool = False) -> Path:
+    """Export a trained run: parity check, calibration on `val`, evaluation on `test`, card. Returns the file.
+
+    `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations.
+    """
     run = technique_run(output, technique)
     config = run.config()
     recipe = find_recipe(config.recipe)
@@ -97,8 +101,11 @@ def export_run(output: Path, technique: str, target: Path | None = None) -> Path
     export_network(network, card, path)
     card = _calibrated(card, path, rows)
     write_card(path, card)
-    evaluations = evaluate_all([Model.load(path)], rows)
+    models = [Model.load(path)]
+    evaluations = evaluate_all(models, rows)
     card = replace(card, metrics={one.images: asdict(one.metrics) for one in evaluations})
+    if robust:
+        card = replace(card, robustness=card_robustness(measure_test(models, rows)))
     write_card(path, card)
     with atomic(path.with_suffix(".md")) as temporary:
         temporary.write_text(card_markdown(card, path.name), encoding="utf-8")

@@ -1,0 +1,120 @@
+"""THE re-encodings: pixels -> the pixels that a platform, an editor or a screen hands on. Nobody else re-encodes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from forensic_cli.preprocess import Pixels
+
+_CROP_DIVISOR = 20
+"""A twentieth of each side goes at each border: a tenth of the height and of the width."""
+_BLOCK = 8
+"""Side of a JPEG block, in pixels."""
+
+
+def jpeg(pixels: Pixels, quality: int, full_colour: bool = False) -> Pixels:
+    """Encode as JPEG and decode again; returns H x W x 3.
+
+    `quality`: 1 to 100. `full_colour`: keep the colour channels at full size (4:4:4), else 4:2:0 as most encoders do.
+    Raises ValueError above 65,500 pixels a side, which JPEG cannot hold.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if full_colour:
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _recompress(pixels, ".jpg", options)
+
+
+def webp(pixels: Pixels, quality: int) -> Pixels:
+    """Encode as lossy WebP (`quality` 1 to 100) and decode again; returns H x W x 3.
+
+    Raises ValueError above 16,383 pixels a side, which WebP cannot hold.
+    """
+    return _recompress(pixels, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+
+
+def resize(pixels: Pixels, factor: float) -> Pixels:
+    """Resize both sides by `factor` with Pillow's antialiased bicubic filter, to one pixel at least."""
+    size = _scaled(pixels, factor)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), np.uint8)
+
+
+def blur(pixels: Pixels, sigma: float) -> Pixels:
+    """Blur with a Gaussian of `sigma` pixels; returns H x W x 3."""
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), np.uint8)
+
+
+def crop(pixels: Pixels) -> Pixels:
+    """Cut about a twentieth of each side from each border, so that no old block border lies where a new one would.
+
+    The new origin lies 3 rows and 5 columns off the grid of 8-pixel blocks. One row and one column are always left.
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = height // _CROP_DIVISOR, width // _CROP_DIVISOR
+    top = min(rows - rows % _BLOCK + 3, height - 1)
+    left = min(columns - columns % _BLOCK + 5, width - 1)
+    bottom, right = max(top + 1, height - rows), max(left + 1, width - columns)
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
+
+
+def screenshot(pixels: Pixels) -> Pixels:
+    """Show at 93 % with the bilinear filter of a screen, which does not antialias, and save as JPEG 85.
+
+    Raises ValueError above what JPEG can hold.
+    """
+    shown = cv2.resize(pixels, _scaled(pixels, 0.93), interpolation=cv2.INTER_LINEAR)
+    return jpeg(np.asarray(shown, np.uint8), 85)
+
+
+REENCODINGS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
+    {
+        "jpeg95": partial(jpeg, quality=95),
+        "jpeg90": partial(jpeg, quality=90),
+        "jpeg75": partial(jpeg, quality=75),
+        "jpeg50": partial(jpeg, quality=50),
+        "webp90": partial(webp, quality=90),
+        "webp75": partial(webp, quality=75),
+        "resize0.5": partial(resize, factor=0.5),
+        "resize0.75": partial(resize, factor=0.75),
+        "resize1.5": partial(resize, factor=1.5),
+        "blur": partial(blur, sigma=1.0),
+        "crop": crop,
+        "screenshot": screenshot,
+    }
+)
+"""Every re-encoding by its name: uint8 RGB H x W x 3 in, the same with perhaps another H and W out; deterministic."""
+
+ORIGINAL = "original"
+"""Name of an image as it is, where it stands among its re-encodings."""
+STABILITY = ("jpeg90", "jpeg75", "webp90", "resize0.75", "crop")
+"""What an image meets on its way through platforms without anyone meaning harm; `scan --stability` uses these."""
+
+
+def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels]]:
+    """Yield (name, re-encoded pixels) one at a time, so that only one lies in memory beside the original.
+
+    A re-encoding that cannot hold so large an image, or for which the memory does not suffice, is left out.
+    """
+    for name in names:
+        try:
+            changed = REENCODINGS[name](pixels)
+        except (ValueError, MemoryError, cv2.error):  # cv2 reports a lack of memory as its own error
+            continue
+        yield name, changed
+
+
+def _scaled(pixels: Pixels, factor: float) -> tuple[int, int]:
+    """Return (width, height) times `factor`, at least 1 x 1."""
+    height, width = pixels.shape[:2]
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _recompress(pixels: Pixels, suffix: str, options: Sequence[int]) -> Pixels:
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        height, width = pixels.shape[:2]
+        raise ValueError(f"{suffix} cannot hold {width} x {height} pixels")
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)

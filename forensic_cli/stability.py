@@ -1,0 +1,38 @@
+"""Stability: an image is judged again under re-encodings; a label that does not survive them is `inconclusive`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from forensic_cli.ensemble import INCONCLUSIVE
+from forensic_cli.pipeline import Prepared
+from forensic_cli.preprocess import Views
+from forensic_cli.results import Stability, Verdict
+
+Judge: TypeAlias = Callable[[Sequence[tuple[Views, ...]]], list[Verdict]]
+"""Images, each as its views for every preprocessing -> one verdict an image, in their order."""
+
+
+def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
+    """Add what the same image's verdicts under re-encodings ({name: verdict}) say of its own verdict.
+
+    The raw label, its confidence and its scores stay. Where any re-encoding has another raw label, the verdict
+    becomes `inconclusive`; a lower confidence alone changes nothing but the range.
+    """
+    confidences = [verdict.confidence, *(other.scores[verdict.label] for other in others.values())]
+    flips = {name: other.label for name, other in others.items() if other.label != verdict.label}
+    stability = Stability(min(confidences), max(confidences), flips, tuple(others))
+    return replace(verdict, verdict=INCONCLUSIVE if flips else verdict.verdict, stability=stability)
+
+
+def stable_verdicts(images: Sequence[Prepared], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
+    """Judge the re-encodings of readable images, and add to each verdict how it holds.
+
+    Each re-encoding is a batch of its own, no larger than that of the originals.
+    """
+    others: list[dict[str, Verdict]] = [{} for _ in images]
+    for name in dict.fromkeys(name for image in images for name in image.variants):
+        places = [i for i, image in enumerate(images) if name in image.variants]
+        for i, other in zip(places, judge([images[i].variants[name] for i in places]), strict=True):
+            others[i][name] = other
+    return [with_stability(verdict, found) for verdict, found in zip(verdicts, others, strict=True)]

@@ -1,0 +1,137 @@
+"""Robustness: what each export still gets right when its test images are re-encoded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from forensic_cli.console import track
+from forensic_cli.errors import DataError
+from forensic_cli.model import Model
+from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.preprocess import Views
+from forensic_cli.reencode import ORIGINAL, REENCODINGS
+from forensic_train.calibrate import Targets
+from forensic_train.evaluate import check_labels_known, check_readable, targets_of
+from forensic_train.manifest import Row
+from forensic_train.metrics import wilson_interval
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class RobustnessPoint:
+    """One model on one set of images under one re-encoding."""
+
+    model: str
+    """Name on its card."""
+    technique: str
+    """From its card."""
+    reencoding: str
+    """`original`, or a name from reencode.REENCODINGS."""
+    images: int
+    """Judged; those that the format cannot hold are left out."""
+    accuracy: float
+    """Share right, 0 to 1."""
+    interval: tuple[float, float]
+    """Wilson 95 % interval of the accuracy."""
+    macro_recall: float
+    """Mean over the generators of the share of their images that is right, 0 to 1."""
+
+
+def robustness(
+    model: Model, rows: Sequence[Row], reencodings: Sequence[str] = tuple(REENCODINGS)
+) -> list[RobustnessPoint]:
+    """Measure one export on labelled images as they are and under each re-encoding. Raises DataError."""
+    return robustness_all([model], rows, reencodings)
+
+
+def measure_test(models: Sequence[Model], rows: Sequence[Row]) -> list[RobustnessPoint]:
+    """Measure exports on the rows of the split `test`, under every re-encoding. Raises DataError."""
+    return robustness_all(models, [row for row in rows if row.split == "test"])
+
+
+def robustness_all(
+    models: Sequence[Model], rows: Sequence[Row], reencodings: Sequence[str] = tuple(REENCODINGS)
+) -> list[RobustnessPoint]:
+    """Measure several exports; each image is decoded and re-encoded once for all. Points come model by model.
+
+    Raises DataError for images that cannot be read, labels that a model does not know, and no images at all.
+    """
+    if not rows:
+        raise DataError("there are no images to evaluate on; give rows of the split `test`")
+    for model in models:
+        check_labels_known(model, rows)
+    names = (ORIGINAL, *reencodings)
+    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
+    tops = np.full((len(models), len(names), len(rows)), -1)  # predicted label; -1: cannot be re-encoded so
+    load = partial(prepare, wanted=wanted, reencodings=tuple(reencodings))
+    workers = default_workers()
+    ahead = _BATCH // len(names) + workers  # an image waits as the views of all its re-encodings
+    prepared = ordered_map(load, (row.path for row in rows), workers, ahead)
+    start = 0
+    for batch in batches(track(prepared, "evaluating re-encodings", len(rows)), _BATCH):
+        check_readable(batch)
+        for m, model in enumerate(models):
+            place = wanted.index(model.card.preprocessing)
+            for n, name in enumerate(names):
+                there, top = _top_labels(model, [_views_of(item, name, place) for item in batch])
+                tops[m, n, start + there] = top
+        start += len(batch)
+    return [
+        point
+        for m, model in enumerate(models)
+        for n, name in enumerate(names)
+        if (point := _point(model, name, tops[m, n], targets_of(model, rows))) is not None
+    ]
+
+
+def card_robustness(points: Sequence[RobustnessPoint]) -> dict[str, dict[str, Any]]:
+    """Return one model's points as its card keeps them: {re-encoding: {accuracy, macro_recall, images}}."""
+    return {
+        one.reencoding: {"accuracy": one.accuracy, "macro_recall": one.macro_recall, "images": one.images}
+        for one in points
+    }
+
+
+def by_model(points: Sequence[RobustnessPoint]) -> Mapping[str, Mapping[str, RobustnessPoint]]:
+    """Return {model: {re-encoding: point}}, both in the order in which they come."""
+    found: dict[str, dict[str, RobustnessPoint]] = {}
+    for one in points:
+        found.setdefault(one.model, {})[one.reencoding] = one
+    return found
+
+
+def _views_of(item: Prepared, name: str, place: int) -> Views | None:
+    if name == ORIGINAL:
+        return item.views[place]
+    return item.variants[name][place] if name in item.variants else None
+
+
+def _top_labels(model: Model, images: Sequence[Views | None]) -> tuple[Targets, Targets]:
+    """Return which images of a batch have views, and the index of the label that each of these gets."""
+    there = np.array([i for i, views in enumerate(images) if views is not None], np.int64)
+    if not len(there):
+        return there, there
+    logits = model.image_logits([views for views in images if views is not None])
+    return there, np.asarray(logits.argmax(axis=1), np.int64)
+
+
+def _point(model: Model, name: str, tops: Targets, targets: Targets) -> RobustnessPoint | None:
+    """Return the figures of one row of `tops` (B, -1 where there is no prediction); None without a prediction."""
+    judged = tops >= 0
+    if not judged.any():
+        return None
+    right, truth = (tops == targets)[judged], targets[judged]
+    recalls = [float(right[truth == label].mean()) for label in np.unique(truth)]
+    return RobustnessPoint(
+        model=model.card.name,
+        technique=model.card.technique,
+        reencoding=name,
+        images=int(judged.sum()),
+        accuracy=float(right.mean()),
+        interval=wilson_interval(int(right.sum()), int(judged.sum())),
+        macro_recall=float(np.mean(recalls)),
+    )
