@@ -194,9 +194,12 @@ def test_train_refuses_what_it_does_not_know(run: RunCommand, colours: Path, tmp
     output = tmp_path / "r"
     train = ["train", "--data", colours, "--output", output, "-t"]
     assert failed(run(*train, "boost"), 2) == (
-        "genforensic: technique 'boost' is not known; allowed: baseline, weighted, finetune, adversarial, all"
+        "genforensic: technique 'boost' is not known; allowed: "
+        "baseline, weighted, finetune, adversarial, discriminant, all"
     )
-    assert "recipe 'huge' is not known; allowed: paper, native" in failed(run(*train, "all", "--recipe", "huge"), 2)
+    assert "recipe 'huge' is not known; allowed: native, residual, paper" in failed(
+        run(*train, "all", "--recipe", "huge"), 2
+    )
     assert failed(run(*train, "all", "--set", "stable"), 2) == (
         "genforensic: --set 'stable' is not understood; write KEY=VALUE, such as --set stable=true"
     )

@@ -48,7 +48,7 @@ class ToyEncoder(Encoder):
         return encoded.mean(dim=(2, 3))
 
 
-TOY = Recipe("toy", Preprocessing("patches", 32, grid=2), ToyEncoder, augment_patch, {"batch_size": 8, "lr": 0.01})
+TOY = Recipe("toy", Preprocessing("patches", 32, grid=2), ToyEncoder, 0, augment_patch, {"batch_size": 8, "lr": 0.01})
 
 
 @pytest.fixture(scope="session", autouse=True)

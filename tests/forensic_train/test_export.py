@@ -21,7 +21,7 @@ from forensic_train.recipes import Recipe
 from forensic_train.run import Run, read_split
 from forensic_train.training import load_network
 
-NAMES = ("baseline", "weighted", "finetune", "adversarial")
+NAMES = ("baseline", "weighted", "finetune", "adversarial", "discriminant")
 
 
 @pytest.fixture(params=NAMES)

@@ -186,7 +186,7 @@ def test_a_run_says_how_it_was_made(trained_run: Path) -> None:
     environment = json.loads((trained_run / "baseline" / "environment.json").read_text())
     assert {"python", "platform", "device", "packages"} <= set(environment)
     assert {row.split for row in read_split(trained_run)} == {"train", "val", "adapt", "test"}
-    assert trained_techniques(trained_run) == ["adversarial", "baseline", "finetune", "weighted"]
+    assert trained_techniques(trained_run) == ["adversarial", "baseline", "discriminant", "finetune", "weighted"]
     assert list(trained_run.rglob("*.tmp")) == []
 
 

@@ -56,7 +56,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_all_trains_everything_in_dependency_order(trained_run: Path) -> None:
     assert sorted(path.name for path in (trained_run / "exports").glob("*.onnx")) == [
-        f"toy-{name}.onnx" for name in ("adversarial", "baseline", "finetune", "weighted")
+        f"toy-{name}.onnx" for name in ("adversarial", "baseline", "discriminant", "finetune", "weighted")
     ]
     base, tuned = weights(trained_run / "baseline"), weights(trained_run / "finetune")
     differing = {name for name in base if not torch.equal(base[name], tuned[name])}
@@ -215,7 +215,7 @@ def test_evaluate_writes_tables_and_pictures_beside_the_run(run: RunCommand, cop
     done = run("evaluate", output)
     assert done.exit_code == 0
     assert done.stderr == f"Pictures and tables: {output / 'evaluation'}\n"
-    techniques = ("adversarial", "baseline", "finetune", "weighted")
+    techniques = ("adversarial", "baseline", "discriminant", "finetune", "weighted")
     scored = [f"toy-{name}-test" for name in techniques] + [f"toy-{n}-unseen" for n in techniques if n != "finetune"]
     pictures = {f"{name}{kind}.png" for name in scored for kind in ("", "-reliability")}
     assert {p.name for p in (output / "evaluation").iterdir()} == {"evaluation.json", "evaluation.md", *pictures}

@@ -294,10 +294,10 @@ def test_a_split_for_some_rows_only_is_refused() -> None:
 
 
 def test_a_generator_cannot_bear_the_name_of_a_verdict(tmp_path: Path) -> None:
-    for name in ("unknown", "real"):
+    for name in ("inconclusive", "real"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"a generator must not be called unknown, which is a verdict; rename it$"):
+    with pytest.raises(DataError, match=r"a generator must not be called inconclusive, which is a verdict; rename it$"):
         read_manifest(tmp_path)
 
 

@@ -6,14 +6,16 @@ import pytest
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
-from forensic_train.network import NativeEncoder, Network, ResNet50
+from forensic_train.network import Network, ResNet50, SpectralEncoder
 from forensic_train.recipes import NATIVE, PAPER, find_recipe
 from forensic_train.seeds import generator_for, seed_for
 from forensic_train.techniques import TECHNIQUES, find_techniques
 from forensic_train.training import make_settings
 
+PAPERS = ("baseline", "weighted", "finetune", "adversarial")
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_defaults_are_the_papers(name: str) -> None:
     settings = make_settings(TECHNIQUES[name], PAPER, {})
     assert settings.epochs == (75 if name == "finetune" else 25)
@@ -39,7 +41,7 @@ def test_the_papers_recipe_is_a_resnet_50_on_the_whole_image_at_224() -> None:
 
 def test_the_native_recipe_never_resizes_and_brings_its_own_optimiser_settings() -> None:
     assert NATIVE.preprocessing.mode == "patches"
-    assert isinstance(NATIVE.encoder(), NativeEncoder)
+    assert isinstance(NATIVE.encoder(), SpectralEncoder)
     assert make_settings(TECHNIQUES["baseline"], NATIVE, {}).schedule == "onecycle"
     # finetune trains no encoder: PAPER's settings stay
     assert make_settings(TECHNIQUES["finetune"], NATIVE, {}).epochs == 75
@@ -113,9 +115,9 @@ def test_unknown_names_say_what_is_allowed() -> None:
     with pytest.raises(UsageError) as caught:
         find_techniques("boost")
     assert str(caught.value) == (
-        "technique 'boost' is not known; allowed: baseline, weighted, finetune, adversarial, all"
+        "technique 'boost' is not known; allowed: baseline, weighted, finetune, adversarial, discriminant, all"
     )
-    with pytest.raises(UsageError, match="recipe 'tiny' is not known; allowed: paper, native"):
+    with pytest.raises(UsageError, match="recipe 'tiny' is not known; allowed: native, residual, paper"):
         find_recipe("tiny")
 
 

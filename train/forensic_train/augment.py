@@ -1,22 +1,35 @@
 """Augmentation of the native recipe: identical for every class, so that an image's history cannot be its label."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
 from forensic_cli.preprocess import Pixels, pad
 from forensic_cli.reencode import blur, jpeg, webp
 
-JPEG, WEBP, BLUR, NOISE, COLOUR = 0.2, 0.03, 0.03, 0.03, 0.1
+JPEG, WEBP, RESIZE, BLUR, NOISE, COLOUR = 0.3, 0.05, 0.08, 0.03, 0.03, 0.03
 """Probability of each change."""
 FULL_COLOUR = 0.3
 """Probability that a JPEG keeps its colours at full size (4:4:4)."""
 
 
-def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """Cut a random patch S x S x 3 at native resolution; compress, blur, add noise or shift colours; turn, mirror.
+class Augmented(NamedTuple):
+    """One training view."""
+
+    pixels: Pixels
+    """S x S x 3."""
+    compressed: bool
+    """Whether it was recompressed here; what happened to the image before is not known."""
+
+
+def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmented:
+    """Cut a random patch S x S x 3 at native resolution, resized, compressed or otherwise changed at times, turned.
 
     The cut for compression has a random offset and a margin, so that the grid of blocks gets a random phase.
     """
+    if rng.random() < RESIZE:
+        pixels = _resize(pixels, size, rng)
     patch = _random_crop(pad(pixels, size), size + 8, rng)
     if rng.random() < COLOUR:
         patch = _shift_colours(patch, rng)
@@ -30,7 +43,17 @@ def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels
     elif kind < JPEG + WEBP:
         patch = webp(patch, int(rng.integers(50, 101)))
     patch = np.rot90(_random_crop(patch, size, rng), int(rng.integers(4)))
-    return np.ascontiguousarray(patch[:, ::-1] if rng.random() < 0.5 else patch)
+    mirrored = np.ascontiguousarray(patch[:, ::-1] if rng.random() < 0.5 else patch)
+    return Augmented(mirrored, kind < JPEG + WEBP)
+
+
+def _resize(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+    factor = rng.uniform(0.6, 1.5)
+    height, width = (max(size, round(side * factor)) for side in pixels.shape[:2])
+    shrinking = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    methods = shrinking if factor < 1 else (cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4)
+    resized = cv2.resize(pixels, (width, height), interpolation=methods[int(rng.integers(3))])
+    return np.asarray(resized, np.uint8)
 
 
 def _random_crop(pixels: Pixels, most: int, rng: np.random.Generator) -> Pixels:

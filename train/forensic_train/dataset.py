@@ -1,6 +1,6 @@
 """Labelled images as training batches: decoded once where memory allows, augmented with seeds of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +14,8 @@ from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Pixels, Unreadable, decode, views
-from forensic_train.manifest import Row
+from forensic_train.augment import Augmented
+from forensic_train.manifest import REAL, Row
 from forensic_train.recipes import Recipe
 from forensic_train.seeds import generator_for
 
@@ -60,12 +61,32 @@ class ImageDataset(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         position, index = key
+        # The position tells two draws of one image in one epoch apart
+        view = self._view(index, generator_for("augment", self._seed, self.epoch, position))
+        return torch.from_numpy(view.pixels), *self._targets[index]
+
+    def samples(self, draws: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `draws` training views of every image, in chunks: uint8 views N x S x S x 3 and flags N.
+
+        A flag says whether the augmentation compressed the view: 1 yes, 0 no, -1 unknown. A view of a photograph
+        that was not compressed here counts as unknown, for photographs commonly were before.
+        """
+        keys = [(draw, index) for index in range(len(self)) for draw in range(draws)]
+        for start in range(0, len(keys), chunk):
+            part = keys[start : start + chunk]
+            drawn = [self._view(index, generator_for("sample", self._seed, index, draw)) for draw, index in part]
+            known = [
+                one.compressed or self.rows[index].generator != REAL
+                for one, (_, index) in zip(drawn, part, strict=True)
+            ]
+            flags = [int(one.compressed) if sure else -1 for one, sure in zip(drawn, known, strict=True)]
+            yield torch.from_numpy(np.stack([one.pixels for one in drawn])), torch.tensor(flags)
+
+    def _view(self, index: int, rng: np.random.Generator) -> Augmented:
         pixels = self._kept[index] if index < len(self._kept) else self._load(self.rows[index])
-        if self._recipe.augment is not None:
-            # The position tells two draws of one image in one epoch apart
-            rng = generator_for("augment", self._seed, self.epoch, position)
-            pixels = self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
-        return torch.from_numpy(pixels), *self._targets[index]
+        if self._recipe.augment is None:
+            return Augmented(pixels, False)
+        return self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
 
     def grid_views(self, index: int) -> npt.NDArray[np.uint8]:
         """Return the views V x S x S x 3 that a scan would judge of a row."""

@@ -54,7 +54,11 @@ class Evaluation:
 
 
 def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation:
-    """Measure an export on labelled images through the scan's own pipeline. Raises DataError for bad images."""
+    """Measure an export on labelled images through the scan's own pipeline.
+
+    Raises DataError for bad images and for generators that the export does not know.
+    """
+    check_labels_known(model, rows)
     card, probabilities = model.card, model.probabilities(infer(model, rows))
     metrics, targets = measure(model, rows, probabilities), targets_of(model, rows)
     ratios = measure_ratios(card, probabilities, targets)
@@ -63,8 +67,7 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
 
 
 def infer(model: Model, rows: Sequence[Row]) -> Logits:
-    """Return image logits B x K of labelled images, in their order."""
-    check_labels_known(model, rows)
+    """Return image logits B x K of images, in their order, whatever their labels."""
     wanted = [model.card.preprocessing]
     prepared = ordered_map(partial(prepare, wanted=wanted), (row.path for row in rows), default_workers(), 2 * _BATCH)
     watched = track(prepared, f"evaluating {model.card.name}", len(rows))

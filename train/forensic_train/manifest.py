@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from forensic_cli.discover import LeftOut, discover
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.ensemble import INCONCLUSIVE
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_train.seeds import generator_for
 
+REAL = "real"
+"""Label of photographs."""
 SPLITS = ("train", "val", "adapt", "test")
 MANIFEST_NAME = "manifest.csv"
 _REQUIRED = ("path", "generator", "subject")
@@ -59,8 +61,8 @@ def read_manifest(data: Path) -> list[Row]:
     if len(generators) < 2:
         found = f"one generator ({generators[0]})" if generators else "no images"
         raise DataError(f"{data}: has {found}; attribution needs images of at least two generators")
-    if reserved := sorted({INCONCLUSIVE, UNKNOWN} & set(generators)):
-        raise DataError(f"{data}: a generator must not be called {reserved[0]}, which is a verdict; rename it")
+    if INCONCLUSIVE in generators:
+        raise DataError(f"{data}: a generator must not be called {INCONCLUSIVE}, which is a verdict; rename it")
     return rows
 
 
@@ -100,7 +102,7 @@ def split_rows(
     one is tested. Unseen images are divided into `adapt` and `test`. Random parts are stratified by cell. A group
     is never split, and the same bytes are never on both sides. `rows` need hashes. Raises DataError otherwise.
     """
-    parts = _components(rows)
+    parts = components(rows)
     own = any(row.split for row in rows)
     if own and holdout:
         raise UsageError("the manifest has a split column; leave out --holdout, or the column")
@@ -197,7 +199,7 @@ def _raise_for(faults: Sequence[str], what: str, remedy: str) -> None:
         raise DataError(f"{len(faults)} {what} ({'; '.join(faults[:_NAMED])}{more}); {remedy}")
 
 
-def _components(rows: Sequence[Row]) -> list[int]:
+def components(rows: Sequence[Row]) -> list[int]:
     """Return for each row the first row that it is tied to, by a chain of equal groups and equal bytes."""
     first = list(range(len(rows)))
 

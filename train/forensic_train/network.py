@@ -1,18 +1,33 @@
-"""Networks: an encoder, a generator head, and (for adversarial training) a subject head."""
+"""Networks: an encoder and a generator head. An encoder has a fixed part, the signal, and a part that is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from forensic_train.spectrum import Spectrum, compression_gate, whitening
+
 _AMPLITUDE = 40.0
 _LIMIT = 3.0
+_LIMIT_DEVIATIONS = 5.0
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: images N x 3 x S x S in [0, 1] -> features N x `width`."""
+    """Base of all encoders: images N x 3 x S x S in [0, 1] -> signal -> features N x `width`."""
 
     width: int
+
+    def signal(self, images: Tensor) -> Tensor:
+        """Return what no training step changes, so that several passes over one batch can share it."""
+        return images
+
+    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit what is fixed to training images, once, before training; most encoders have nothing to fit.
+
+        `samples`, read once: (images N x 3 x S x S in [0, 1], flags N). A flag says whether the augmentation
+        compressed the image: 1 yes, 0 no, -1 unknown.
+        """
+        del samples
 
 
 class Network(nn.Module):
@@ -23,16 +38,29 @@ class Network(nn.Module):
         self.encoder = encoder
         self.generator_head = nn.Linear(encoder.width, generators)
 
+    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Let the encoder fit its fixed part to uint8 views N x S x S x 3 and their flags N (Encoder.prepare)."""
+        self.encoder.prepare((as_images(views), flags) for views, flags in samples)
+
+    def signal(self, views: Tensor) -> Tensor:
+        """Return the encoder's signal of uint8 views N x S x S x 3, without gradients."""
+        with torch.no_grad():
+            return self.encoder.signal(as_images(views))
+
     def features(self, views: Tensor) -> Tensor:
         """Encode uint8 views N x S x S x 3 to features N x width."""
-        images = views.permute(0, 3, 1, 2).to(torch.float32) / 255
-        encoded: Tensor = self.encoder(images)
+        encoded: Tensor = self.encoder(self.encoder.signal(as_images(views)))
         return encoded
 
     def forward(self, views: Tensor) -> Tensor:
         """Return logits N x K of uint8 views N x S x S x 3."""
         logits: Tensor = self.generator_head(self.features(views))
         return logits
+
+
+def as_images(views: Tensor) -> Tensor:
+    """Turn uint8 views N x S x S x 3 into float images N x 3 x S x S in [0, 1]."""
+    return views.permute(0, 3, 1, 2).to(torch.float32) / 255
 
 
 class ResNet50(Encoder):
@@ -91,7 +119,7 @@ class _Block(nn.Module):
         return nn.functional.relu(x + self.norm(self.second(self.first(x))))
 
 
-class NativeEncoder(Encoder):
+class ResidualEncoder(Encoder):
     """A shallow network with a small receptive field on the residuals of an unresized patch."""
 
     def __init__(self, widths: Sequence[int] = (16, 32, 48, 64), blocks: Sequence[int] = (0, 0, 1, 1)) -> None:
@@ -107,6 +135,58 @@ class NativeEncoder(Encoder):
         """Encode images in [0, 1] of any size; averages over positions."""
         encoded: Tensor = self.body(images)
         return encoded.mean(dim=(2, 3))
+
+
+class SpectralEncoder(Encoder):
+    """Whitened log spectra, in one copy for compressed and one for uncompressed patches; a linear map is trained.
+
+    A generator's up-sampling leaves peaks and slopes in the spectrum (Corvi et al. 2023; Durall et al. 2020). Linear
+    features of them carry over to sources that training never saw where a convolutional network's do not; compression
+    changes them so much that both conditions need coefficients of their own: (1 - g) h, g h, 1 - g and g, with g the
+    probability that a patch was compressed.
+    """
+
+    def __init__(self, components: int = 160) -> None:
+        super().__init__()
+        self.width = 2 * components + 2
+        self.spectrum = Spectrum()
+        self.register_buffer("weights", torch.zeros(self.spectrum.width, components))
+        self.register_buffer("centre", torch.zeros(self.spectrum.width))
+        self.register_buffer("gate_weights", torch.zeros(components))
+        self.register_buffer("gate_bias", torch.zeros(()))
+        self.weights: Tensor
+        self.centre: Tensor
+        self.gate_weights: Tensor
+        self.gate_bias: Tensor
+        self.project = nn.Linear(components, components, bias=False)
+        nn.init.eye_(self.project.weight)
+
+    def signal(self, images: Tensor) -> Tensor:
+        """Return whitened log spectra N x C; limited, so that no strange image gets an extreme score."""
+        return self._whitened(self.spectrum(images))
+
+    def _whitened(self, spectra: Tensor) -> Tensor:
+        # Centred first: the other way round float32 would lose what is left of large sums
+        return ((spectra - self.centre) @ self.weights).clamp(-_LIMIT_DEVIATIONS, _LIMIT_DEVIATIONS)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return features N x (2 C + 2)."""
+        gate = torch.sigmoid(signal @ self.gate_weights + self.gate_bias)[:, None]
+        projected = self.project(signal)
+        return torch.cat([(1 - gate) * projected, gate * projected, 1 - gate, gate], dim=1)
+
+    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the whitening to the spectra of training patches, and the gate to which of them were compressed."""
+        device = self.weights.device
+        with torch.no_grad():
+            measured = [(self.spectrum(images.to(device)), flags) for images, flags in samples]
+            spectra, compressed = (torch.cat(parts) for parts in zip(*measured, strict=True))
+            centre, weights = whitening(spectra.cpu(), self.weights.shape[1])
+            self.centre.copy_(centre)
+            self.weights.copy_(weights)
+            gate_weights, gate_bias = compression_gate(self._whitened(spectra).cpu(), compressed.cpu())
+            self.gate_weights.copy_(gate_weights)
+            self.gate_bias.copy_(gate_bias)
 
 
 def _convolution(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:

@@ -9,8 +9,8 @@ import numpy as np
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import Pixels
-from forensic_train.augment import augment_patch
-from forensic_train.network import Encoder, NativeEncoder, ResNet50
+from forensic_train.augment import Augmented, augment_patch
+from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SpectralEncoder
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Recipe:
     """How an image becomes views, in training without augmentation and in every scan."""
     encoder: Callable[[], Encoder]
     """Makes an encoder with fresh weights."""
-    augment: Callable[[Pixels, int, np.random.Generator], Pixels] | None = None
+    samples: int = 0
+    """Views of every training image that the encoder's fixed part is fitted to before training."""
+    augment: Callable[[Pixels, int, np.random.Generator], Augmented] | None = None
     """pixels, view size, random numbers -> one training view; None: the whole image's view as it is."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the settings of techniques that train the encoder."""
@@ -35,7 +37,26 @@ PAPER = Recipe("paper", Preprocessing("whole", 224), ResNet50)
 NATIVE = Recipe(
     "native",
     Preprocessing("patches", 128, grid=3),
-    NativeEncoder,
+    SpectralEncoder,
+    4,
+    augment_patch,
+    {
+        "epochs": 20,
+        "batch_size": 64,
+        "lr": 1e-3,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.05,
+        "schedule": "onecycle",
+        "clip_norm": 2.0,
+    },
+)
+"""Patches at native resolution and their whitened log spectra."""
+
+RESIDUAL = Recipe(
+    "residual",
+    Preprocessing("patches", 128, grid=3),
+    ResidualEncoder,
+    0,
     augment_patch,
     {
         "epochs": 30,
@@ -47,9 +68,9 @@ NATIVE = Recipe(
         "clip_norm": 2.0,
     },
 )
-"""Patches at native resolution and high-pass residuals."""
+"""Patches at native resolution and a shallow convolutional network on high-pass residuals."""
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, NATIVE)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (NATIVE, RESIDUAL, PAPER)}
 """Every recipe by its name."""
 
 

@@ -26,6 +26,7 @@ CHECKPOINT_FILE = "last.ckpt"
 LOG_FILE = "log.csv"
 ENVIRONMENT_FILE = "environment.json"
 EXPORTS_FOLDER = "exports"
+PREPARED_FILE = "prepared.pt"
 
 
 @dataclass(frozen=True)

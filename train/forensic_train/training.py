@@ -12,7 +12,7 @@ import torch
 
 from forensic_cli import __version__
 from forensic_cli.card import ModelCard
-from forensic_cli.console import note
+from forensic_cli.console import note, track
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.calibrate import calibrated
@@ -29,6 +29,7 @@ from forensic_train.run import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     EXPORTS_FOLDER,
+    PREPARED_FILE,
     Run,
     RunConfig,
     atomic,
@@ -40,6 +41,8 @@ from forensic_train.run import (
 from forensic_train.seeds import seed_for
 from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.techniques.base import Context, Settings, Technique
+
+_SAMPLE_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,11 @@ class TrainOptions:
     """Processes that load images; 0: none but this one."""
 
 
-def train(options: TrainOptions) -> Path:
-    """Train, calibrate, evaluate and export the wanted techniques in dependency order; returns the exports' folder."""
+def train(options: TrainOptions, evaluated: bool = True) -> Path:
+    """Train, calibrate, evaluate and export the wanted techniques in dependency order; returns the exports' folder.
+
+    `evaluated` off: the exports are neither calibrated nor evaluated.
+    """
     recipe = find_recipe(options.recipe)
     kinds = find_techniques(options.technique)
     for kind in kinds:  # a mistyped setting must fail before hours of training
@@ -80,14 +86,17 @@ def train(options: TrainOptions) -> Path:
     rows = _rows(options, kinds)
     for kind in kinds:
         _train_one(kind, recipe, rows, options)
-        export_run(options.output, kind.name)
+        export_run(options.output, kind.name, evaluated=evaluated)
     return options.output / EXPORTS_FOLDER
 
 
-def export_run(output: Path, technique: str, target: Path | None = None, robust: bool = False) -> Path:
+def export_run(
+    output: Path, technique: str, target: Path | None = None, robust: bool = False, evaluated: bool = True
+) -> Path:
     """Export a trained run: parity check, calibration on `val`, evaluation on `test`, card. Returns the file.
 
-    `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations.
+    `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations. `evaluated` off:
+    neither calibrate nor evaluate.
     """
     run = technique_run(output, technique)
     config = run.config()
@@ -99,6 +108,8 @@ def export_run(output: Path, technique: str, target: Path | None = None, robust:
     path = (target or output / EXPORTS_FOLDER) / f"{config.recipe}-{config.technique}.onnx"
     card = _card(config, recipe, kind, fitted, run.environment())
     export_network(network, card, path)
+    if not evaluated:
+        return path
     card = _calibrated(card, path, rows)
     write_card(path, card)
     models = [Model.load(path)]
@@ -211,7 +222,7 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
             f"{kind.name} fits on the split {', '.join(kind.splits)}, which has no images; "
             "give some rows that split in the manifest, or hold out more"
         )
-    labels = tuple(sorted({row.generator for row in rows}))
+    labels = tuple(sorted({row.generator for row in rows if row.split == "train"}))
     subjects = tuple(sorted({row.subject for row in chosen}))
     run = technique_run(options.output, kind.name)
     config = RunConfig(
@@ -243,9 +254,26 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         device=device,
         autocast=autocast,
     )
-    technique = kind(network, settings, context)
     dataset = ImageDataset(chosen, labels, subjects, recipe, options.seed)
+    if kind.starts_from is None and recipe.samples and not run.checkpoint.exists():
+        _prepare(network, dataset, recipe, options.output / PREPARED_FILE, f"{config.seed} {config.split_sha256}")
+    technique = kind(network, settings, context)
     fit(technique, dataset, run, options.resume, options.workers)
+
+
+def _prepare(network: Network, dataset: ImageDataset, recipe: Recipe, path: Path, key: str) -> None:
+    """Fit the encoder's fixed part, or take it over from a technique of the same recipe, seed and split."""
+    key = f"{recipe.name} {key}"
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["key"] == key:
+            network.encoder.load_state_dict(kept["encoder"])
+            return
+    chunks = dataset.samples(recipe.samples, _SAMPLE_CHUNK)
+    total = math.ceil(len(dataset) * recipe.samples / _SAMPLE_CHUNK)
+    network.prepare(track(chunks, "measuring spectra", total))
+    with atomic(path) as temporary:
+        torch.save({"key": key, "encoder": network.encoder.state_dict()}, temporary)
 
 
 def _trained(

@@ -1,4 +1,4 @@
-"""The techniques, one file each. A fifth one is one new file with a Technique in it, and one line here."""
+"""The techniques, one file each. Another one is one new file with a Technique in it, and one line here."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,13 @@ from forensic_cli.errors import UsageError
 from forensic_train.techniques.adversarial import Adversarial
 from forensic_train.techniques.base import Technique
 from forensic_train.techniques.baseline import Baseline
+from forensic_train.techniques.discriminant import Discriminant
 from forensic_train.techniques.finetune import Finetune
 from forensic_train.techniques.weighted import Weighted
 
-TECHNIQUES: Mapping[str, type[Technique]] = {one.name: one for one in (Baseline, Weighted, Finetune, Adversarial)}
+TECHNIQUES: Mapping[str, type[Technique]] = {
+    one.name: one for one in (Baseline, Weighted, Finetune, Adversarial, Discriminant)
+}
 """Every technique by its name, those that others start from first."""
 ALL = "all"
 

@@ -1,0 +1,76 @@
+"""Folds of whole sources, subjects or generators: the only splits by which models and choices are judged."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from forensic_cli.ensemble import UNKNOWN
+from forensic_cli.errors import DataError
+from forensic_train.manifest import REAL, Row, components
+
+UNITS = ("source", "subject", "generator")
+"""What can be left out."""
+
+
+def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
+    """Return each row's fold: whole units (`source` or `subject`), so that each fold has a share of every generator.
+
+    The largest units go first, each to the fold that it unbalances least. A generator that has one unit only is
+    divided by groups instead, for otherwise a fold would have no training image of it. Rows that share a group or
+    their bytes stay together. Raises DataError where a row does not name its unit.
+    """
+    if any(not getattr(row, unit) for row in rows):
+        raise DataError(
+            f"not every image names its {unit}, so none can be left out; add a column {unit} to the manifest"
+        )
+    units: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        units[row.generator].add(getattr(row, unit))
+    parts = components(rows)
+    blocks: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        single = len(units[row.generator]) == 1
+        blocks[(row.generator, f"group {parts[i]}") if single else ("", getattr(row, unit))].append(i)
+    totals = Counter(row.generator for row in rows)
+    load: list[Counter[str]] = [Counter() for _ in range(folds)]
+    assigned = [-1] * len(rows)
+    for _, block in sorted(blocks.items(), key=lambda item: (-len(item[1]), item[0])):
+        counts = Counter(rows[i].generator for i in block)
+
+        def unbalance(fold: int, counts: Counter[str] = counts) -> float:
+            before = load[fold]
+            return sum(((before[g] + n) / totals[g]) ** 2 - (before[g] / totals[g]) ** 2 for g, n in counts.items())
+
+        best = min(range(folds), key=unbalance)
+        load[best].update(counts)
+        for i in block:
+            assigned[i] = best
+    return _together(assigned, parts)
+
+
+def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> list[list[Row]]:
+    """Return one split of all rows for each fold: held-out rows are `test`, the others `train`.
+
+    `generator`: a fold for each generator but `real` and `unknown`; a third (1 / folds) of the sources of the others
+    is held out with it, so that its images are compared with known images from unseen sources. `adapting`: four in
+    five held-out rows of a component become `adapt`, for `finetune`.
+    """
+    if unit == "generator":
+        names = sorted({row.generator for row in rows} - {REAL, UNKNOWN})
+        by_source = assign_folds(rows, "source", folds)
+        held = [
+            [row.generator == name or fold == k % folds for row, fold in zip(rows, by_source, strict=True)]
+            for k, name in enumerate(names)
+        ]
+    else:
+        by_unit = assign_folds(rows, unit, folds)
+        held = [[fold == k for fold in by_unit] for k in range(folds)]
+    parts = components(rows)
+    order = {part: i for i, part in enumerate(sorted(set(parts)))}
+    unseen = ["adapt" if adapting and order[part] % 5 else "test" for part in parts]
+    return [[replace(row, split=unseen[i] if flags[i] else "train") for i, row in enumerate(rows)] for flags in held]
+
+
+def _together(assigned: Sequence[int], parts: Sequence[int]) -> list[int]:
+    """Give every member of a component its first member's fold."""
+    return [assigned[part] for part in parts]
