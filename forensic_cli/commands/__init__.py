@@ -1,6 +1,6 @@
 """The commands, one file each: parse, call one function, render."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -30,6 +30,17 @@ def one_of(allowed: Collection[str]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:
+    """Return --set KEY=VALUE entries as a dict. Raises UsageError for an entry that is not one."""
+    pairs = {}
+    for entry in entries or ():
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {entry!r} is not understood; write KEY=VALUE, such as --set stable=true")
+        pairs[name] = value
+    return pairs
 
 
 @contextmanager

@@ -1,18 +1,22 @@
 """`genforensic evaluate`: the paper's tables, measured on exported models."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.commands import one_of, training_extra
+from forensic_cli.commands import one_of, parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from forensic_train.manifest import Row
 
 _FORMATS = ("table", "json", "markdown")
+_UNITS = ("source", "subject", "generator")
 
 
 def evaluate(
@@ -38,6 +42,22 @@ def evaluate(
             help="Measure the test images under JPEG, WebP, resizing, blur, cropping and a screenshot, too.",
         ),
     ] = False,
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_UNITS),
+            callback=one_of(("", *_UNITS)),
+            help="Train in folds that leave out whole sources, subjects or generators of --data, and measure on these.",
+            show_default=False,
+        ),
+    ] = "",
+    folds: Annotated[int, typer.Option(min=2, max=50, help="Folds of --leave-out.")] = 3,
+    technique: Annotated[str, typer.Option("--technique", "-t", metavar="NAME|all", help="For --leave-out.")] = "all",
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="For --leave-out.")] = "native",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --leave-out; repeat it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For --leave-out.")] = 0,
     report_format: Annotated[
         str,
         typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
@@ -50,6 +70,10 @@ def evaluate(
     and macro recall under each re-encoding, and a picture of them. With --data and no split column every image is
     taken as a test image.
 
+    --leave-out judges ways to train instead of exports: each image is judged by a model that never saw its source (or
+    subject, or generator). A random split flatters; choose by this. Its folds are training runs below --output and are
+    taken up again where they stopped; `genforensic train --calibrate` uses what they found.
+
     Examples:
 
         genforensic evaluate runs/first
@@ -57,9 +81,28 @@ def evaluate(
         genforensic evaluate runs/first --robustness
 
         genforensic evaluate --data ./other-images --format markdown
+
+        genforensic evaluate --leave-out source --data ./labelled --technique all --output runs/left-out
     """
     if run is None and data is None:
         raise UsageError("name a RUN, or labelled images with --data")
+    if leave_out:
+        if data is None or output is None:
+            raise UsageError(
+                "--leave-out trains models; name labelled images with --data, and a folder for the runs with --output"
+            )
+        with training_extra("evaluate"):
+            from forensic_train.crossfit import crossfit
+            from forensic_train.left_out_report import left_out_report
+            from forensic_train.recipes import find_recipe
+            from forensic_train.training import TrainOptions
+
+            options = TrainOptions(technique, data, output, recipe, seed, overrides=parse_settings(settings))
+            report = left_out_report(crossfit(options, leave_out, folds), find_recipe(recipe), leave_out)
+            report.write(output)
+        _show(report_format, report.tables, report.json, report.markdown)
+        note(f"Scores, pictures and tables: {output}")
+        return
     with training_extra("evaluate"):
         from forensic_cli.exports import export_files, load_models
         from forensic_train.evaluate import evaluate_all
@@ -80,14 +123,23 @@ def evaluate(
                 draw_robustness(points, target)
             (target / "evaluation.json").write_text(as_json(found, points), encoding="utf-8")
             (target / "evaluation.md").write_text(as_markdown(found, points), encoding="utf-8")
-    if report_format == "table":
-        from forensic_cli.console import stdout_console
-
-        stdout_console().print(as_tables(found, points))
-    else:
-        typer.echo((as_json if report_format == "json" else as_markdown)(found, points), nl=False)
+    _show(
+        report_format,
+        lambda: as_tables(found, points),
+        lambda: as_json(found, points),
+        lambda: as_markdown(found, points),
+    )
     if target is not None:
         note(f"Pictures and tables: {target}")
+
+
+def _show(wanted: str, table: "Callable[[], Group]", json: Callable[[], str], markdown: Callable[[], str]) -> None:
+    if wanted == "table":
+        from forensic_cli.console import stdout_console
+
+        stdout_console().print(table())
+    else:
+        typer.echo((json if wanted == "json" else markdown)(), nl=False)
 
 
 def _rows(run: Path | None, data: Path | None) -> "list[Row]":

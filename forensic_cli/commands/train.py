@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, one_of, training_extra
+from forensic_cli.commands import DEVICES, one_of, parse_settings, training_extra
 from forensic_cli.console import note
-from forensic_cli.errors import UsageError
 
 
 def train(
@@ -32,6 +31,13 @@ def train(
     holdout: Annotated[
         list[str] | None,
         typer.Option(metavar="source=NAME|subject=NAME", help="Keep a whole source or subject unseen; repeat it."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Output of `evaluate --leave-out source`: calibrate on its scores, and train on every image.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images; else the technique's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one update; else the technique's.")] = None,
@@ -58,11 +64,13 @@ def train(
 
         genforensic train --technique baseline --data m.csv --holdout subject=vehicle --output runs/unseen
 
+        genforensic train --technique discriminant --data ./labelled --calibrate runs/left-out --output runs/final
+
         genforensic train --technique finetune --from runs/unseen --output runs/tuned
 
     The run folder gets split, configuration, log, checkpoints, environment and exports/.
     """
-    overrides = _overrides(settings or [])
+    overrides = parse_settings(settings)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
         if value is not None:
             overrides[name] = str(value)
@@ -82,17 +90,8 @@ def train(
                 holdout=tuple(holdout or ()),
                 overrides=overrides,
                 resume=resume,
+                calibrate=calibrate,
                 workers=workers,
             )
         )
     note(f"Done. Next: genforensic evaluate {output}; genforensic scan IMAGES --exports {exports}")
-
-
-def _overrides(settings: list[str]) -> dict[str, str]:
-    pairs = {}
-    for entry in settings:
-        name, equals, value = entry.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set {entry!r} is not understood; write KEY=VALUE, such as --set stable=true")
-        pairs[name] = value
-    return pairs

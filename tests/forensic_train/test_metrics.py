@@ -136,7 +136,7 @@ def test_the_figures_are_scikit_learns(model: Model, rows: list[Row]) -> None:
     rng = np.random.default_rng(5)
     many = [rows[i] for i in rng.integers(0, 7, 200)]
     probabilities = rng.dirichlet((1, 1, 1), 200)
-    m = measure(model, many, probabilities)
+    m = measure(model.card, many, probabilities)
     truth = [row.generator for row in many]
     guess = [model.card.labels[k] for k in probabilities.argmax(axis=1)]
     labels = list(model.card.labels)

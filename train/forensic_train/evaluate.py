@@ -60,7 +60,7 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
     """
     check_labels_known(model, rows)
     card, probabilities = model.card, model.probabilities(infer(model, rows))
-    metrics, targets = measure(model, rows, probabilities), targets_of(model, rows)
+    metrics, targets = measure(card, rows, probabilities), targets_of(card, rows)
     ratios = measure_ratios(card, probabilities, targets)
     scored = Scored(card, probabilities, targets)
     return Evaluation(card.name, card.technique, images, card.labels, metrics, ratios, scored)
@@ -91,25 +91,25 @@ def check_readable(batch: Sequence[Prepared]) -> None:
             raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
 
 
-def targets_of(model: Model, rows: Sequence[Row]) -> Targets:
+def targets_of(card: ModelCard, rows: Sequence[Row]) -> Targets:
     """Return the index of each row's generator among the model's labels."""
-    return np.array([model.card.labels.index(row.generator) for row in rows], np.int64)
+    return np.array([card.labels.index(row.generator) for row in rows], np.int64)
 
 
-def measure(model: Model, rows: Sequence[Row], probabilities: npt.NDArray[np.float64]) -> Metrics:
+def measure(card: ModelCard, rows: Sequence[Row], probabilities: npt.NDArray[np.float64]) -> Metrics:
     """Compute every figure of the report from calibrated probabilities B x K. Raises DataError without images."""
     if not rows:
         raise DataError("there are no images to evaluate on; give rows of the split `test`")
-    labels = model.card.labels
-    targets = targets_of(model, rows)
+    labels = card.labels
+    targets = targets_of(card, rows)
     top = probabilities.argmax(axis=1)
     right = top == targets
     table = class_table([row.generator for row in rows], [labels[k] for k in top], labels)
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (targets, top), 1)
     cell, cell_accuracy, cell_images = worst_cell([(r.generator, r.subject) for r in rows], [bool(x) for x in right])
-    conclusive = probabilities.max(axis=1) >= model.card.threshold
-    named = named_images(model.card, probabilities)
+    conclusive = probabilities.max(axis=1) >= card.threshold
+    named = named_images(card, probabilities)
     return Metrics(
         images=len(rows),
         accuracy=float(right.mean()),
@@ -125,8 +125,8 @@ def measure(model: Model, rows: Sequence[Row], probabilities: npt.NDArray[np.flo
         ece=expected_calibration_error(probabilities, targets),
         inconclusive=float(1 - conclusive.mean()),
         conclusive_accuracy=float(right[conclusive].mean()) if conclusive.any() else None,
-        named=float(named.mean()) if model.card.sets else None,
-        named_accuracy=float(right[named].mean()) if model.card.sets and named.any() else None,
+        named=float(named.mean()) if card.sets else None,
+        named_accuracy=float(right[named].mean()) if card.sets and named.any() else None,
     )
 
 

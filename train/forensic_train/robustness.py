@@ -84,7 +84,7 @@ def robustness_all(
         point
         for m, model in enumerate(models)
         for n, name in enumerate(names)
-        if (point := _point(model, name, tops[m, n], targets_of(model, rows))) is not None
+        if (point := _point(model, name, tops[m, n], targets_of(model.card, rows))) is not None
     ]
 
 

@@ -21,6 +21,7 @@ from forensic_train.dataset import ImageDataset
 from forensic_train.evaluate import evaluate_all, infer, targets_of
 from forensic_train.export import export_network, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
+from forensic_train.left_out import calibrate_on, evaluate_scores
 from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
@@ -38,6 +39,7 @@ from forensic_train.run import (
     split_file,
     technique_run,
 )
+from forensic_train.scores import read_scores, scores_file
 from forensic_train.seeds import seed_for
 from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.techniques.base import Context, Settings, Technique
@@ -69,6 +71,8 @@ class TrainOptions:
     """Settings as text, by name."""
     resume: bool = False
     """Go on from the last checkpoint."""
+    calibrate: Path | None = None
+    """Folder of cross-fitted scores to calibrate on; without hold-outs every image is then trained on."""
     workers: int = 0
     """Processes that load images; 0: none but this one."""
 
@@ -86,15 +90,21 @@ def train(options: TrainOptions, evaluated: bool = True) -> Path:
     rows = _rows(options, kinds)
     for kind in kinds:
         _train_one(kind, recipe, rows, options)
-        export_run(options.output, kind.name, evaluated=evaluated)
+        export_run(options.output, kind.name, evaluated=evaluated, scores=options.calibrate)
     return options.output / EXPORTS_FOLDER
 
 
 def export_run(
-    output: Path, technique: str, target: Path | None = None, robust: bool = False, evaluated: bool = True
+    output: Path,
+    technique: str,
+    target: Path | None = None,
+    robust: bool = False,
+    evaluated: bool = True,
+    scores: Path | None = None,
 ) -> Path:
-    """Export a trained run: parity check, calibration on `val`, evaluation on `test`, card. Returns the file.
+    """Export a trained run: parity check, calibration, evaluation, card. Returns the file.
 
+    Calibrated on `val` and evaluated on `test`, or both on the cross-fitted scores of the folder `scores`.
     `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations. `evaluated` off:
     neither calibrate nor evaluate.
     """
@@ -110,13 +120,21 @@ def export_run(
     export_network(network, card, path)
     if not evaluated:
         return path
-    card = _calibrated(card, path, rows)
-    write_card(path, card)
-    models = [Model.load(path)]
-    evaluations = evaluate_all(models, rows)
+    if scores is None:
+        card = _calibrated(card, path, rows)
+        write_card(path, card)
+        evaluations = evaluate_all([Model.load(path)], rows)
+    else:
+        found = read_scores(scores / scores_file(technique))
+        card = calibrate_on(card, found)
+        evaluations = [evaluate_scores(card, found)]
+        if any(row.split == "test" for row in rows):
+            write_card(path, card)
+            evaluations += evaluate_all([Model.load(path)], rows)
     card = replace(card, metrics={one.images: asdict(one.metrics) for one in evaluations})
     if robust:
-        card = replace(card, robustness=card_robustness(measure_test(models, rows)))
+        write_card(path, card)
+        card = replace(card, robustness=card_robustness(measure_test([Model.load(path)], rows)))
     write_card(path, card)
     with atomic(path.with_suffix(".md")) as temporary:
         temporary.write_text(card_markdown(card, path.name), encoding="utf-8")
@@ -189,7 +207,11 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
     else:
         if options.data is None:
             raise UsageError("there is nothing to train on; name a labelled folder or a manifest with --data")
-        rows = split_rows(with_hashes(read_manifest(options.data)), options.seed, options.holdout)
+        rows = with_hashes(read_manifest(options.data))
+        if options.calibrate is not None and not options.holdout and not any(row.split for row in rows):
+            rows = [replace(row, split="train") for row in rows]
+        else:
+            rows = split_rows(rows, options.seed, options.holdout)
     for kind in kinds:
         if kind.needs_subjects and not has_subjects([row for row in rows if row.split in kind.splits]):
             raise TrainingError(
@@ -361,4 +383,4 @@ def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
     model = Model.load(path)
     described = f"{len(held)} images of the split `val`, of the training's sources but not fitted on."
     groups = [row.subject or row.source for row in held]
-    return calibrated(card, infer(model, held), targets_of(model, held), groups, described)
+    return calibrated(card, infer(model, held), targets_of(model.card, held), groups, described)
