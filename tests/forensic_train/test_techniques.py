@@ -15,6 +15,7 @@ from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.adversarial import Adversarial
 from forensic_train.techniques.base import Technique
 from forensic_train.techniques.baseline import Baseline
+from forensic_train.techniques.discriminant import Discriminant
 from forensic_train.techniques.finetune import Finetune
 
 Make = Callable[..., Any]
@@ -312,3 +313,21 @@ def test_finetune_is_sgd_with_momentum(make_technique: Make) -> None:
         technique.update(Batch(features, target, target))
         assert torch.allclose(head.weight, weight, atol=1e-6)
         assert torch.allclose(head.bias, bias, atol=1e-6)
+
+
+def test_the_discriminant_is_fishers(
+    make_technique: Callable[..., Technique], make_batch: Callable[..., Batch]
+) -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    technique = make_technique(Discriminant, {"a": {"x": 8}, "b": {"x": 30}, "c": {"x": 10}}, shrinkage=0.0)
+    batches = [make_batch([0, 1, 1, 2, 1, 1, 0, 2] * 3, [0] * 24, seed) for seed in range(4)]
+    for batch in batches:
+        technique.update(batch)
+    with torch.no_grad():
+        features = torch.cat([technique.network.features(batch.inputs) for batch in batches]).double().numpy()
+        found = torch.cat([technique.network(batch.inputs) for batch in batches]).argmax(dim=1).numpy()
+    targets = torch.cat([batch.generator for batch in batches]).numpy()
+    fisher = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3).fit(features, targets)
+    assert (found == fisher.predict(features)).mean() > 0.97
+    assert (found == targets).mean() > 0.4

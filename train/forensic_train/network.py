@@ -146,7 +146,7 @@ class SpectralEncoder(Encoder):
     probability that a patch was compressed.
     """
 
-    def __init__(self, components: int = 160) -> None:
+    def __init__(self, components: int = 96) -> None:
         super().__init__()
         self.width = 2 * components + 2
         self.spectrum = Spectrum()

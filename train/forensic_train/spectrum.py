@@ -21,7 +21,7 @@ class Spectrum(nn.Module):
 
     Welch's method with the logarithm before the mean: smooth windows, where a fingerprint is least covered by the
     picture, count as much as textured ones. The DFT is two matrix products, so it exports everywhere. Powers at
-    +f and -f of one axis are added: a mirrored patch has the same spectrum.
+    +f and -f of one axis are added, so that mirroring hardly matters.
     """
 
     bins = WINDOW // 2 + 1
