@@ -146,7 +146,7 @@ class SpectralEncoder(Encoder):
     probability that a patch was compressed.
     """
 
-    def __init__(self, components: int = 96) -> None:
+    def __init__(self, components: int = 128) -> None:
         super().__init__()
         self.width = 2 * components + 2
         self.spectrum = Spectrum()
@@ -166,8 +166,9 @@ class SpectralEncoder(Encoder):
         return self._whitened(self.spectrum(images))
 
     def _whitened(self, spectra: Tensor) -> Tensor:
-        # Centred first: the other way round float32 would lose what is left of large sums
-        return ((spectra - self.centre) @ self.weights).clamp(-_LIMIT_DEVIATIONS, _LIMIT_DEVIATIONS)
+        # In double precision: components of small variance are small differences of large sums
+        white = (spectra.double() - self.centre.double()) @ self.weights.double()
+        return white.float().clamp(-_LIMIT_DEVIATIONS, _LIMIT_DEVIATIONS)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return features N x (2 C + 2)."""

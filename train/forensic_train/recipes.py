@@ -41,9 +41,9 @@ NATIVE = Recipe(
     4,
     augment_patch,
     {
-        "epochs": 20,
+        "epochs": 12,
         "batch_size": 64,
-        "lr": 1e-3,
+        "lr": 2e-3,
         "weight_decay": 0.05,
         "label_smoothing": 0.05,
         "schedule": "onecycle",

@@ -9,7 +9,7 @@ from forensic_train.dataset import Batch
 from forensic_train.network import Network
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
 
-_LARGEST_LOGIT = 5.0
+_LARGEST_LOGIT = 3.0
 """Of a class at a class's mean."""
 
 
