@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import Calibration, ModelCard
+from forensic_cli.card import Calibration, ConformalSets, ModelCard
 from forensic_cli.ensemble import UNKNOWN
 from forensic_cli.model import Logits, softmax
 from forensic_train.conformal import conformal_sets
@@ -40,11 +40,13 @@ def calibrated(card: ModelCard, logits: Logits, targets: Targets, groups: Sequen
     probabilities = softmax(logits, calibration.temperature)
     # An image whose top label is `unknown` is never named, whatever its confidence
     named = np.array([label != UNKNOWN for label in card.labels])[probabilities.argmax(axis=1)]
+    threshold = choose_threshold(probabilities[named], targets[named])
+    sets = conformal_sets(probabilities, targets, groups, card.labels, note=described)
     return replace(
         card,
         calibration=calibration,
-        threshold=choose_threshold(probabilities[named], targets[named]),
-        sets=conformal_sets(probabilities, targets, groups, card.labels, note=described),
+        threshold=threshold,
+        sets=replace(sets, default=choose_level(sets, probabilities, targets, card.labels, threshold)),
         likelihood_ratios=likelihood_ratios(probabilities, targets, groups, card.labels),
         validation=described,
     )
@@ -85,6 +87,28 @@ def choose_threshold(probabilities: npt.NDArray[np.float64], targets: Targets) -
             # rounded up: a verdict never rests on less confidence than was measured
             return float(np.ceil(candidate * 1000) / 1000)
     return 1.0
+
+
+def choose_level(
+    sets: ConformalSets,
+    probabilities: npt.NDArray[np.float64],
+    targets: Targets,
+    labels: Sequence[str],
+    threshold: float,
+) -> str:
+    """Return the coverage at which most images get a name, of those at which nine in ten names are right.
+
+    Of equals the highest; `sets.default` where no level has any name or none is as good.
+    """
+    top, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    best, chosen = 0, sets.default
+    for level in sorted(sets.quantiles):
+        most = np.array([sets.quantiles[level].get(label, -1.0) for label in labels])
+        holds = 1 - probabilities <= most
+        alone = (holds.sum(axis=1) == 1) & holds[np.arange(len(top)), top] & (confidence >= threshold)
+        if alone.any() and alone.sum() >= best and (top == targets)[alone].mean() >= WANTED_ACCURACY:
+            best, chosen = int(alone.sum()), level
+    return chosen
 
 
 def expected_calibration_error(probabilities: npt.NDArray[np.float64], targets: Targets) -> float:

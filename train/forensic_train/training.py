@@ -116,7 +116,7 @@ def export_run(
     network = load_network(run, config, recipe)
     fitted = [row for row in rows if row.split in splits_behind(kind)]
     path = (target or output / EXPORTS_FOLDER) / f"{config.recipe}-{config.technique}.onnx"
-    card = _card(config, recipe, kind, fitted, run.environment())
+    card = _card(config, recipe, kind, fitted, run.environment(), left_out=scores is not None)
     export_network(network, card, path)
     if not evaluated:
         return path
@@ -338,6 +338,7 @@ def _card(
     kind: type[Technique],
     fitted: Sequence[Row],
     environment: Mapping[str, Any],
+    left_out: bool,
 ) -> ModelCard:
     return ModelCard(
         name=f"{config.recipe}-{config.technique}",
@@ -356,20 +357,22 @@ def _card(
             "split_sha256": config.split_sha256,
             "environment": dict(environment),
         },
-        limits=_limits(config, fitted),
+        limits=_limits(config, fitted, left_out),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         genforensic=__version__,
     )
 
 
-def _limits(config: RunConfig, fitted: Sequence[Row]) -> tuple[str, ...]:
+def _limits(config: RunConfig, fitted: Sequence[Row], left_out: bool) -> tuple[str, ...]:
     counts = {generator: sum(row.values()) for generator, row in count_cells(fitted).items()}
     few = [f"{generator} ({counts.get(generator, 0)})" for generator in config.labels if counts.get(generator, 0) < 200]
     limits = [
         f"It knows {len(config.labels)} labels only; an image of any other generator gets the most similar one, "
-        "or `inconclusive`.",
+        "`inconclusive` or, rarely, `unknown`.",
         "Images that were resized, recompressed or edited after generation are judged less well than measured here.",
-        "Confidence is calibrated on images of the training sources; on other sources it is too high.",
+        "Confidence is calibrated on sources that the judging model had not seen, from the same collection."
+        if left_out
+        else "Confidence is calibrated on images of the training sources; on other sources it is too high.",
     ]
     if few:
         limits.append(f"Fitted on fewer than 200 images of: {', '.join(few)}.")
