@@ -142,7 +142,7 @@ def open_set(scores: Scores) -> list[OpenSet]:
         if not unknown or not known:
             continue
         right = np.array([scores.logits[i].argmax() == _column(scores, i) for i in known])
-        for name in SCORES:
+        for name in SCORES if UNKNOWN in scores.labels else SCORES[:-1]:
             values = _certainty(name, scores)
             floor = np.quantile(values[known], _REJECTED)
             found.append(
@@ -161,7 +161,8 @@ def open_set(scores: Scores) -> list[OpenSet]:
 
 
 SCORES = ("confidence", "margin", "energy", "known")
-"""Highest probability of a known label; its lead over the second; log-sum-exp; one less the score of `unknown`."""
+"""Highest probability of a known label; its lead over the second; log-sum-exp; one less the probability of `unknown`,
+where the model has that output."""
 _REJECTED = 0.1
 
 
@@ -176,8 +177,6 @@ def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
         return np.asarray(ordered[:, -1] - ordered[:, -2])
     if name == "energy":
         return np.asarray(np.logaddexp.reduce(logits[:, known], axis=1))
-    if UNKNOWN not in scores.labels:
-        return np.zeros(len(logits))
     return np.asarray(1 - probabilities[:, scores.labels.index(UNKNOWN)])
 
 
