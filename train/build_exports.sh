@@ -7,7 +7,7 @@ run=${2:-runs/native}
 cd "$(dirname "$0")/.."
 
 # What is quoted of them: each image judged by a model of the same kind that never saw its source
-genforensic evaluate --leave-out source --data "$corpus" --technique all --set stable=true --seed 0 \
+genforensic evaluate --leave-out source --data "$corpus" --technique all --set stable=true --seed 0 --robustness \
   --output "$run/left-out"
 
 # What ships is trained on every image

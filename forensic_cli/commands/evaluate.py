@@ -92,13 +92,15 @@ def evaluate(
                 "--leave-out trains models; name labelled images with --data, and a folder for the runs with --output"
             )
         with training_extra("evaluate"):
-            from forensic_train.crossfit import crossfit
+            from forensic_train.crossfit import crossfit, crossfit_robustness
             from forensic_train.left_out_report import left_out_report
             from forensic_train.recipes import find_recipe
             from forensic_train.training import TrainOptions
 
             options = TrainOptions(technique, data, output, recipe, seed, overrides=parse_settings(settings))
-            report = left_out_report(crossfit(options, leave_out, folds), find_recipe(recipe), leave_out)
+            scores = crossfit(options, leave_out, folds)
+            points = crossfit_robustness(output, recipe, scores) if robustness else []
+            report = left_out_report(scores, find_recipe(recipe), leave_out, points)
             report.write(output)
         _show(report_format, report.tables, report.json, report.markdown)
         note(f"Scores, pictures and tables: {output}")

@@ -12,7 +12,9 @@ import pytest
 
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
+from forensic_cli.reencode import REENCODINGS
 from forensic_train.leave_out import assign_folds, fold_splits
+from forensic_train.left_out_report import left_out_robustness
 from forensic_train.manifest import Row, write_rows
 from forensic_train.scores import Scores, read_scores, write_scores
 
@@ -96,12 +98,17 @@ def test_left_out_scores_calibrate_an_export_that_is_trained_on_everything(
 ) -> None:
     common = ["--data", str(manifest), "--recipe", "toy", "--set", "epochs=1", "-t", "discriminant"]
     left_out = [*common, "--leave-out", "source", "--folds", "2", "--output", str(tmp_path / "lo")]
-    done = run("evaluate", *left_out, "--format", "json")
+    done = run("evaluate", *left_out, "--robustness", "--format", "json")
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["unit"] == "source"
     assert sum(one["images"] for one in found["recalls"]) == found["evaluations"][0]["metrics"]["images"] == 70
     assert json.loads((tmp_path / "lo" / "left-out.json").read_text()) == found
+    measured = {one["reencoding"]: one for one in found["evaluations"][0]["robustness"]}
+    assert set(measured) == {"original", *REENCODINGS}
+    assert measured["original"]["accuracy"] == found["evaluations"][0]["metrics"]["accuracy"]
+    assert {(one["images"], one["set"]) for one in measured.values()} == {(70, "left-out")}
+    assert (tmp_path / "lo" / "robustness.png").stat().st_size > 5000
     assert "Recall by left-out source" in (tmp_path / "lo" / "left-out.md").read_text()
     final = run("train", *common, "--calibrate", str(tmp_path / "lo"), "--output", str(tmp_path / "final"))
     assert final.exit_code == 0, final.stderr
@@ -110,6 +117,16 @@ def test_left_out_scores_calibrate_an_export_that_is_trained_on_everything(
     assert card.calibration.images == 70
     assert card.validation.startswith("70 images of 6 sources, each judged by a model of the same kind")
     assert card.metrics["left-out"]["images"] == 70
+    assert card.robustness["jpeg75"]["macro_recall"] == measured["jpeg75"]["macro_recall"]
+    text = (tmp_path / "final" / "exports" / "toy-discriminant.md").read_text()
+    assert "The images of **left-out**, changed as platforms and editors change them" in text
+
+
+def test_a_damaged_report_on_left_out_images_is_named(tmp_path: Path) -> None:
+    assert left_out_robustness(tmp_path, "baseline") == {}
+    (tmp_path / "left-out.json").write_text('{"evaluations": [{"technique": "baseline", "robustness": [{"x": 1}]}]}')
+    with pytest.raises(DataError, match=r"left-out\.json: is not a report on left-out images \(TypeError"):
+        left_out_robustness(tmp_path, "baseline")
 
 
 def test_a_left_out_generator_is_told_from_the_known_ones(run: RunCommand, manifest: Path, tmp_path: Path) -> None:

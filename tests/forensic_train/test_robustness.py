@@ -205,8 +205,8 @@ def test_a_picture_of_some_re_encodings_is_drawn(tmp_path: Path) -> None:
 def test_the_card_keeps_the_figures_and_shows_them() -> None:
     kept = card_robustness([point("a", "original", 9), point("a", "jpeg50", 6)])
     assert kept == {
-        "original": {"accuracy": 0.9, "macro_recall": 0.9, "images": 10},
-        "jpeg50": {"accuracy": 0.6, "macro_recall": 0.6, "images": 10},
+        "original": {"accuracy": 0.9, "macro_recall": 0.9, "images": 10, "set": "test"},
+        "jpeg50": {"accuracy": 0.6, "macro_recall": 0.6, "images": 10, "set": "test"},
     }
     card = toy_card(robustness=kept)
     assert ModelCard.from_json(card.to_json()) == card

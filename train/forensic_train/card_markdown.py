@@ -175,7 +175,8 @@ def _validation(described: str) -> str:
 
 
 def _robustness(measured: Mapping[str, Any]) -> list[str]:
-    """Return a sentence and a table of what the test images' re-encodings change."""
+    """Return a sentence and a table of what re-encodings change."""
+    images = next(iter(measured.values())).get("set", "test")
     start = measured.get(ORIGINAL, {}).get("accuracy")
     order = {name: place for place, name in enumerate((ORIGINAL, *REENCODINGS))}  # JSON keeps the card's keys sorted
     rows: list[list[object]] = [
@@ -189,7 +190,7 @@ def _robustness(measured: Mapping[str, Any]) -> list[str]:
         for name, one in sorted(measured.items(), key=lambda item: order.get(item[0], len(order)))
     ]
     return [
-        "The images of **test**, changed as platforms and editors change them, and judged again.",
+        f"The images of **{images}**, changed as platforms and editors change them, and judged again.",
         markdown_table(["re-encoding", "images", "accuracy", "change", "macro recall"], rows),
     ]
 

@@ -11,7 +11,9 @@ from forensic_cli.errors import TrainingError
 from forensic_cli.model import Logits, Model
 from forensic_train.evaluate import image_sets, infer
 from forensic_train.leave_out import fold_splits
+from forensic_train.left_out import SET_NAME
 from forensic_train.manifest import Row, read_manifest, with_hashes
+from forensic_train.robustness import Reencoded, RobustnessPoint, pooled_points, reencoded_labels
 from forensic_train.run import EXPORTS_FOLDER, save_split
 from forensic_train.scores import Scores, scores_file, write_scores
 from forensic_train.techniques import find_techniques
@@ -35,13 +37,36 @@ def crossfit(options: TrainOptions, unit: str, folds: int) -> list[Scores]:
         save_split(output, split)
         train(_fold_options(options, output), evaluated=False)
         for kind in kinds:
-            model = Model.load(output / EXPORTS_FOLDER / f"{options.recipe}-{kind.name}.onnx")
+            model = _fold_model(output, options.recipe, kind.name)
             held = list(image_sets(split, model).values())[-1]
             parts[kind.name].append((k, model, held, infer(model, held)))
     found = [_joined(name, judged) for name, judged in parts.items()]
     for scores in found:
         write_scores(options.output / scores_file(scores.technique), scores)
     return found
+
+
+def crossfit_robustness(output: Path, recipe: str, scores: Sequence[Scores]) -> list[RobustnessPoint]:
+    """Measure the fold models that gave the scores on the same held-out images, under every re-encoding.
+
+    Techniques that were judged on the same images share their decoding. Points come technique by technique.
+    """
+    parts: dict[str, list[Reencoded]] = {one.technique: [] for one in scores}
+    for fold in range(max(int(one.folds.max()) for one in scores) + 1):
+        together: dict[tuple[Row, ...], list[Model]] = {}
+        for one in scores:
+            model = _fold_model(output / f"fold-{fold}", recipe, one.technique)
+            known = (row for row, k in zip(one.rows, one.folds, strict=True) if k == fold)
+            rows = tuple(row for row in known if row.generator in model.card.labels)
+            together.setdefault(rows, []).append(model)
+        for rows, models in together.items():
+            for found in reencoded_labels(models, rows):
+                parts[found.card.technique].append(found)
+    return [point for some in parts.values() for point in pooled_points(some, SET_NAME)]
+
+
+def _fold_model(output: Path, recipe: str, technique: str) -> Model:
+    return Model.load(output / EXPORTS_FOLDER / f"{recipe}-{technique}.onnx")
 
 
 def _fold_options(options: TrainOptions, output: Path) -> TrainOptions:

@@ -24,14 +24,14 @@ def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def as_json(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> str:
-    """Return every figure as JSON; `robustness` is null where it was not measured (it is on the set `test` alone)."""
+    """Return every figure as JSON; `robustness` is null where it was not measured."""
     measured = by_model(points)
     found = []
     for one in ranked(evaluations):
-        mine = measured.get(one.model) if one.images == "test" else None
+        mine = [point for point in measured.get(one.model, {}).values() if point.set == one.images]
         record = asdict(replace(one, scored=None))
         record.pop("scored")
-        found.append({**record, "robustness": mine and [asdict(point) for point in mine.values()]})
+        found.append({**record, "robustness": [asdict(point) for point in mine] or None})
     return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
 
 

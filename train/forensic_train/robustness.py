@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from forensic_cli.card import ModelCard
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
@@ -18,6 +19,8 @@ from forensic_train.evaluate import check_labels_known, check_readable, targets_
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 
+TEST = "test"
+"""Name of the split that is measured."""
 _BATCH = 32
 
 
@@ -39,6 +42,22 @@ class RobustnessPoint:
     """Wilson 95 % interval of the accuracy."""
     macro_recall: float
     """Mean over the generators of the share of their images that is right, 0 to 1."""
+    set: str = TEST
+    """Name of the images."""
+
+
+@dataclass(frozen=True)
+class Reencoded:
+    """The labels that one model gives to images as they are and under each re-encoding."""
+
+    card: ModelCard
+    """Of the model."""
+    names: tuple[str, ...]
+    """`original`, then re-encodings: R in all."""
+    tops: Targets
+    """R x B: index of the label; -1 where the format cannot hold the image."""
+    targets: Targets
+    """B: index of the true label."""
 
 
 def robustness(
@@ -50,13 +69,20 @@ def robustness(
 
 def measure_test(models: Sequence[Model], rows: Sequence[Row]) -> list[RobustnessPoint]:
     """Measure exports on the rows of the split `test`, under every re-encoding. Raises DataError."""
-    return robustness_all(models, [row for row in rows if row.split == "test"])
+    return robustness_all(models, [row for row in rows if row.split == TEST])
 
 
 def robustness_all(
     models: Sequence[Model], rows: Sequence[Row], reencodings: Sequence[str] = tuple(REENCODINGS)
 ) -> list[RobustnessPoint]:
-    """Measure several exports; each image is decoded and re-encoded once for all. Points come model by model.
+    """Measure several exports as reencoded_labels() does. Points come model by model."""
+    return [point for one in reencoded_labels(models, rows, reencodings) for point in pooled_points([one])]
+
+
+def reencoded_labels(
+    models: Sequence[Model], rows: Sequence[Row], reencodings: Sequence[str] = tuple(REENCODINGS)
+) -> list[Reencoded]:
+    """Judge images under re-encodings with several exports; each image is decoded and re-encoded once for all.
 
     Raises DataError for images that cannot be read, labels that a model does not know, and no images at all.
     """
@@ -80,20 +106,22 @@ def robustness_all(
                 there, top = _top_labels(model, [_views_of(item, name, place) for item in batch])
                 tops[m, n, start + there] = top
         start += len(batch)
-    return [
-        point
-        for m, model in enumerate(models)
-        for n, name in enumerate(names)
-        if (point := _point(model, name, tops[m, n], targets_of(model.card, rows))) is not None
-    ]
+    return [Reencoded(model.card, names, tops[m], targets_of(model.card, rows)) for m, model in enumerate(models)]
+
+
+def pooled_points(parts: Sequence[Reencoded], images: str = TEST) -> list[RobustnessPoint]:
+    """Return one model's figures, or those of the models of all folds, on all images; `images` is the set's name."""
+    tops = np.concatenate([one.tops for one in parts], axis=1)
+    targets = np.concatenate([one.targets for one in parts])
+    first = parts[0]
+    found = [_point(first.card, name, tops[n], targets, images) for n, name in enumerate(first.names)]
+    return [point for point in found if point is not None]
 
 
 def card_robustness(points: Sequence[RobustnessPoint]) -> dict[str, dict[str, Any]]:
-    """Return one model's points as its card keeps them: {re-encoding: {accuracy, macro_recall, images}}."""
-    return {
-        one.reencoding: {"accuracy": one.accuracy, "macro_recall": one.macro_recall, "images": one.images}
-        for one in points
-    }
+    """Return one model's points as its card keeps them: {re-encoding: {accuracy, macro_recall, images, set}}."""
+    kept = ("accuracy", "macro_recall", "images", "set")
+    return {one.reencoding: {name: getattr(one, name) for name in kept} for one in points}
 
 
 def by_model(points: Sequence[RobustnessPoint]) -> Mapping[str, Mapping[str, RobustnessPoint]]:
@@ -119,7 +147,7 @@ def _top_labels(model: Model, images: Sequence[Views | None]) -> tuple[Targets, 
     return there, np.asarray(logits.argmax(axis=1), np.int64)
 
 
-def _point(model: Model, name: str, tops: Targets, targets: Targets) -> RobustnessPoint | None:
+def _point(card: ModelCard, name: str, tops: Targets, targets: Targets, images: str) -> RobustnessPoint | None:
     """Return the figures of one row of `tops` (B, -1 where there is no prediction); None without a prediction."""
     judged = tops >= 0
     if not judged.any():
@@ -127,11 +155,12 @@ def _point(model: Model, name: str, tops: Targets, targets: Targets) -> Robustne
     right, truth = (tops == targets)[judged], targets[judged]
     recalls = [float(right[truth == label].mean()) for label in np.unique(truth)]
     return RobustnessPoint(
-        model=model.card.name,
-        technique=model.card.technique,
+        model=card.name,
+        technique=card.technique,
         reencoding=name,
         images=int(judged.sum()),
         accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), int(judged.sum())),
         macro_recall=float(np.mean(recalls)),
+        set=images,
     )

@@ -22,6 +22,7 @@ from forensic_train.evaluate import evaluate_all, infer, targets_of
 from forensic_train.export import export_network, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
 from forensic_train.left_out import calibrate_on, evaluate_scores
+from forensic_train.left_out_report import left_out_robustness
 from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
@@ -132,6 +133,8 @@ def export_run(
             write_card(path, card)
             evaluations += evaluate_all([Model.load(path)], rows)
     card = replace(card, metrics={one.images: asdict(one.metrics) for one in evaluations})
+    if scores is not None:
+        card = replace(card, robustness=left_out_robustness(scores, technique))
     if robust:
         write_card(path, card)
         card = replace(card, robustness=card_robustness(measure_test([Model.load(path)], rows)))
