@@ -1,7 +1,7 @@
 """Recipes: network, views, augmentation and optimiser defaults. A new one is one more entry in RECIPES."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import Pixels
 from forensic_train.augment import Augmented, augment_patch
-from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SpectralEncoder
+from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SmallResNet, SpectralEncoder
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,26 @@ RESIDUAL = Recipe(
 )
 """Patches at native resolution and a shallow convolutional network on high-pass residuals."""
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (NATIVE, RESIDUAL, PAPER)}
+SMALL = 32
+"""Side of the benchmark's images, in pixels."""
+
+PAPER_SMALL = replace(
+    PAPER,
+    name="paper-32",
+    preprocessing=Preprocessing("whole", SMALL),
+    encoder=SmallResNet,
+    settings={"epochs": 8, "batch_size": 32},
+)
+"""The paper's recipe for the benchmark: whole images of 32 pixels, a ResNet of their size, fewer and larger updates."""
+
+NATIVE_SMALL = replace(NATIVE, name="native-32", preprocessing=Preprocessing("patches", SMALL, grid=1))
+"""The native recipe for the benchmark: one window of the spectrum is all that an image has."""
+
+RESIDUAL_SMALL = replace(RESIDUAL, name="residual-32", preprocessing=Preprocessing("patches", SMALL, grid=1))
+"""The residual recipe for the benchmark."""
+
+_ALL = (NATIVE, RESIDUAL, PAPER, PAPER_SMALL, NATIVE_SMALL, RESIDUAL_SMALL)
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Every recipe by its name."""
 
 

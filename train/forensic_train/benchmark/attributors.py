@@ -1,0 +1,147 @@
+"""Attributors of the benchmark: what is trained on which images, and what is measured of it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forensic_cli.model import Logits, Model, softmax
+from forensic_train.benchmark.samples import read_images, softened
+from forensic_train.benchmark.spectra import radial_spectrum
+from forensic_train.evaluate import infer, measure, targets_of
+from forensic_train.manifest import Row, write_rows
+from forensic_train.openset import auroc, oscr
+from forensic_train.robustness import card_robustness, robustness
+from forensic_train.run import EXPORTS_FOLDER, write_json
+from forensic_train.seeds import generator_for
+from forensic_train.training import TrainOptions, train
+
+SETS = ("seen", "unseen", "separate-1", "separate-2")
+"""Tiers on which every attributor is measured: T0, T1 and twice T2."""
+STRANGERS = ("outsider", "real")
+"""Tiers of images that no label fits: T4."""
+REENCODINGS = ("jpeg90", "jpeg75", "resize0.75", "blur")
+"""Of the images of separate-1: T3."""
+RESULT_FILE = "result.json"
+_BLURS = np.arange(0.0, 2.01, 0.05)
+
+Tiers = Mapping[str, Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class Attributor:
+    """Some techniques that are trained one after another on the same images."""
+
+    recipe: str
+    """Name in RECIPES."""
+    techniques: tuple[str, ...]
+    """Names in TECHNIQUES."""
+    seed: int
+    """Of the training."""
+    data: str = "one"
+    """`one`: a checkpoint a generator; `two`: half the images from a second one; `shuffled`: labels permuted;
+    `soft`: every generator low-passed to the softest."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Overrides of the techniques' settings."""
+
+    def folder(self, output: Path) -> Path:
+        """Return its place below the benchmark's output."""
+        named = "-".join([self.data, *(f"{key}={value}" for key, value in self.settings if key != "epochs")])
+        return output / "runs" / self.recipe / f"{named}-{self.seed}"
+
+
+def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
+    """Train, export and measure; writes the result beside the run, and does nothing where that is there already."""
+    folder = one.folder(output)
+    if (folder / RESULT_FILE).exists():
+        return
+    chosen = attributor_tiers(one, tiers, output)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "manifest.csv"
+    adapt = [replace(row, split="adapt") for row in chosen["adapt"]]
+    write_rows(manifest, [*(replace(row, split="train") for row in chosen["train"]), *adapt, *chosen["seen"]])
+    found = {}
+    for technique in one.techniques:
+        options = TrainOptions(
+            technique, manifest, folder, one.recipe, one.seed, "cpu", overrides=dict(one.settings), resume=True
+        )
+        exports = train(options, evaluated=False)
+        found[technique] = measure_attributor(Model.load(exports / f"{one.recipe}-{technique}.onnx"), chosen)
+    write_json(folder / RESULT_FILE, found)
+
+
+def read_result(one: Attributor, output: Path) -> dict[str, Any]:
+    """Return what run_attributor() wrote: {technique: figures}."""
+    return dict(json.loads((one.folder(output) / RESULT_FILE).read_text(encoding="utf-8")))
+
+
+def attributor_tiers(one: Attributor, tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
+    """Return the tiers as an attributor gets them, `train` among them."""
+    chosen = dict(tiers)
+    if one.data == "two":
+        chosen["train"] = [*chosen["train"][::2], *chosen["train-1"]]
+    elif one.data == "shuffled":
+        chosen["train"] = _shuffled(chosen["train"], one.seed)
+    elif one.data == "soft":
+        blurs = blurs_to_softest(chosen["train"])
+        for name in ("train", "adapt", *SETS):
+            chosen[name] = list(softened(chosen[name], blurs, output / "images" / "soft" / name))
+    return chosen
+
+
+def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
+    """Measure an export on every tier."""
+    logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
+    metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
+    points = robustness(model, tiers["separate-1"], REENCODINGS)
+    strangers = {
+        name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS
+    }
+    return {
+        "labels": model.card.labels,
+        "metrics": metrics,
+        "reencoded": card_robustness(points),
+        "open_set": strangers,
+        "swapped": dict(Counter(model.card.labels[k] for k in logits["swapped"].argmax(axis=1))),
+    }
+
+
+def blurs_to_softest(rows: Sequence[Row]) -> dict[str, float]:
+    """Return for each generator the Gaussian width (pixels) that takes its highest frequencies to the softest one's."""
+    from forensic_cli.reencode import blur
+
+    images = {name: read_images([row for row in rows if row.generator == name]) for name in {r.generator for r in rows}}
+    softest = min(_top_power(one) for one in images.values())
+    widths = {}
+    for name, pixels in sorted(images.items()):
+        reached = partial(_reaches, pixels, softest, blur)
+        widths[name] = float(next((width for width in _BLURS if reached(width)), _BLURS[-1]))
+    return widths
+
+
+def _reaches(pixels: Any, wanted: float, blur: Any, width: float) -> bool:
+    changed = pixels if width == 0 else np.stack([blur(one, float(width)) for one in pixels])
+    return _top_power(changed) <= wanted * 1.05
+
+
+def _top_power(images: Any) -> float:
+    spectrum = radial_spectrum(images)
+    return float(spectrum[2 * len(spectrum) // 3 :].mean())
+
+
+def _shuffled(rows: Sequence[Row], seed: int) -> list[Row]:
+    order = generator_for("shuffled labels", seed).permutation(len(rows))
+    return [replace(row, generator=rows[int(k)].generator) for row, k in zip(rows, order, strict=True)]
+
+
+def _open_set(model: Model, known: Logits, rows: Sequence[Row], strange: Logits) -> dict[str, float]:
+    """Return AUROC and OSCR of the confidence between images of known generators and others."""
+    inside, outside = softmax(known), softmax(strange)
+    right = inside.argmax(axis=1) == targets_of(model.card, rows)
+    scores = inside.max(axis=1), outside.max(axis=1)
+    return {"auroc": auroc(*scores), "oscr": oscr(scores[0], right, scores[1])}

@@ -1,0 +1,111 @@
+"""The benchmark from images to report: what is drawn, what is trained, in which order, on how many cores."""
+
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from forensic_cli.console import note, track
+from forensic_train.benchmark.attributors import RESULT_FILE, Attributor, attributor_tiers, run_attributor
+from forensic_train.benchmark.checkpoints import CHECKPOINTS
+from forensic_train.benchmark.samples import QUICK, Plan, draw_cells, plan_cells, tier_rows
+
+PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
+_STABLE = (("stable", "true"),)
+_LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A size of the benchmark."""
+
+    plan: Plan = Plan()
+    """Images."""
+    seeds: int = 3
+    """Attributors of each kind."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Overrides for every training."""
+    checkpoints: Path = CHECKPOINTS
+    """Folder of the miniature generators."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes, one thread each."""
+
+
+QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),))
+"""Shows in a few minutes that everything holds together; its figures mean nothing."""
+
+
+def wanted_attributors(experiment: Experiment) -> list[Attributor]:
+    """Return everything that is trained: the techniques, the controls, and the steps beyond."""
+    wanted = []
+    for seed in range(experiment.seeds):
+        wanted += [
+            Attributor("paper-32", PAPER_TECHNIQUES, seed),
+            Attributor("paper-32", ("adversarial",), seed, settings=_STABLE),
+            Attributor("native-32", (*PAPER_TECHNIQUES, "discriminant"), seed),
+            Attributor("native-32", ("adversarial",), seed, settings=_STABLE),
+            Attributor("residual-32", ("baseline", "finetune", "discriminant"), seed),
+            Attributor("paper-32", ("baseline",), seed, "two"),
+            Attributor("native-32", ("baseline", "discriminant"), seed, "two"),
+            Attributor("residual-32", ("baseline", "discriminant"), seed, "two"),
+        ]
+    for recipe in ("paper-32", "native-32", "residual-32"):
+        wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
+    return [replace(one, settings=(*one.settings, *experiment.settings)) for one in wanted]
+
+
+def run_experiment(experiment: Experiment, output: Path) -> float:
+    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of this part in seconds."""
+    started = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    images = output / "images"
+    cells = plan_cells(experiment.plan, experiment.checkpoints)
+    sources = list(dict.fromkeys(cell.source for cell in cells))
+    drawing = [partial(draw_cells, [cell for cell in cells if cell.source == one], images) for one in sources]
+    _run_all(drawing, "drawing images", experiment.workers, output)
+    tiers = tier_rows(cells, images)
+    wanted = wanted_attributors(experiment)
+    soft = next(one for one in wanted if one.data == "soft")
+    if not (soft.folder(output) / RESULT_FILE).exists():
+        attributor_tiers(soft, tiers, output)  # written once, before several read it
+    training = [partial(run_attributor, one, tiers, output) for one in wanted]
+    _run_all(training, "training attributors", experiment.workers, output)
+    return time.monotonic() - started
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of any finished child process and of this one, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    sizes = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(sizes) * unit
+
+
+def _run_all(tasks: Sequence[Callable[[], None]], what: str, workers: int, output: Path) -> None:
+    """Run tasks in processes of one thread each; what they print goes to OUTPUT/log.txt."""
+    for _ in track(_finished(tasks, workers, output / _LOG), what, len(tasks)):
+        pass
+
+
+def _finished(tasks: Sequence[Callable[[], None]], workers: int, log: Path) -> Iterator[None]:
+    context = multiprocessing.get_context("spawn")  # a forked process inherits threads' locks
+    with ProcessPoolExecutor(workers, context, _start_worker, (log,)) as pool:
+        try:
+            for done in as_completed([pool.submit(task) for task in tasks]):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            note(f"What was finished is kept; the details are in {log}", "yellow")
+            raise
+
+
+def _start_worker(log: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    sys.stderr = log.open("a", encoding="utf-8")

@@ -1,0 +1,34 @@
+"""The registry of miniature generators. Another family is one new file in generators/ and one line here."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from forensic_train.benchmark.generators.base import MiniatureGenerator
+from forensic_train.benchmark.generators.guided_diffusion import GuidedDiffusion
+from forensic_train.benchmark.generators.latent_diffusion import LatentDiffusion
+from forensic_train.benchmark.generators.lsgm import Lsgm
+from forensic_train.benchmark.generators.stylegan2 import StyleGan2
+from forensic_train.benchmark.generators.stylegan3 import StyleGan3
+from forensic_train.benchmark.generators.taming_transformers import TamingTransformers
+from forensic_train.benchmark.generators.transposed_gan import TransposedGan
+
+PAPER_FAMILIES = tuple(
+    kind.family for kind in (GuidedDiffusion, LatentDiffusion, Lsgm, StyleGan2, StyleGan3, TamingTransformers)
+)
+"""The six labels, in the paper's order."""
+OUTSIDER = TransposedGan.family
+"""The generator that no attributor is trained on."""
+SWAPPED = "stylegan2_nearest"
+"""stylegan2 with the up-sampling of guided_diffusion and nothing else changed."""
+
+BLUEPRINTS: Mapping[str, Callable[[], MiniatureGenerator]] = {
+    "guided_diffusion": GuidedDiffusion,
+    "latent_diffusion": LatentDiffusion,
+    "lsgm": Lsgm,
+    "stylegan2": StyleGan2,
+    "stylegan3": StyleGan3,
+    "taming_transformers": TamingTransformers,
+    OUTSIDER: TransposedGan,
+    SWAPPED: partial(StyleGan2, upsampling="nearest"),
+}
+"""What makes each checkpoint's network with fresh weights."""

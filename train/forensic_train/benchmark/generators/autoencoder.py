@@ -1,0 +1,104 @@
+"""The convolutional autoencoder of latent diffusion and of VQGAN, and the adversarial loss that sharpens it."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from forensic_train.benchmark.generators.base import TrainingScenes
+from forensic_train.benchmark.generators.unet import ResidualBlock
+
+_ADVERSARY_STARTS = 0.4
+"""Share of the updates after which the adversarial loss joins."""
+_ADVERSARY_WEIGHT = 0.05
+_BATCH = 32
+_LR = 1e-3
+_BETAS = (0.5, 0.9)
+
+
+class ImageEncoder(nn.Module):
+    """Images -> latents at a quarter of the size; halves with convolutions of stride 2."""
+
+    def __init__(self, latent: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [ResidualBlock(before, before), nn.Conv2d(before, after, 3, stride=2, padding=1)]
+        self.body = nn.Sequential(*layers, ResidualBlock(widths[-1], widths[-1]), nn.Conv2d(widths[-1], latent, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return N x latent x H / 4 x W / 4 for three widths."""
+        encoded: Tensor = self.body(images)
+        return encoded
+
+
+class ImageDecoder(nn.Module):
+    """Latents -> images; doubles by repeating the nearest pixel and a 3 x 3 convolution after it.
+
+    Source: Esser et al. 2021, "Taming Transformers", and Rombach et al. 2022, whose decoders are the same.
+    """
+
+    def __init__(self, latent: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1), ResidualBlock(widths[0], widths[0])]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1)]
+            layers.append(ResidualBlock(after, after))
+        end = [nn.GroupNorm(8, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 3, 3, padding=1)]
+        self.body = nn.Sequential(*layers, *end)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return N x 3 x 4 h x 4 w for three widths."""
+        images: Tensor = self.body(latents)
+        return images
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Real or made, for overlapping patches (Isola et al. 2017)."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.GroupNorm(8, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 3, 1, 1),
+        )
+
+
+def autoencoder_updates(
+    modules: Sequence[nn.Module],
+    rebuild: Callable[[Tensor], tuple[Tensor, Tensor]],
+    scenes: TrainingScenes,
+    updates: int,
+    rng: torch.Generator,
+) -> Iterator[dict[str, float]]:
+    """Train an autoencoder: absolute error, a bottleneck's own loss, and later a hinge loss against patches.
+
+    `modules` hold the parameters; `rebuild` turns images into (images again, the bottleneck's loss). Yields the losses
+    of each of `updates`. Source: Esser et al. 2021, without the perceptual loss, which needs a pretrained network.
+    """
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    judge = PatchDiscriminator()
+    optimiser = torch.optim.Adam(parameters, lr=_LR, betas=_BETAS)
+    rival = torch.optim.Adam(judge.parameters(), lr=_LR, betas=_BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates, eta_min=_LR / 20)
+    for update in range(updates):
+        images, _ = scenes.batch(_BATCH, rng)
+        rebuilt, own = rebuild(images)
+        error = nn.functional.l1_loss(rebuilt, images)
+        loss = error + own
+        sharpen = update >= _ADVERSARY_STARTS * updates
+        if sharpen:
+            loss = loss - _ADVERSARY_WEIGHT * judge(rebuilt).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if sharpen:
+            rival.zero_grad(set_to_none=True)
+            made = nn.functional.relu(1 + judge(rebuilt.detach())).mean()
+            (nn.functional.relu(1 - judge(images)).mean() + made).backward()
+            rival.step()
+        yield {"rebuilt": error.item(), "bottleneck": own.item()}

@@ -1,0 +1,226 @@
+"""The benchmark's report: the paper's tables, tiers, controls and pictures, as Markdown with a JSON file beside it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forensic_train.benchmark.attributors import REENCODINGS, Attributor, Tiers, read_result
+from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, Checkpoint
+from forensic_train.benchmark.experiment import PAPER_TECHNIQUES, Experiment
+from forensic_train.benchmark.families import PAPER_FAMILIES
+from forensic_train.benchmark.pictures import draw_confusion, draw_radial_spectra, draw_residual_spectra
+from forensic_train.benchmark.quality import BANDS
+from forensic_train.card_markdown import markdown_table
+from forensic_train.metrics import ClassMetrics
+
+PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial": 0.56}
+"""Accuracy on the unseen subject. Source: PAPER, "Published results"."""
+REPORT_FILE = "report.md"
+_JSON_FILE = "report.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the tables: a technique with a recipe on some data, over all seeds."""
+
+    recipe: str
+    """Name."""
+    technique: str
+    """Name; `adversarial (stable)` for the bounded variant."""
+    data: str
+    """Name as in Attributor."""
+    results: tuple[Mapping[str, Any], ...]
+    """As measure_attributor() gives them, one a seed."""
+
+    def accuracies(self, *sets: str) -> list[float]:
+        """Return a mean accuracy over sets for each seed."""
+        return [float(np.mean([one["metrics"][name]["accuracy"] for name in sets])) for one in self.results]
+
+    def confusion(self, name: str) -> np.ndarray:
+        """Return images by true and predicted label, summed over the seeds."""
+        return np.sum([one["metrics"][name]["confusion"] for one in self.results], axis=0)
+
+
+def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
+    """Read all results, one entry for what differs in the seed alone."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for one in wanted:
+        stable = dict(one.settings).get("stable") == "true"
+        for technique, figures in read_result(one, output).items():
+            name = f"{technique} (stable)" if stable else technique
+            found.setdefault((one.recipe, name, one.data), []).append(figures)
+    return [Entry(*key, tuple(results)) for key, results in found.items()]
+
+
+def write_report(
+    entries: Sequence[Entry], tiers: Tiers, experiment: Experiment, about: Mapping[str, Any], folder: Path
+) -> Path:
+    """Write report.md, report.json and the pictures; returns the Markdown file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_residual_spectra(tiers, folder / "residual-spectra.png")
+    draw_radial_spectra(tiers, folder / "radial-spectra.png")
+    parts = [
+        "# Generator attribution with biased data, in a box",
+        "\n".join(f"- {name}: {value}" for name, value in about.items()),
+        *_summary(entries),
+        *_steps(entries),
+        *_controls(entries),
+        *_swap(entries),
+        *_paper_tables(entries, folder),
+        *_generators(experiment),
+    ]
+    (folder / REPORT_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    record = {"about": dict(about), "entries": [_record(one) for one in entries]}
+    (folder / _JSON_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder / REPORT_FILE
+
+
+def _summary(entries: Sequence[Entry]) -> Iterator[str]:
+    yield "## Summary"
+    yield (
+        "Accuracy, mean and standard deviation over the seeds of the attributors. T0: cells that training has. T1: the "
+        "unseen subject, from the checkpoints that training images came from. **T2: the unseen subject from "
+        "checkpoints that were trained separately**, what a forensic user meets. T3: images of T2 re-encoded. T4: AUROC "
+        "of the confidence, images of T2 against those of a seventh generator and against untouched scenes. Published: "
+        "accuracy of the paper on its own unseen subject. Chance is .167."
+    )
+    header = ["recipe", "technique", "T0", "T1", "**T2**", *(f"T3 {name}" for name in REENCODINGS)]
+    header += ["T4 generator", "T4 real", "published"]
+    yield markdown_table(header, [_summary_row(one) for one in entries if one.data == "one"])
+
+
+def _summary_row(one: Entry) -> list[object]:
+    row: list[object] = [one.recipe, one.technique, _spread(one.accuracies("seen")), _spread(one.accuracies("unseen"))]
+    row.append(_spread(one.accuracies("separate-1", "separate-2")))
+    row += [_spread([result["reencoded"][name]["accuracy"] for result in one.results]) for name in REENCODINGS]
+    row += [_spread([result["open_set"][name]["auroc"] for result in one.results]) for name in ("outsider", "real")]
+    published = PUBLISHED.get(one.technique) if one.recipe == "paper-32" else None
+    return [*row, "" if published is None else f"{published:.2f}"]
+
+
+def _steps(entries: Sequence[Entry]) -> Iterator[str]:
+    yield "## Steps towards separately trained generators"
+    yield (
+        "All on `separate-2`: the unseen subject from checkpoints of a third seed, which nothing here was trained on. "
+        "`two` has as many training images as `one`, half of them from a second checkpoint of each generator."
+    )
+    rows: list[list[object]] = [
+        [one.recipe, one.technique, one.data, _spread(one.accuracies("unseen")), _spread(one.accuracies("separate-2"))]
+        for one in entries
+        if one.data in ("one", "two")
+    ]
+    yield markdown_table(["recipe", "technique", "checkpoints", "T1", "T2, third seed"], rows)
+
+
+def _controls(entries: Sequence[Entry]) -> Iterator[str]:
+    yield "## Controls"
+    yield (
+        "`shuffled`: training labels permuted; what is above chance would be a leak. `soft`: every generator low-passed "
+        "to the softest one's highest frequencies; what falls was sharpness. A rule that knows the subject and nothing "
+        f"else would reach {_subject_rule(entries):.3f} on T0 and {1 / len(PAPER_FAMILIES):.3f} on T1 and T2."
+    )
+    rows: list[list[object]] = [
+        [
+            one.recipe,
+            one.technique,
+            one.data,
+            *(_spread(one.accuracies(name)) for name in ("seen", "unseen", "separate-1")),
+        ]
+        for one in entries
+        if one.technique == "baseline" and one.data in ("one", "shuffled", "soft")
+    ]
+    yield markdown_table(["recipe", "technique", "images", "T0", "T1", "T2, second seed"], rows)
+
+
+def _subject_rule(entries: Sequence[Entry]) -> float:
+    """Return what the most frequent generator of each subject in training gets right on T0."""
+    from forensic_train.benchmark.samples import scaled_counts
+
+    counts = scaled_counts(Experiment().plan.training)
+    subjects = {subject for row in counts.values() for subject in row}
+    best = {subject: max(counts, key=lambda name: counts[name].get(subject, 0)) for subject in subjects}
+    del entries
+    return float(np.mean([np.mean([best[s] == name for s in row]) for name, row in counts.items()]))
+
+
+def _swap(entries: Sequence[Entry]) -> Iterator[str]:
+    yield "## Does attribution follow the operation?"
+    yield (
+        "stylegan2 was trained again with the nearest-neighbour up-sampling of guided_diffusion in place of its FIR "
+        "filter and nothing else changed, and its images of the unseen subject were attributed: share of each label, "
+        "beside the shares of the genuine stylegan2 of the second seed."
+    )
+    rows: list[list[object]] = []
+    for one in entries:
+        if one.data != "one" or one.technique not in ("baseline", "discriminant"):
+            continue
+        labels = list(one.results[0]["labels"])
+        genuine = one.confusion("separate-1")[labels.index("stylegan2")]
+        swapped = np.sum([[result["swapped"].get(label, 0) for label in labels] for result in one.results], axis=0)
+        for name, counts in (("genuine", genuine), ("swapped", swapped)):
+            rows.append([one.recipe, one.technique, name, *(f"{share:.2f}" for share in counts / counts.sum())])
+    yield markdown_table(["recipe", "technique", "stylegan2", *PAPER_FAMILIES], rows)
+
+
+def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
+    yield "## The paper's tables"
+    yield "Precision / recall / F1 for every generator on the unseen subject (T1), means over the seeds."
+    header = ["recipe", "technique", *PAPER_FAMILIES, "macro"]
+    chosen = [one for one in entries if one.data == "one"]
+    yield markdown_table(header, [[one.recipe, one.technique, *_classes(one, "unseen")] for one in chosen])
+    yield "The same on T2 (second seed)."
+    yield markdown_table(header, [[one.recipe, one.technique, *_classes(one, "separate-1")] for one in chosen])
+    for one in chosen:
+        if one.technique.split()[0] in PAPER_TECHNIQUES:
+            name = f"confusion-{one.recipe}-{one.technique.replace(' (stable)', '-stable')}.png"
+            draw_confusion(one, folder / name)
+            yield f"![Confusion of {one.technique}, {one.recipe}, on T1 and T2]({name})"
+
+
+def _classes(one: Entry, name: str) -> list[object]:
+    """Return `precision / recall / F1` of every generator and of their mean, each a mean over the seeds."""
+    keys = ("precision", "recall", "f1")
+    tables = [[ClassMetrics(**line) for line in result["metrics"][name]["classes"]] for result in one.results]
+    figures = np.array([[[getattr(line, key) for key in keys] for line in table] for table in tables]).mean(axis=0)
+    return [" / ".join(f"{value:.2f}" for value in line) for line in (*figures, figures.mean(axis=0))]
+
+
+def _generators(experiment: Experiment) -> Iterator[str]:
+    yield "## The miniature generators"
+    yield (
+        "Trained from scratch, each on scenes of its own; 32 x 32 pixels. Power: of samples over that of scenes, in "
+        "four bands of spatial frequency. The sample sheet lies beside each checkpoint."
+    )
+    header = ["checkpoint", "parameters", "training", *(f"power {a}-{b - 1}" for a, b in BANDS)]
+    header += ["diversity", "recognised", "failed gates"]
+    places = (Checkpoint(one.name, one.seed, experiment.checkpoints) for one in ALL_CHECKPOINTS)
+    yield markdown_table(header, [_generator_row(one) for one in places])
+    yield "![Mean residual spectra](residual-spectra.png)"
+    yield "![Radial spectra](radial-spectra.png)"
+
+
+def _generator_row(one: Checkpoint) -> list[object]:
+    known = one.describe()
+    quality = known["quality"]
+    return [
+        one.stem,
+        known["parameters"],
+        f"{known['training_seconds'] / 60:.1f} min",
+        *(f"{value:.2f}" for value in quality["power"]),
+        f"{quality['diversity']:.2f}",
+        f"{quality['recognised']:.2f}",
+        ", ".join(known["failed_gates"]) or "–",
+    ]
+
+
+def _record(one: Entry) -> dict[str, Any]:
+    return {"recipe": one.recipe, "technique": one.technique, "data": one.data, "results": list(one.results)}
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.3f}"
+    return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean

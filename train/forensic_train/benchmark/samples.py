@@ -1,0 +1,155 @@
+"""The biased dataset and its tiers: images of the miniature generators as PNG files, each tier with a manifest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from forensic_cli.errors import DataError
+from forensic_cli.preprocess import Pixels, Unreadable, decode
+from forensic_cli.reencode import blur
+from forensic_train.audit import read_counts
+from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, Images, draw_images
+from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED
+from forensic_train.benchmark.png import write_png
+from forensic_train.benchmark.scenes import SUBJECTS, render_many
+from forensic_train.manifest import REAL, Row
+from forensic_train.seeds import seed_for
+
+PAPER_COUNTS = Path(__file__).parents[1] / "paper_counts.csv"
+"""Images per generator and subject in the paper."""
+UNSEEN_SUBJECT = SUBJECTS[-1]
+"""Shown by no training image."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many images the tiers have."""
+
+    training: int = 3500
+    """In all; divided as in the paper."""
+    seen: int = 60
+    """Test images of cells that training has, a generator."""
+    unseen: int = 60
+    """Test images of the unseen subject, a generator and checkpoint."""
+    adapt: int = 30
+    """Images of the unseen subject that `finetune` adapts to, a generator."""
+
+
+QUICK = Plan(training=180, seen=6, unseen=6, adapt=6)
+"""Enough to see that everything holds together."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images of one generator and one subject in one tier."""
+
+    tier: str
+    """Name of the set of images."""
+    checkpoint: Checkpoint | None
+    """What draws them; None: untouched scenes."""
+    subject: str
+    """Shown."""
+    count: int
+    """Images."""
+
+    @property
+    def source(self) -> str:
+        """The checkpoint's name, or `real`."""
+        return self.checkpoint.stem if self.checkpoint else REAL
+
+    def rows(self, folder: Path) -> list[Row]:
+        """Return the manifest's rows of its images below a folder."""
+        generator = self.checkpoint.name if self.checkpoint else REAL
+        place = folder / self.tier / self.source / self.subject
+        return [
+            Row(place / f"{i:04}.png", generator, self.subject, source=self.source, split="test")
+            for i in range(self.count)
+        ]
+
+
+def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
+    """Return every cell of every tier.
+
+    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `train-1`: half as many training images, of seed 1.
+    `separate-1`, `separate-2`: the unseen subject from checkpoints of seed 1 and 2. `outsider`, `real`, `swapped`: the
+    unseen subject from the generator that nobody trains on, from no generator, and from stylegan2 with another
+    up-sampling.
+    """
+    cells = []
+    for tier, seed, total in (("train", 0, plan.training), ("train-1", 1, plan.training // 2)):
+        for name, counts in scaled_counts(total).items():
+            cells += [Cell(tier, Checkpoint(name, seed, folder), subject, n) for subject, n in counts.items()]
+    for name, counts in scaled_counts(plan.training).items():
+        shown = len(counts)
+        cells += [Cell("seen", Checkpoint(name, 0, folder), subject, plan.seen // shown) for subject in counts]
+    for tier, seed, count in (
+        ("adapt", 0, plan.adapt),
+        ("unseen", 0, plan.unseen),
+        ("separate-1", 1, plan.unseen),
+        ("separate-2", 2, plan.unseen),
+    ):
+        cells += [Cell(tier, Checkpoint(name, seed, folder), UNSEEN_SUBJECT, count) for name in PAPER_FAMILIES]
+    cells.append(Cell("outsider", Checkpoint(OUTSIDER, 0, folder), UNSEEN_SUBJECT, plan.unseen))
+    cells.append(Cell("swapped", Checkpoint(SWAPPED, 0, folder), UNSEEN_SUBJECT, plan.unseen))
+    cells.append(Cell("real", None, UNSEEN_SUBJECT, plan.unseen))
+    return cells
+
+
+def scaled_counts(total: int) -> dict[str, dict[str, int]]:
+    """Return the paper's non-empty cells {generator: {subject: images}}, scaled to about `total`; at least one each."""
+    counts = read_counts(PAPER_COUNTS)
+    factor = total / sum(sum(row.values()) for row in counts.values())
+    return {
+        generator: {subject: max(1, round(n * factor)) for subject, n in counts[generator].items() if n}
+        for generator in PAPER_FAMILIES
+    }
+
+
+def draw_cells(cells: Sequence[Cell], folder: Path) -> None:
+    """Write the images of cells of one checkpoint; files that are there already are kept."""
+    wanted = [cell for cell in cells if not all(row.path.exists() for row in cell.rows(folder))]
+    if not wanted:
+        return
+    generator = wanted[0].checkpoint.load() if wanted[0].checkpoint else None
+    for cell in wanted:
+        subjects = np.full(cell.count, SUBJECTS.index(cell.subject))
+        purpose = f"{cell.tier}/{cell.source}/{cell.subject}"
+        if generator is None:
+            images = render_many(subjects.tolist(), purpose)
+        else:
+            images = draw_images(generator, subjects, torch.Generator().manual_seed(seed_for(purpose, 0)))
+        for row, pixels in zip(cell.rows(folder), images, strict=True):
+            write_png(row.path, pixels)
+
+
+def tier_rows(cells: Sequence[Cell], folder: Path) -> dict[str, list[Row]]:
+    """Return the rows of each tier."""
+    tiers: dict[str, list[Row]] = {}
+    for cell in cells:
+        tiers.setdefault(cell.tier, []).extend(cell.rows(folder))
+    return tiers
+
+
+def softened(rows: Sequence[Row], blurs: Mapping[str, float], folder: Path) -> Iterator[Row]:
+    """Low-pass the images of each generator with a Gaussian of its own width (pixels); yields the rows of the copies."""
+    for row in rows:
+        path = folder / row.source / row.subject / row.path.name
+        if not path.exists():
+            width = blurs.get(row.generator, 0.0)
+            write_png(path, blur(_read(row.path), width) if width else _read(row.path))
+        yield replace(row, path=path)
+
+
+def read_images(rows: Sequence[Row]) -> Images:
+    """Return the pixels uint8 N x SIZE x SIZE x 3 of rows. Raises DataError for a file that was damaged since."""
+    return np.stack([_read(row.path) for row in rows])
+
+
+def _read(path: Path) -> Pixels:
+    found = decode(path.read_bytes())
+    if isinstance(found, Unreadable):
+        raise DataError(f"{path}: {found.reason}; remove it and run the benchmark again")
+    return found.pixels
