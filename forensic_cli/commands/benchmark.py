@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forensic_cli.commands import training_extra
 from forensic_cli.console import note
-from forensic_cli.errors import training_extra
 
 
 def benchmark(
@@ -14,7 +14,8 @@ def benchmark(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Images, trainings and the report.")
     ] = Path("runs/benchmark"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few images, one epoch, one seed: shows that it runs; figures mean nothing.")
+        bool,
+        typer.Option("--quick", help="A few images, one epoch, one seed: shows that it runs; figures mean nothing."),
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Attributors of each kind.")] = 3,
     workers: Annotated[int, typer.Option(min=0, help="Processes of one thread each; 0: one a core.")] = 0,

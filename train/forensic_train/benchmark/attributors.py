@@ -99,9 +99,7 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
     logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
     points = robustness(model, tiers["separate-1"], REENCODINGS)
-    strangers = {
-        name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS
-    }
+    strangers = {name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS}
     return {
         "labels": model.card.labels,
         "metrics": metrics,

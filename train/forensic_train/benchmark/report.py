@@ -42,7 +42,7 @@ class Entry:
 
     def confusion(self, name: str) -> np.ndarray:
         """Return images by true and predicted label, summed over the seeds."""
-        return np.sum([one["metrics"][name]["confusion"] for one in self.results], axis=0)
+        return np.asarray(np.sum([one["metrics"][name]["confusion"] for one in self.results], axis=0))
 
 
 def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:

@@ -11,7 +11,7 @@ from forensic_train.benchmark.generators.unet import ResidualBlock
 _ADVERSARY_STARTS = 0.4
 """Share of the updates after which the adversarial loss joins."""
 _ADVERSARY_WEIGHT = 0.05
-_BATCH = 32
+_BATCH = 16
 _LR = 1e-3
 _BETAS = (0.5, 0.9)
 
@@ -93,12 +93,12 @@ def autoencoder_updates(
         if sharpen:
             loss = loss - _ADVERSARY_WEIGHT * judge(rebuilt).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         if sharpen:
             rival.zero_grad(set_to_none=True)
             made = nn.functional.relu(1 + judge(rebuilt.detach())).mean()
-            (nn.functional.relu(1 - judge(images)).mean() + made).backward()
+            torch.autograd.backward(nn.functional.relu(1 - judge(images)).mean() + made)
             rival.step()
         yield {"rebuilt": error.item(), "bottleneck": own.item()}

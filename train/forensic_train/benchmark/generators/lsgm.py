@@ -14,7 +14,7 @@ _WIDTHS = (24, 32, 48)
 _KL_WEIGHT = 1e-3
 _WARM_UP = 300
 _AUTOENCODER_UPDATES = 1200
-_SCORE_UPDATES = 2000
+_SCORE_UPDATES = 1500
 _BATCH = 32
 _LR = 2e-3
 _LIMIT = 4.0
@@ -79,7 +79,7 @@ class Lsgm(MiniatureGenerator):
             kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
             error = nn.functional.l1_loss(rebuilt, images)
             optimiser.zero_grad(set_to_none=True)
-            (error + min(1.0, update / _WARM_UP) * _KL_WEIGHT * kl).backward()
+            torch.autograd.backward(error + min(1.0, update / _WARM_UP) * _KL_WEIGHT * kl)
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
@@ -120,9 +120,7 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = max(4, channels // 4)
-        self.gate = nn.Sequential(
-            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid()
-        )
+        self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return N x C x H x W."""

@@ -9,13 +9,13 @@ from forensic_train.benchmark.generators.autoencoder import ImageDecoder, ImageE
 from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, TrainingScenes
 
 _LATENT = 16
-_WIDTHS = (24, 32, 48)
+_WIDTHS = (16, 32, 48)
 _CODES = 128
 _TOKENS = (SIZE // 4) ** 2
 _COMMITMENT = 0.25
 _DECAY = 0.95
 _REVIVED_BELOW = 0.2
-_AUTOENCODER_UPDATES = 1200
+_AUTOENCODER_UPDATES = 1500
 _PRIOR_UPDATES = 1500
 _BATCH = 32
 _LR = 1e-3
@@ -56,7 +56,7 @@ class TamingTransformers(MiniatureGenerator):
                 tokens = self.quantiser(encoder(images))[1].flatten(1)
             loss = nn.functional.cross_entropy(self.prior(subjects, tokens[:, :-1]).transpose(1, 2), tokens)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self.prior.parameters(), 1.0)
             optimiser.step()
             schedule.step()
@@ -76,7 +76,10 @@ class TamingTransformers(MiniatureGenerator):
         tokens = self.prior.write(subjects, torch.Generator().manual_seed(0))
         shares = torch.bincount(tokens.flatten(), minlength=_CODES) / tokens.numel()
         entropy = -torch.special.xlogy(shares, shares).sum()
-        return {"codebook_use": float((shares > 0).float().mean()), "codebook_perplexity": float(entropy.exp()) / _CODES}
+        return {
+            "codebook_use": float((shares > 0).float().mean()),
+            "codebook_perplexity": float(entropy.exp()) / _CODES,
+        }
 
 
 class Quantiser(nn.Module):

@@ -84,7 +84,8 @@ class Attention(nn.Module):
         """Return N x C x H x W."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         found = self.attend(tokens, tokens, tokens, need_weights=False)[0]
-        return x + found.transpose(1, 2).reshape(x.shape)
+        added: Tensor = x + found.transpose(1, 2).reshape(x.shape)
+        return added
 
 
 def resample(x: Tensor, how: str) -> Tensor:
