@@ -52,7 +52,8 @@ def crossfit(options: TrainOptions, unit: str, folds: int) -> list[Scores]:
 def crossfit_robustness(output: Path, recipe: str, scores: Sequence[Scores]) -> list[RobustnessPoint]:
     """Measure the fold models that gave the scores on the same held-out images, under every re-encoding.
 
-    An even part of about REENCODED images, as one image costs as much as a dozen. Techniques that were judged on the same images share their decoding. Points come technique by technique.
+    An even part of about REENCODED images, as one image costs as much as a dozen. Techniques that were judged on the
+    same images share their decoding. Points come technique by technique.
     """
     parts: dict[str, list[Reencoded]] = {one.technique: [] for one in scores}
     for fold in range(max(int(one.folds.max()) for one in scores) + 1):

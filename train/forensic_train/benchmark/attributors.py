@@ -17,7 +17,7 @@ from forensic_train.evaluate import infer, measure, targets_of
 from forensic_train.manifest import Row, write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.robustness import card_robustness, robustness
-from forensic_train.run import EXPORTS_FOLDER, write_json
+from forensic_train.run import write_json
 from forensic_train.seeds import generator_for
 from forensic_train.training import TrainOptions, train
 

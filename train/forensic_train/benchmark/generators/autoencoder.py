@@ -1,6 +1,7 @@
 """The convolutional autoencoder of latent diffusion and of VQGAN, and the adversarial loss that sharpens it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [ResidualBlock(before, before), nn.Conv2d(before, after, 3, stride=2, padding=1)]
         self.body = nn.Sequential(*layers, ResidualBlock(widths[-1], widths[-1]), nn.Conv2d(widths[-1], latent, 1))
 
@@ -41,7 +42,7 @@ class ImageDecoder(nn.Module):
     def __init__(self, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1), ResidualBlock(widths[0], widths[0])]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1)]
             layers.append(ResidualBlock(after, after))
         end = [nn.GroupNorm(8, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 3, 3, padding=1)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def ddim(network: nn.Module, subjects: Tensor, shape: tuple[int, ...], limit: fl
     noisy = torch.randn((len(subjects), *shape), generator=rng)
     levels = torch.linspace(_LAST, 0, SAMPLING_STEPS + 1)
     clean = noisy
-    for now, following in zip(levels, levels[1:], strict=False):
+    for now, following in pairwise(levels):
         level = now.expand(len(subjects))
         signal, sigma = _scales(level)
         v = network(noisy, level, subjects)
