@@ -37,8 +37,8 @@ def benchmark(
     Six miniature generators, one per family of the paper, draw a biased dataset: each shows only some subjects, in the
     paper's proportions. The four techniques are trained on it and tested on a subject that no training image shows:
     from the same checkpoints, from checkpoints trained separately, after re-encoding, and beside a seventh generator
-    and untouched scenes. The report has the paper's tables, controls and pictures. What is finished is kept: run it again
-    to go on.
+    and untouched scenes. The report has the paper's tables, controls and pictures. What is finished is kept:
+    run it again to go on.
 
     Examples:
 
