@@ -85,8 +85,8 @@ def _summary(entries: Sequence[Entry]) -> Iterator[str]:
     yield (
         "Accuracy, mean and standard deviation over the seeds of the attributors. T0: cells that training has. T1: "
         "the unseen subject, from the checkpoints that training images came from. **T2: the unseen subject from "
-        "checkpoints that were trained separately**, what a forensic user meets. T3: images of T2 re-encoded. T4: "
-        "AUROC of the confidence, images of T2 against those of a seventh generator and against untouched scenes. Published: "
+        "checkpoints that were trained separately**, what a forensic user meets. T3: T2 re-encoded. T4: "
+        "AUROC of the confidence, T2 against a seventh generator and against untouched scenes. Published: "
         "accuracy of the paper on its own unseen subject. Chance is .167."
     )
     header = ["recipe", "technique", "T0", "T1", "**T2**", *(f"T3 {name}" for name in REENCODINGS)]
@@ -120,7 +120,7 @@ def _steps(entries: Sequence[Entry]) -> Iterator[str]:
 def _controls(entries: Sequence[Entry]) -> Iterator[str]:
     yield "## Controls"
     yield (
-        "`shuffled`: training labels permuted; what is above chance would be a leak. `soft`: every generator low-passed "
+        "`shuffled`: training labels permuted; what is above chance would be a leak. `soft`: each generator low-passed "
         "to the softest one's highest frequencies; what falls was sharpness. A rule that knows the subject and nothing "
         f"else would reach {_subject_rule():.3f} on T0 and {1 / len(PAPER_FAMILIES):.3f} on T1 and T2."
     )
