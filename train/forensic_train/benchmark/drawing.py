@@ -26,6 +26,8 @@ SLOPES = 0.8, 1.4
 """Range of the exponent with which the amplitude of a texture falls over frequency; about 1 in natural images."""
 TILES = 48
 """Textures in the bank; crops, turns and mirrors make many more of them."""
+_BITS = 4
+"""Corners are rounded to 1/16 of a pixel of the canvas."""
 _TURN = np.linspace(0, 2 * math.pi, 28, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 _HALF_TURN = np.linspace(math.pi / 2, 3 * math.pi / 2, 7)
@@ -106,7 +108,7 @@ class Canvas:
         self._size = size
         self._side = size * OVERSAMPLING
         self._image: Field = np.zeros((3, self._side, self._side), np.float32)
-        self._turn, self._shift = np.eye(2), np.zeros(2)
+        self._place(np.eye(2), np.zeros(2))
         self._roughness = self.between(0.5, 1.6)
 
     def between(self, low: float, high: float) -> float:
@@ -132,24 +134,30 @@ class Canvas:
         angle = math.radians(self.between(-tilt, tilt))
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         side = -1 if self.chance(0.5) else 1
-        self._turn = scale * turn @ np.diag([side * math.sqrt(aspect), 1 / math.sqrt(aspect)])
-        self._shift = self.rng.uniform(-sway, sway, 2)
+        stretch = np.diag([side * math.sqrt(aspect), 1 / math.sqrt(aspect)])
+        self._place(scale * turn @ stretch, self.rng.uniform(-sway, sway, 2))
+
+    def _place(self, turn: Points, shift: Points) -> None:
+        half = (self._side << _BITS) / 2
+        self._turn, self._shift = half * turn.T, half * (shift + 1)
 
     def fill(self, outline: Points, paint: Paint) -> None:
         """Paint the inside of an outline, as far as it lies in the picture."""
-        corners = (outline @ self._turn.T + self._shift + 1) * (self._side / 2)
-        left, top = (max(math.floor(low), 0) for low in corners.min(axis=0).tolist())
-        right, bottom = (min(math.ceil(high) + 1, self._side) for high in corners.max(axis=0).tolist())
+        corners = np.rint(outline @ self._turn + self._shift).astype(np.int32)
+        x, y, width, height = cv2.boundingRect(corners)
+        left, right = max(x >> _BITS, 0), min((x + width >> _BITS) + 1, self._side)
+        top, bottom = max(y >> _BITS, 0), min((y + height >> _BITS) + 1, self._side)
         if right <= left or bottom <= top:
             return
         inside = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(inside, [np.rint((corners - (left, top)) * 16).astype(np.int32)], (1,), shift=4)
+        offset = -left << _BITS, -top << _BITS
+        cv2.fillPoly(inside, [corners], (1,), shift=_BITS, offset=offset)
         surface = self._surface(paint, bottom - top, right - left)
         np.copyto(self._image[:, top:bottom, left:right], surface, where=inside.view(np.bool_))
 
     def _surface(self, paint: Paint, height: int, width: int) -> Field:
-        light = self._crop(height, width) * np.float32(paint.grain * self._roughness)
-        light += 1 + np.float32(paint.shade) * _ramp(height)
+        light = self._crop(height, width) * (paint.grain * self._roughness)
+        light += paint.shade * _ramp(height) + 1
         colours = np.array(paint.colours, np.float32)[..., None, None]
         if len(colours) == 1:
             return np.asarray(light * colours[0], np.float32)
