@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forensic_train.benchmark.scenes import SUBJECTS, render_many
 
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_train.benchmark.attributors import blurs_to_softest
@@ -18,6 +17,7 @@ from forensic_train.benchmark.families import BLUEPRINTS, PAPER_FAMILIES
 from forensic_train.benchmark.png import write_png
 from forensic_train.benchmark.quality import Quality, measure_quality
 from forensic_train.benchmark.samples import FULL, UNSEEN_SUBJECT, plan_cells, scaled_counts
+from forensic_train.benchmark.scenes import SUBJECTS, render_many
 from forensic_train.benchmark.spectra import radial_spectrum, residual_spectrum
 from forensic_train.manifest import Row
 
