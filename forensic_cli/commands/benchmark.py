@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forensic_cli.commands import training_extra
 from forensic_cli.console import note
-from forensic_cli.errors import training_extra
 
 
 def benchmark(
@@ -14,7 +14,8 @@ def benchmark(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Images, trainings and the report.")
     ] = Path("runs/benchmark"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few images, one epoch, one seed: shows that it runs; figures mean nothing.")
+        bool,
+        typer.Option("--quick", help="A few images, one epoch, one seed: shows that it runs; its figures are void."),
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Attributors of each kind.")] = 3,
     workers: Annotated[int, typer.Option(min=0, help="Processes of one thread each; 0: one a core.")] = 0,
@@ -34,10 +35,10 @@ def benchmark(
     """Run the paper's experiment on images that anybody can make again.
 
     Six miniature generators, one per family of the paper, draw a biased dataset: each shows only some subjects, in the
-    paper's proportions. The four techniques are trained on it and tested on a subject that no training image shows: from
-    the same checkpoints, from checkpoints trained separately, after re-encoding, and beside a seventh generator and
-    untouched scenes. The report has the paper's tables, controls and pictures. What is finished is kept: run it again
-    to go on.
+    paper's proportions. The four techniques are trained on it and tested on a subject that no training image shows:
+    from the same checkpoints, from checkpoints trained separately, after re-encoding, and beside a seventh generator
+    and untouched scenes. The report has the paper's tables, controls and pictures. What is finished is kept:
+    run it again to go on.
 
     Examples:
 

@@ -17,7 +17,7 @@ from forensic_train.evaluate import infer, measure, targets_of
 from forensic_train.manifest import Row, write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.robustness import card_robustness, robustness
-from forensic_train.run import EXPORTS_FOLDER, write_json
+from forensic_train.run import write_json
 from forensic_train.seeds import generator_for
 from forensic_train.training import TrainOptions, train
 
@@ -99,9 +99,7 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
     logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
     points = robustness(model, tiers["separate-1"], REENCODINGS)
-    strangers = {
-        name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS
-    }
+    strangers = {name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS}
     return {
         "labels": model.card.labels,
         "metrics": metrics,

@@ -147,7 +147,7 @@ def training_scenes(checkpoint: Checkpoint) -> TrainingScenes:
 @torch.no_grad()
 def draw_images(generator: MiniatureGenerator, subjects: npt.NDArray[np.int64], rng: torch.Generator) -> Images:
     """Sample uint8 images N x SIZE x SIZE x 3 of the wanted subjects."""
-    parts = torch.from_numpy(subjects).split(_SAMPLING_BATCH)
+    parts = torch.split(torch.from_numpy(subjects), _SAMPLING_BATCH)
     return np.concatenate([to_pixels(generator.sample(part, rng)).numpy() for part in parts])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from forensic_cli.console import note, track
 from forensic_train.benchmark.attributors import RESULT_FILE, Attributor, attributor_tiers, run_attributor
 from forensic_train.benchmark.checkpoints import CHECKPOINTS
-from forensic_train.benchmark.samples import QUICK, Plan, draw_cells, plan_cells, tier_rows
+from forensic_train.benchmark.samples import FULL, QUICK, Plan, draw_cells, plan_cells, tier_rows
 
 PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
 _STABLE = (("stable", "true"),)
@@ -25,7 +25,7 @@ _LOG = "log.txt"
 class Experiment:
     """A size of the benchmark."""
 
-    plan: Plan = Plan()
+    plan: Plan = FULL
     """Images."""
     seeds: int = 3
     """Attributors of each kind."""

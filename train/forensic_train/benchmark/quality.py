@@ -94,4 +94,7 @@ def _recognised(images: Images, subjects: npt.NDArray[np.int64]) -> float:
 
 
 def _thumbnails(images: Images) -> npt.NDArray[np.float64]:
-    return np.stack([cv2.resize(one, (8, 8), interpolation=cv2.INTER_AREA) for one in images]).reshape(len(images), -1) / 255.0
+    return (
+        np.stack([cv2.resize(one, (8, 8), interpolation=cv2.INTER_AREA) for one in images]).reshape(len(images), -1)
+        / 255.0
+    )

@@ -38,6 +38,8 @@ class Plan:
     """Images of the unseen subject that `finetune` adapts to, a generator."""
 
 
+FULL = Plan()
+"""About the paper's proportions at a thirty-fifth of its size."""
 QUICK = Plan(training=180, seen=6, unseen=6, adapt=6)
 """Enough to see that everything holds together."""
 
@@ -134,7 +136,7 @@ def tier_rows(cells: Sequence[Cell], folder: Path) -> dict[str, list[Row]]:
 
 
 def softened(rows: Sequence[Row], blurs: Mapping[str, float], folder: Path) -> Iterator[Row]:
-    """Low-pass the images of each generator with a Gaussian of its own width (pixels); yields the rows of the copies."""
+    """Low-pass the images of each generator with a Gaussian of its own width (pixels); yields the copies' rows."""
     for row in rows:
         path = folder / row.source / row.subject / row.path.name
         if not path.exists():

@@ -1,6 +1,7 @@
 """The convolutional autoencoder of latent diffusion and of VQGAN, and the adversarial loss that sharpens it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from forensic_train.benchmark.generators.unet import ResidualBlock
 _ADVERSARY_STARTS = 0.4
 """Share of the updates after which the adversarial loss joins."""
 _ADVERSARY_WEIGHT = 0.05
-_BATCH = 32
+_BATCH = 16
 _LR = 1e-3
 _BETAS = (0.5, 0.9)
 
@@ -22,7 +23,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [ResidualBlock(before, before), nn.Conv2d(before, after, 3, stride=2, padding=1)]
         self.body = nn.Sequential(*layers, ResidualBlock(widths[-1], widths[-1]), nn.Conv2d(widths[-1], latent, 1))
 
@@ -41,7 +42,7 @@ class ImageDecoder(nn.Module):
     def __init__(self, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1), ResidualBlock(widths[0], widths[0])]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1)]
             layers.append(ResidualBlock(after, after))
         end = [nn.GroupNorm(8, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 3, 3, padding=1)]
@@ -93,12 +94,12 @@ def autoencoder_updates(
         if sharpen:
             loss = loss - _ADVERSARY_WEIGHT * judge(rebuilt).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         if sharpen:
             rival.zero_grad(set_to_none=True)
             made = nn.functional.relu(1 + judge(rebuilt.detach())).mean()
-            (nn.functional.relu(1 - judge(images)).mean() + made).backward()
+            torch.autograd.backward(nn.functional.relu(1 - judge(images)).mean() + made)
             rival.step()
         yield {"rebuilt": error.item(), "bottleneck": own.item()}

@@ -21,7 +21,7 @@ class TrainingScenes:
     """int64, N: index into scenes.SUBJECTS."""
 
     def batch(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return `count` scenes drawn with replacement, float32 in [-1, 1], half of them mirrored, and their subjects."""
+        """Draw `count` scenes with replacement: float32 in [-1, 1], half of them mirrored; and their subjects."""
         chosen = torch.randint(len(self.images), (count,), generator=rng)
         images = self.images[chosen].float() / 127.5 - 1
         mirrored = torch.rand(count, generator=rng) < 0.5

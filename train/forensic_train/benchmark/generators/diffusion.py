@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 SAMPLING_STEPS = 25
 _LAST = 0.98
-_DECAY = 0.995
+DECAY = 0.995
 _WARM_UP = 100
 
 
@@ -35,14 +36,14 @@ def diffusion_updates(
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, updates))
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_DECAY))
+    averaged = AveragedModel(network, avg_fn=averaged_weights, use_buffers=True)
     for _ in range(updates):
         clean, subjects = draw()
         level = torch.rand(len(clean), generator=rng)
         noisy, wanted = noised(clean, level, torch.randn(clean.shape, generator=rng))
         loss = nn.functional.mse_loss(network(noisy, level, subjects), wanted)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -60,7 +61,7 @@ def ddim(network: nn.Module, subjects: Tensor, shape: tuple[int, ...], limit: fl
     noisy = torch.randn((len(subjects), *shape), generator=rng)
     levels = torch.linspace(_LAST, 0, SAMPLING_STEPS + 1)
     clean = noisy
-    for now, following in zip(levels, levels[1:], strict=False):
+    for now, following in pairwise(levels):
         level = now.expand(len(subjects))
         signal, sigma = _scales(level)
         v = network(noisy, level, subjects)
@@ -69,6 +70,11 @@ def ddim(network: nn.Module, subjects: Tensor, shape: tuple[int, ...], limit: fl
         signal, sigma = _scales(following.expand(len(subjects)))
         noisy = signal * clean + sigma * noise
     return clean
+
+
+def averaged_weights(kept: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
+    """Follow the weights slowly, but fast at first; for AveragedModel."""
+    return kept.lerp(new.to(kept.dtype), 1 - min(DECAY, (1 + float(updates)) / (10 + float(updates))))
 
 
 def _scales(level: Tensor) -> tuple[Tensor, Tensor]:

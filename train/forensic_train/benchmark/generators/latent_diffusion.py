@@ -11,10 +11,10 @@ from forensic_train.benchmark.generators.diffusion import ddim, diffusion_update
 from forensic_train.benchmark.generators.unet import UNet
 
 _LATENT = 4
-_WIDTHS = (24, 32, 48)
+_WIDTHS = (16, 32, 48)
 _KL_WEIGHT = 1e-4
-_AUTOENCODER_UPDATES = 1200
-_DIFFUSION_UPDATES = 2000
+_AUTOENCODER_UPDATES = 1500
+_DIFFUSION_UPDATES = 1500
 _BATCH = 32
 _LR = 2e-3
 _LIMIT = 4.0

@@ -70,6 +70,6 @@ class Lsgm(MiniatureGenerator):
 def _encoded(encoder: LatentEncoder, scenes: TrainingScenes) -> tuple[Tensor, Tensor]:
     """Return means and deviations of the latents of all scenes and of their mirror images."""
     both = [scenes.images, scenes.images.flip(3)]
-    parts = [encoder(part.float() / 127.5 - 1) for images in both for part in images.split(4 * _BATCH)]
+    parts = [encoder(part.float() / 127.5 - 1) for images in both for part in torch.split(images, 4 * _BATCH)]
     means, log_deviations = (torch.cat(part) for part in zip(*parts, strict=True))
     return means, log_deviations.exp()

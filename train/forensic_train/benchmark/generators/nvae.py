@@ -44,7 +44,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return N x C x H x W."""
-        return x * self.gates(x.mean((2, 3)))[:, :, None, None]
+        gated: Tensor = x * self.gates(x.mean((2, 3)))[:, :, None, None]
+        return gated
 
 
 class Cell(nn.Module):
@@ -113,7 +114,7 @@ def vae_updates(
         kl = (0.5 * (mean.square() + (2 * log_deviation).exp() - 1) - log_deviation).mean()
         loss = error + _KL_WEIGHT * min(1.0, (update + 1) / (_KL_WARM_UP * updates)) * kl
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from forensic_train.benchmark.generators.autoencoder import ImageDecoder, ImageEncoder
 from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, TrainingScenes
+from forensic_train.benchmark.generators.diffusion import averaged_weights
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
 from forensic_train.benchmark.generators.vqgan import VectorQuantiser, vqgan_updates
 
@@ -22,7 +23,6 @@ _TOP = 100
 _BATCH = 24
 _LR = 2e-3
 _WARM_UP = 0.1
-_DECAY = 0.995
 _COUNTED = 512
 
 
@@ -51,7 +51,7 @@ class TamingTransformers(MiniatureGenerator):
     @torch.no_grad()
     def sample(self, subjects: Tensor, rng: torch.Generator) -> Tensor:
         """Return images N x 3 x SIZE x SIZE."""
-        tokens = self.transformer.draw(subjects, _TOP, rng).unflatten(1, (_SIDE, _SIDE))
+        tokens = self.transformer.draw(subjects, _TOP, rng).reshape(-1, _SIDE, _SIDE)
         images: Tensor = self.decoder(self.quantiser.look_up(tokens))
         return images
 
@@ -68,7 +68,7 @@ class TamingTransformers(MiniatureGenerator):
 def _tokens(encoder: nn.Module, quantiser: VectorQuantiser, scenes: TrainingScenes) -> tuple[Tensor, Tensor]:
     """Return tokens N x 64 of all scenes and of their mirror images, and their subjects N."""
     both = [scenes.images, scenes.images.flip(3)]
-    parts = [part.float() / 127.5 - 1 for images in both for part in images.split(4 * _BATCH)]
+    parts = [part.float() / 127.5 - 1 for images in both for part in torch.split(images, 4 * _BATCH)]
     tokens = torch.cat([quantiser.nearest(encoder(part)).flatten(1) for part in parts])
     return tokens, scenes.subjects.repeat(2)
 
@@ -79,13 +79,13 @@ def _transformer_updates(
     """Train to predict every token from those before it; the transformer ends with its averaged weights."""
     optimiser = torch.optim.AdamW(transformer.parameters(), lr=_LR, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LR, updates, pct_start=_WARM_UP)
-    averaged = AveragedModel(transformer, multi_avg_fn=get_ema_multi_avg_fn(_DECAY))
+    averaged = AveragedModel(transformer, avg_fn=averaged_weights)
     for _ in range(updates):
         chosen = torch.randint(len(tokens), (_BATCH,), generator=rng)
         logits = transformer(subjects[chosen], tokens[chosen])
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[chosen].flatten())
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
         optimiser.step()
         schedule.step()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class UNet(nn.Module):
         self.subject = nn.Embedding(subjects, wide)
         self.start = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             self.down.append(ResidualBlock(before, before, wide))
             self.down.append(ResidualBlock(before, after, wide, "down"))
             self.up.insert(0, ResidualBlock(2 * before, before, wide))
@@ -84,7 +85,8 @@ class Attention(nn.Module):
         """Return N x C x H x W."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         found = self.attend(tokens, tokens, tokens, need_weights=False)[0]
-        return x + found.transpose(1, 2).reshape(x.shape)
+        added: Tensor = x + found.transpose(1, 2).reshape(x.shape)
+        return added
 
 
 def resample(x: Tensor, how: str) -> Tensor:

@@ -99,7 +99,7 @@ def vqgan_updates(
         if sharpened:
             loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         codebook.update(vectors.detach(), tokens, rng)
@@ -112,6 +112,6 @@ def _judge_update(judge: nn.Module, rival: torch.optim.Optimizer, images: Tensor
     """Take one step of the hinge loss and return it."""
     loss = nn.functional.relu(1 - judge(images)).mean() + nn.functional.relu(1 + judge(rebuilt)).mean()
     rival.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     rival.step()
     return float(loss.item())
