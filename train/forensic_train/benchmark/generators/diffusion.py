@@ -1,0 +1,81 @@
+"""Diffusion as pixel and latent generators share it: the cosine schedule, v-prediction, and DDIM steps."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+SAMPLING_STEPS = 25
+_LAST = 0.98
+_DECAY = 0.995
+_WARM_UP = 100
+
+
+def noised(clean: Tensor, level: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the noisy tensor and the v to predict, for noise levels N in [0, 1].
+
+    Source: Nichol and Dhariwal 2021 (cosine schedule); Salimans and Ho 2022 (v-prediction).
+    """
+    signal, sigma = _scales(level)
+    return signal * clean + sigma * noise, signal * noise - sigma * clean
+
+
+def diffusion_updates(
+    network: nn.Module,
+    draw: Callable[[], tuple[Tensor, Tensor]],
+    updates: int,
+    lr: float,
+    rng: torch.Generator,
+) -> Iterator[dict[str, float]]:
+    """Train `network` to predict v on batches from `draw` (clean, subjects); yields the loss of each of `updates`.
+
+    The network ends with its averaged weights.
+    """
+    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, updates))
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_DECAY))
+    for _ in range(updates):
+        clean, subjects = draw()
+        level = torch.rand(len(clean), generator=rng)
+        noisy, wanted = noised(clean, level, torch.randn(clean.shape, generator=rng))
+        loss = nn.functional.mse_loss(network(noisy, level, subjects), wanted)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        averaged.update_parameters(network)
+        yield {"diffusion": loss.item()}
+    network.load_state_dict(averaged.module.state_dict())
+
+
+@torch.no_grad()
+def ddim(network: nn.Module, subjects: Tensor, shape: tuple[int, ...], limit: float, rng: torch.Generator) -> Tensor:
+    """Sample N x `shape` in SAMPLING_STEPS deterministic steps from noise; predictions are clipped to +-`limit`.
+
+    Source: Song et al. 2021, "Denoising Diffusion Implicit Models".
+    """
+    noisy = torch.randn((len(subjects), *shape), generator=rng)
+    levels = torch.linspace(_LAST, 0, SAMPLING_STEPS + 1)
+    clean = noisy
+    for now, following in zip(levels, levels[1:], strict=False):
+        level = now.expand(len(subjects))
+        signal, sigma = _scales(level)
+        v = network(noisy, level, subjects)
+        clean = (signal * noisy - sigma * v).clamp(-limit, limit)
+        noise = (noisy - signal * clean) / sigma
+        signal, sigma = _scales(following.expand(len(subjects)))
+        noisy = signal * clean + sigma * noise
+    return clean
+
+
+def _scales(level: Tensor) -> tuple[Tensor, Tensor]:
+    angle = (level * math.pi / 2)[:, None, None, None]
+    return angle.cos(), angle.sin()
+
+
+def _rate(step: int, updates: int) -> float:
+    """Rise over the first updates, then fall to nothing along a cosine."""
+    return min(1.0, (step + 1) / _WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / updates))
