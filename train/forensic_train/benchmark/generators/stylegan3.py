@@ -59,7 +59,8 @@ def low_pass(factor: int, rate: int, band: Band) -> Tensor:
     times = _positions(_TAPS * factor, rate)
     window = torch.special.i0(_kaiser_shape(band, span) * (1 - (2 * times / span).square()).sqrt())
     taps = torch.sinc(2 * band.cutoff * times) * window
-    return (taps / taps.sum()).float()
+    normalised: Tensor = (taps / taps.sum()).float()
+    return normalised
 
 
 def _positions(samples: int, rate: int) -> Tensor:
