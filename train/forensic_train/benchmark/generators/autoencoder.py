@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from forensic_train.benchmark.generators.base import TrainingScenes
 from forensic_train.benchmark.generators.unet import ResidualBlock
 
-_ADVERSARY_STARTS = 0.4
+_SHARPENED_FROM = 0.5
 """Share of the updates after which the adversarial loss joins."""
-_ADVERSARY_WEIGHT = 0.05
+_ADVERSARIAL = 0.05
 _BATCH = 16
-_LR = 1e-3
-_BETAS = (0.5, 0.9)
+_LR = 2e-3
+_JUDGE_LR = 1e-3
 
 
 class ImageEncoder(nn.Module):
@@ -69,37 +69,45 @@ class PatchDiscriminator(nn.Sequential):
 
 
 def autoencoder_updates(
-    modules: Sequence[nn.Module],
-    rebuild: Callable[[Tensor], tuple[Tensor, Tensor]],
+    encoder: nn.Module,
+    bottleneck: Callable[[Tensor], tuple[Tensor, Tensor]],
+    decoder: nn.Module,
     scenes: TrainingScenes,
     updates: int,
     rng: torch.Generator,
 ) -> Iterator[dict[str, float]]:
-    """Train an autoencoder: absolute error, a bottleneck's own loss, and later a hinge loss against patches.
+    """Train an autoencoder: absolute error, the bottleneck's own loss, and later a hinge loss against patches.
 
-    `modules` hold the parameters; `rebuild` turns images into (images again, the bottleneck's loss). Yields the losses
-    of each of `updates`. Source: Esser et al. 2021, without the perceptual loss, which needs a pretrained network.
+    `bottleneck` turns what the encoder says into what the decoder gets, and a loss of its own. Yields the losses of
+    each of `updates`. Source: Esser et al. 2021, without the perceptual loss, which needs a pretrained network.
     """
-    parameters = [parameter for module in modules for parameter in module.parameters()]
     judge = PatchDiscriminator()
-    optimiser = torch.optim.Adam(parameters, lr=_LR, betas=_BETAS)
-    rival = torch.optim.Adam(judge.parameters(), lr=_LR, betas=_BETAS)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=_LR, betas=(0.9, 0.98))
+    rival = torch.optim.Adam(judge.parameters(), lr=_JUDGE_LR, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates, eta_min=_LR / 20)
     for update in range(updates):
         images, _ = scenes.batch(_BATCH, rng)
-        rebuilt, own = rebuild(images)
+        latents, own = bottleneck(encoder(images))
+        rebuilt = decoder(latents)
         error = nn.functional.l1_loss(rebuilt, images)
         loss = error + own
-        sharpen = update >= _ADVERSARY_STARTS * updates
-        if sharpen:
-            loss = loss - _ADVERSARY_WEIGHT * judge(rebuilt).mean()
+        losses = {"rebuilt": error.item(), "bottleneck": own.item()}
+        sharpened = update >= _SHARPENED_FROM * updates
+        if sharpened:
+            loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
-        if sharpen:
-            rival.zero_grad(set_to_none=True)
-            made = nn.functional.relu(1 + judge(rebuilt.detach())).mean()
-            torch.autograd.backward(nn.functional.relu(1 - judge(images)).mean() + made)
-            rival.step()
-        yield {"rebuilt": error.item(), "bottleneck": own.item()}
+        if sharpened:
+            losses["discriminator"] = _judge_update(judge, rival, images, rebuilt.detach())
+        yield losses
+
+
+def _judge_update(judge: nn.Module, rival: torch.optim.Optimizer, images: Tensor, rebuilt: Tensor) -> float:
+    """Take one step of the hinge loss and return it."""
+    loss = nn.functional.relu(1 - judge(images)).mean() + nn.functional.relu(1 + judge(rebuilt)).mean()
+    rival.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    rival.step()
+    return float(loss.item())

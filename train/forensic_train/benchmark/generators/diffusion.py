@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 SAMPLING_STEPS = 25
 _LAST = 0.98
-DECAY = 0.995
+_DECAY = 0.995
 _WARM_UP = 100
 
 
@@ -74,7 +74,7 @@ def ddim(network: nn.Module, subjects: Tensor, shape: tuple[int, ...], limit: fl
 
 def averaged_weights(kept: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
     """Follow the weights slowly, but fast at first; for AveragedModel."""
-    return kept.lerp(new.to(kept.dtype), 1 - min(DECAY, (1 + float(updates)) / (10 + float(updates))))
+    return kept.lerp(new.to(kept.dtype), 1 - min(_DECAY, (1 + float(updates)) / (10 + float(updates))))
 
 
 def _scales(level: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, T
 from forensic_train.benchmark.generators.diffusion import ddim, diffusion_updates
 from forensic_train.benchmark.generators.unet import UNet
 
-_BATCH = 32
+_BATCH = 16
 _LR = 2e-3
 
 
@@ -21,7 +21,8 @@ class GuidedDiffusion(MiniatureGenerator):
 
     def __init__(self, subjects: int = 8) -> None:
         super().__init__()
-        self.network = UNet(3, (16, 32, 48, 64), subjects)
+        # Faster on a CPU; changes no result but for rounding
+        self.network = UNet(3, (16, 32, 48, 64), subjects).to(memory_format=torch.channels_last)
 
     def fit(self, scenes: TrainingScenes, rng: torch.Generator) -> Iterator[Mapping[str, float]]:
         """Train on noisy pixels."""

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from forensic_train.benchmark.generators.autoencoder import ImageDecoder, ImageEncoder
+from forensic_train.benchmark.generators.autoencoder import ImageDecoder, ImageEncoder, autoencoder_updates
 from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, TrainingScenes
 from forensic_train.benchmark.generators.diffusion import averaged_weights
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
-from forensic_train.benchmark.generators.vqgan import VectorQuantiser, vqgan_updates
+from forensic_train.benchmark.generators.vqgan import VectorQuantiser, quantised
 
 _AUTOENCODER_UPDATES = 1100
 _TRANSFORMER_UPDATES = 1400
@@ -44,7 +44,8 @@ class TamingTransformers(MiniatureGenerator):
     def fit(self, scenes: TrainingScenes, rng: torch.Generator) -> Iterator[Mapping[str, float]]:
         """Train the autoencoder with its codebook, then the transformer on the tokens of all scenes."""
         encoder = ImageEncoder(_CODE, _ENCODER_WIDTHS).to(memory_format=torch.channels_last)
-        yield from vqgan_updates(encoder, self.quantiser, self.decoder, scenes, _AUTOENCODER_UPDATES, rng)
+        bottleneck = quantised(self.quantiser, rng)
+        yield from autoencoder_updates(encoder, bottleneck, self.decoder, scenes, _AUTOENCODER_UPDATES, rng)
         tokens, subjects = _tokens(encoder, self.quantiser, scenes)
         yield from _transformer_updates(self.transformer, tokens, subjects, _TRANSFORMER_UPDATES, rng)
 

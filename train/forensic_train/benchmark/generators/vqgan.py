@@ -1,24 +1,12 @@
-"""How VQGAN trains its autoencoder: a vector-quantised bottleneck and an adversarial loss on patches.
+"""The vector-quantised bottleneck of VQGAN."""
 
-Source: Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthesis", without its perceptual loss,
-which needs a pretrained network.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from forensic_train.benchmark.generators.autoencoder import PatchDiscriminator
-from forensic_train.benchmark.generators.base import TrainingScenes
 
-_BATCH = 16
-_LR = 2e-3
-_JUDGE_LR = 1e-3
 _COMMITMENT = 0.25
-_SHARPENED_FROM = 0.5
-"""Share of the updates after which the adversarial loss joins."""
-_ADVERSARIAL = 0.05
 _CODEBOOK_DECAY = 0.98
 _DEAD = 0.05
 """An entry that fewer vectors a batch use, on average, starts again at a vector of the batch."""
@@ -72,46 +60,14 @@ class CodebookAverage:
         self.quantiser.entries.copy_(self.sums / self.counts[:, None])
 
 
-def vqgan_updates(
-    encoder: nn.Module,
-    quantiser: VectorQuantiser,
-    decoder: nn.Module,
-    scenes: TrainingScenes,
-    updates: int,
-    rng: torch.Generator,
-) -> Iterator[dict[str, float]]:
-    """Train an autoencoder by absolute error and commitment, later against a discriminator too; yields the losses."""
-    judge = PatchDiscriminator()
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=_LR, betas=(0.9, 0.98))
-    rival = torch.optim.Adam(judge.parameters(), lr=_JUDGE_LR, betas=(0.5, 0.9))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates, eta_min=_LR / 20)
+def quantised(quantiser: VectorQuantiser, rng: torch.Generator) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a bottleneck that quantises, asks the encoder to stay near the codebook, and moves the codebook."""
     codebook = CodebookAverage(quantiser)
-    for update in range(updates):
-        images, _ = scenes.batch(_BATCH, rng)
-        vectors = encoder(images)
-        quantised, tokens = quantiser(vectors)
-        rebuilt = decoder(quantised)
-        error = nn.functional.l1_loss(rebuilt, images)
-        commitment = nn.functional.mse_loss(vectors, quantised.detach())
-        loss = error + _COMMITMENT * commitment
-        losses = {"rebuilt": error.item(), "commitment": commitment.item()}
-        sharpened = update >= _SHARPENED_FROM * updates
-        if sharpened:
-            loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
+
+    def bottleneck(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        chosen, tokens = quantiser(vectors)
+        commitment = nn.functional.mse_loss(vectors, chosen.detach())
         codebook.update(vectors.detach(), tokens, rng)
-        if sharpened:
-            losses["discriminator"] = _judge_update(judge, rival, images, rebuilt.detach())
-        yield losses
+        return chosen, _COMMITMENT * commitment
 
-
-def _judge_update(judge: nn.Module, rival: torch.optim.Optimizer, images: Tensor, rebuilt: Tensor) -> float:
-    """Take one step of the hinge loss and return it."""
-    loss = nn.functional.relu(1 - judge(images)).mean() + nn.functional.relu(1 + judge(rebuilt)).mean()
-    rival.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    rival.step()
-    return float(loss.item())
+    return bottleneck
