@@ -17,7 +17,7 @@ class GuidedDiffusion(MiniatureGenerator):
     """Pixel-space diffusion. Source: Dhariwal and Nichol 2021."""
 
     family = "guided_diffusion"
-    updates = 1500
+    updates = 1200
 
     def __init__(self, subjects: int = 8) -> None:
         super().__init__()

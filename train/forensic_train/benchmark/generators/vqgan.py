@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-
 _COMMITMENT = 0.25
 _CODEBOOK_DECAY = 0.98
 _DEAD = 0.05
