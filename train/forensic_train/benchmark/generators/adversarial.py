@@ -21,11 +21,11 @@ class AdversarialSettings:
 
     batch: int = 16
     """Scenes, and as many generated images, per update."""
-    generator_rate: float = 2.5e-3
+    generator_rate: float = 1e-3
     """Adam's step size for the generator."""
     discriminator_rate: float = 2.5e-3
     """Adam's step size for the discriminator."""
-    penalty: float = 0.1
+    penalty: float = 0.05
     """R1's gamma: half of it times the squared gradient of the logits at scenes."""
     penalty_every: int = 16
     """Updates between two penalties, each weighted by this number (lazy regularisation)."""

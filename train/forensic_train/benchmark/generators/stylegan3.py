@@ -153,9 +153,9 @@ class StyleGan3(AdversarialGenerator):
     """StyleGAN3-T at 32 x 32. Source: Karras et al. 2021, "Alias-Free Generative Adversarial Networks"."""
 
     family: ClassVar[str] = "stylegan3"
-    updates: ClassVar[int] = 2500
+    updates: ClassVar[int] = 2200
 
-    def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (64, 64, 64, 40, 24, 16), style: int = 64) -> None:
+    def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (64, 64, 64, 32, 16, 16), style: int = 64) -> None:
         super().__init__()
         self.mapping = Mapping(subjects, _LATENT, style)
         allowed = bands(len(widths) - 1)
