@@ -10,8 +10,8 @@ from forensic_train.benchmark.generators.latent_space import LatentSpace
 from forensic_train.benchmark.generators.nvae import LatentDecoder, LatentEncoder, vae_updates
 from forensic_train.benchmark.generators.unet import UNet
 
-_AUTOENCODER_UPDATES = 1400
-_DIFFUSION_UPDATES = 1600
+_AUTOENCODER_UPDATES = 1100
+_DIFFUSION_UPDATES = 1400
 _LATENT = 8
 _WIDTHS = (16, 40, 64)
 _SCORE_WIDTHS = (32, 48)

@@ -12,8 +12,8 @@ from forensic_train.benchmark.generators.diffusion import averaged_weights
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
 from forensic_train.benchmark.generators.vqgan import VectorQuantiser, quantised
 
-_AUTOENCODER_UPDATES = 1100
-_TRANSFORMER_UPDATES = 1400
+_AUTOENCODER_UPDATES = 900
+_TRANSFORMER_UPDATES = 1200
 _ENCODER_WIDTHS = (16, 32, 48)
 _DECODER_WIDTHS = (48, 32, 24)
 _ENTRIES = 128
