@@ -11,9 +11,7 @@ from forensic_train.benchmark.generators.unet import ResidualBlock
 
 _SHARPENED_FROM = 0.5
 """Share of the updates after which the adversarial loss joins."""
-_ADVERSARIAL = 0.4
-"""Gradient of the adversarial loss over that of the absolute error, at the decoder's last convolution."""
-_MOST_ADVERSARIAL = 1.0
+_ADVERSARIAL = 0.05
 _BATCH = 16
 _LR = 2e-3
 _JUDGE_LR = 1e-3
@@ -57,20 +55,20 @@ class ImageDecoder(nn.Module):
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Real or rebuilt, for overlapping patches of 12 pixels; sees every pixel before it halves (Isola et al. 2017)."""
+    """Real or rebuilt, for overlapping patches (Isola et al. 2017)."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__(
-            *(nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)),
             *(nn.Conv2d(width, 2 * width, 4, 2, 1), nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2)),
-            nn.Conv2d(2 * width, 1, 4, 2, 1),
+            nn.Conv2d(2 * width, 1, 3, 1, 1),
         )
 
 
 def autoencoder_updates(
     encoder: nn.Module,
     bottleneck: Callable[[Tensor], tuple[Tensor, Tensor]],
-    decoder: ImageDecoder,
+    decoder: nn.Module,
     scenes: TrainingScenes,
     updates: int,
     rng: torch.Generator,
@@ -93,8 +91,7 @@ def autoencoder_updates(
         losses = {"rebuilt": error.item(), "bottleneck": own.item()}
         sharpened = update >= _SHARPENED_FROM * updates
         if sharpened:
-            fooled = -judge(rebuilt).mean()
-            loss = loss + _adversarial_weight(error, fooled, decoder) * fooled
+            loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()
@@ -102,14 +99,6 @@ def autoencoder_updates(
         if sharpened:
             losses["discriminator"] = _judge_update(judge, rival, images, rebuilt.detach())
         yield losses
-
-
-def _adversarial_weight(error: Tensor, fooled: Tensor, decoder: ImageDecoder) -> Tensor:
-    """Return the weight that keeps the two losses in proportion. Source: Esser et al. 2021, equation 7."""
-    last = decoder.body[-1].get_parameter("weight")
-    by_error, by_fooled = (torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (error, fooled))
-    weight: Tensor = _ADVERSARIAL * by_error / (by_fooled + 1e-6)
-    return weight.clamp(max=_MOST_ADVERSARIAL).detach()
 
 
 def _judge_update(judge: nn.Module, rival: torch.optim.Optimizer, images: Tensor, rebuilt: Tensor) -> float:

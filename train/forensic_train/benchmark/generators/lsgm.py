@@ -13,7 +13,7 @@ from forensic_train.benchmark.generators.unet import UNet
 _AUTOENCODER_UPDATES = 1100
 _DIFFUSION_UPDATES = 1400
 _LATENT = 8
-_WIDTHS = (16, 40, 64)
+_WIDTHS = (24, 40, 64)
 _SCORE_WIDTHS = (32, 48)
 
 

@@ -13,7 +13,7 @@ from forensic_train.benchmark.generators.base import TrainingScenes
 
 _BATCH = 16
 _LR = 3e-3
-_KL_WEIGHT = 3e-4
+_KL_WEIGHT = 1e-4
 """Of the mean KL divergence a latent number beside the mean absolute error a pixel."""
 _KL_WARM_UP = 0.3
 """Share of the updates in which the KL weight rises from nothing."""
