@@ -21,7 +21,7 @@ class AdversarialSettings:
 
     batch: int = 16
     """Scenes, and as many generated images, per update."""
-    generator_rate: float = 1e-3
+    generator_rate: float = 2e-3
     """Adam's step size for the generator."""
     discriminator_rate: float = 2.5e-3
     """Adam's step size for the discriminator."""

@@ -14,7 +14,7 @@ from forensic_train.benchmark.generators.modulated import Mapping, ModulatedConv
 
 _LATENT = 64
 _TAPS = 6
-_MARGIN = 2
+_MARGIN = 1
 _FIRST_CUTOFF = 2.0
 _HEADROOM = 1.14
 
