@@ -78,14 +78,24 @@ PAPER_SMALL = replace(
     name="paper-32",
     preprocessing=Preprocessing("whole", SMALL),
     encoder=SmallResNet,
-    settings={"epochs": 8, "batch_size": 32},
+    settings={"epochs": 5, "batch_size": 16},
 )
 """The paper's recipe for the benchmark: whole images of 32 pixels, a ResNet of their size, fewer and larger updates."""
 
-NATIVE_SMALL = replace(NATIVE, name="native-32", preprocessing=Preprocessing("patches", SMALL, grid=1))
+NATIVE_SMALL = replace(
+    NATIVE,
+    name="native-32",
+    preprocessing=Preprocessing("patches", SMALL, grid=1),
+    settings={**NATIVE.settings, "epochs": 6},
+)
 """The native recipe for the benchmark: one window of the spectrum is all that an image has."""
 
-RESIDUAL_SMALL = replace(RESIDUAL, name="residual-32", preprocessing=Preprocessing("patches", SMALL, grid=1))
+RESIDUAL_SMALL = replace(
+    RESIDUAL,
+    name="residual-32",
+    preprocessing=Preprocessing("patches", SMALL, grid=1),
+    settings={**RESIDUAL.settings, "epochs": 8},
+)
 """The residual recipe for the benchmark."""
 
 _ALL = (NATIVE, RESIDUAL, PAPER, PAPER_SMALL, NATIVE_SMALL, RESIDUAL_SMALL)
