@@ -21,11 +21,11 @@ class AdversarialSettings:
 
     batch: int = 16
     """Scenes, and as many generated images, per update."""
-    generator_rate: float = 2.5e-3
+    generator_rate: float = 2e-3
     """Adam's step size for the generator."""
     discriminator_rate: float = 2.5e-3
     """Adam's step size for the discriminator."""
-    penalty: float = 0.1
+    penalty: float = 0.05
     """R1's gamma: half of it times the squared gradient of the logits at scenes."""
     penalty_every: int = 16
     """Updates between two penalties, each weighted by this number (lazy regularisation)."""
@@ -103,7 +103,7 @@ def adversarial_updates(
     """Train `generator` for its `updates`; yields the losses of each and loads the averaged weights after the last.
 
     Both sides step on the non-saturating logistic loss (Goodfellow et al. 2014) from one pass over one set of images,
-    which spares a third of the work; R1 (Mescheder et al. 2018) makes that converge.
+    which spares a forward pass of each; R1 (Mescheder et al. 2018) makes that converge.
     """
     subjects = int(scenes.subjects.max()) + 1
     discriminator = Discriminator(subjects, settings.widths)

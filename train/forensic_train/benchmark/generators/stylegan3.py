@@ -14,7 +14,7 @@ from forensic_train.benchmark.generators.modulated import Mapping, ModulatedConv
 
 _LATENT = 64
 _TAPS = 6
-_MARGIN = 2
+_MARGIN = 1
 _FIRST_CUTOFF = 2.0
 _HEADROOM = 1.14
 
@@ -59,7 +59,8 @@ def low_pass(factor: int, rate: int, band: Band) -> Tensor:
     times = _positions(_TAPS * factor, rate)
     window = torch.special.i0(_kaiser_shape(band, span) * (1 - (2 * times / span).square()).sqrt())
     taps = torch.sinc(2 * band.cutoff * times) * window
-    return (taps / taps.sum()).float()
+    normalised: Tensor = (taps / taps.sum()).float()
+    return normalised
 
 
 def _positions(samples: int, rate: int) -> Tensor:
@@ -152,9 +153,9 @@ class StyleGan3(AdversarialGenerator):
     """StyleGAN3-T at 32 x 32. Source: Karras et al. 2021, "Alias-Free Generative Adversarial Networks"."""
 
     family: ClassVar[str] = "stylegan3"
-    updates: ClassVar[int] = 2500
+    updates: ClassVar[int] = 2200
 
-    def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (64, 64, 64, 40, 24, 16), style: int = 64) -> None:
+    def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (64, 64, 64, 32, 16, 16), style: int = 64) -> None:
         super().__init__()
         self.mapping = Mapping(subjects, _LATENT, style)
         allowed = bands(len(widths) - 1)

@@ -22,8 +22,8 @@ class TransposedGan(AdversarialGenerator):
     """
 
     family: ClassVar[str] = "transposed_gan"
-    updates: ClassVar[int] = 5000
-    settings = AdversarialSettings(generator_rate=1e-3)
+    updates: ClassVar[int] = 4000
+    settings = AdversarialSettings(generator_rate=1e-4)
 
     def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (128, 64, 32)) -> None:
         super().__init__()
