@@ -103,7 +103,7 @@ def adversarial_updates(
     """Train `generator` for its `updates`; yields the losses of each and loads the averaged weights after the last.
 
     Both sides step on the non-saturating logistic loss (Goodfellow et al. 2014) from one pass over one set of images,
-    which spares a third of the work; R1 (Mescheder et al. 2018) makes that converge.
+    which spares a forward pass of each; R1 (Mescheder et al. 2018) makes that converge.
     """
     subjects = int(scenes.subjects.max()) + 1
     discriminator = Discriminator(subjects, settings.widths)

@@ -50,7 +50,11 @@ class StyleGan2(AdversarialGenerator):
     """
 
     family: ClassVar[str] = "stylegan2"
-    updates: ClassVar[int] = 1800
+<<<<<<< HEAD
+    updates: ClassVar[int] = 2200
+=======
+    updates: ClassVar[int] = 3000
+>>>>>>> gans
 
     def __init__(
         self, subjects: int = 8, upsampling: str = "fir", widths: tuple[int, ...] = (96, 64, 32, 16), style: int = 64

@@ -22,7 +22,11 @@ class TransposedGan(AdversarialGenerator):
     """
 
     family: ClassVar[str] = "transposed_gan"
-    updates: ClassVar[int] = 2000
+<<<<<<< HEAD
+    updates: ClassVar[int] = 2500
+=======
+    updates: ClassVar[int] = 4000
+>>>>>>> gans
     settings = AdversarialSettings(generator_rate=1e-4)
 
     def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (128, 64, 32)) -> None:
