@@ -50,11 +50,7 @@ class StyleGan2(AdversarialGenerator):
     """
 
     family: ClassVar[str] = "stylegan2"
-<<<<<<< HEAD
     updates: ClassVar[int] = 2200
-=======
-    updates: ClassVar[int] = 3000
->>>>>>> gans
 
     def __init__(
         self, subjects: int = 8, upsampling: str = "fir", widths: tuple[int, ...] = (96, 64, 32, 16), style: int = 64

@@ -153,11 +153,7 @@ class StyleGan3(AdversarialGenerator):
     """StyleGAN3-T at 32 x 32. Source: Karras et al. 2021, "Alias-Free Generative Adversarial Networks"."""
 
     family: ClassVar[str] = "stylegan3"
-<<<<<<< HEAD
     updates: ClassVar[int] = 1500
-=======
-    updates: ClassVar[int] = 2200
->>>>>>> gans
 
     def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (64, 64, 64, 32, 16, 16), style: int = 64) -> None:
         super().__init__()

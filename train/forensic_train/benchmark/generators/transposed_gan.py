@@ -22,11 +22,7 @@ class TransposedGan(AdversarialGenerator):
     """
 
     family: ClassVar[str] = "transposed_gan"
-<<<<<<< HEAD
     updates: ClassVar[int] = 2500
-=======
-    updates: ClassVar[int] = 4000
->>>>>>> gans
     settings = AdversarialSettings(generator_rate=1e-4)
 
     def __init__(self, subjects: int = 8, widths: tuple[int, ...] = (128, 64, 32)) -> None:
