@@ -21,12 +21,12 @@ from forensic_train.run import write_json
 from forensic_train.seeds import generator_for
 from forensic_train.training import TrainOptions, train
 
-SETS = ("seen", "unseen", "separate-1", "separate-2")
-"""Tiers on which every attributor is measured: T0, T1 and twice T2."""
+SETS = ("seen", "unseen", "separate")
+"""Tiers on which every attributor is measured: T0, T1 and T2."""
 STRANGERS = ("outsider", "real")
 """Tiers of images that no label fits: T4."""
 REENCODINGS = ("jpeg90", "jpeg75", "resize0.75", "blur")
-"""Of the images of separate-1: T3."""
+"""Of the images of T2: T3."""
 RESULT_FILE = "result.json"
 _BLURS = np.arange(0.0, 2.01, 0.05)
 
@@ -43,9 +43,8 @@ class Attributor:
     """Names in TECHNIQUES."""
     seed: int
     """Of the training."""
-    data: str = "one"
-    """`one`: a checkpoint a generator; `two`: half the images from a second one; `shuffled`: labels permuted;
-    `soft`: every generator low-passed to the softest."""
+    data: str = "plain"
+    """`plain`; `shuffled`: labels permuted; `soft`: every generator low-passed to the softest."""
     settings: tuple[tuple[str, str], ...] = ()
     """Overrides of the techniques' settings."""
 
@@ -83,9 +82,7 @@ def read_result(one: Attributor, output: Path) -> dict[str, Any]:
 def attributor_tiers(one: Attributor, tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
     """Return the tiers as an attributor gets them, `train` among them."""
     chosen = dict(tiers)
-    if one.data == "two":
-        chosen["train"] = [*chosen["train"][::2], *chosen["train-1"]]
-    elif one.data == "shuffled":
+    if one.data == "shuffled":
         chosen["train"] = _shuffled(chosen["train"], one.seed)
     elif one.data == "soft":
         blurs = blurs_to_softest(chosen["train"])
@@ -98,8 +95,8 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
     """Measure an export on every tier."""
     logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
-    points = robustness(model, tiers["separate-1"], REENCODINGS)
-    strangers = {name: _open_set(model, logits["separate-1"], tiers["separate-1"], logits[name]) for name in STRANGERS}
+    points = robustness(model, tiers["separate"], REENCODINGS)
+    strangers = {name: _open_set(model, logits["separate"], tiers["separate"], logits[name]) for name in STRANGERS}
     return {
         "labels": model.card.labels,
         "metrics": metrics,

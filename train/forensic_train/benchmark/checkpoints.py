@@ -84,7 +84,6 @@ ALL_CHECKPOINTS = (
     *(Checkpoint(name, seed) for seed in (0, 1) for name in PAPER_FAMILIES),
     Checkpoint(OUTSIDER, 0),
     Checkpoint(SWAPPED, 0),
-    *(Checkpoint(name, 2) for name in PAPER_FAMILIES),
 )
 """Everything that the benchmark samples from."""
 

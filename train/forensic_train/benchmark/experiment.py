@@ -51,9 +51,6 @@ def wanted_attributors(experiment: Experiment) -> list[Attributor]:
             Attributor("native-32", (*PAPER_TECHNIQUES, "discriminant"), seed),
             Attributor("native-32", ("adversarial",), seed, settings=_STABLE),
             Attributor("residual-32", ("baseline", "finetune", "discriminant"), seed),
-            Attributor("paper-32", ("baseline",), seed, "two"),
-            Attributor("native-32", ("baseline", "discriminant"), seed, "two"),
-            Attributor("residual-32", ("baseline", "discriminant"), seed, "two"),
         ]
     for recipe in ("paper-32", "native-32", "residual-32"):
         wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]

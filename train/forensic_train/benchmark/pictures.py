@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from forensic_train.benchmark.report import Entry
 
-_SETS = (("unseen", "T1: same checkpoints"), ("separate-1", "T2: separate checkpoints"))
-_TIERS = ("unseen", "separate-1", "outsider", "swapped", "real")
+_SETS = (("unseen", "T1: same checkpoints"), ("separate", "T2: separate checkpoints"))
+_TIERS = ("unseen", "separate", "outsider", "swapped", "real")
 
 
 def draw_confusion(entry: "Entry", path: Path) -> None:

@@ -75,24 +75,16 @@ class Cell:
 def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
     """Return every cell of every tier.
 
-    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `train-1`: half as many training images, of seed 1.
-    `separate-1`, `separate-2`: the unseen subject from checkpoints of seed 1 and 2. `outsider`, `real`, `swapped`: the
-    unseen subject from the generator that nobody trains on, from no generator, and from stylegan2 with another
-    up-sampling.
+    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `separate`: the unseen subject from checkpoints of seed 1.
+    `outsider`, `real`, `swapped`: the unseen subject from the generator that nobody trains on, from no generator, and
+    from stylegan2 with another up-sampling.
     """
     cells = []
-    for tier, seed, total in (("train", 0, plan.training), ("train-1", 1, plan.training // 2)):
-        for name, counts in scaled_counts(total).items():
-            cells += [Cell(tier, Checkpoint(name, seed, folder), subject, n) for subject, n in counts.items()]
     for name, counts in scaled_counts(plan.training).items():
-        shown = len(counts)
-        cells += [Cell("seen", Checkpoint(name, 0, folder), subject, plan.seen // shown) for subject in counts]
-    for tier, seed, count in (
-        ("adapt", 0, plan.adapt),
-        ("unseen", 0, plan.unseen),
-        ("separate-1", 1, plan.unseen),
-        ("separate-2", 2, plan.unseen),
-    ):
+        checkpoint, shown = Checkpoint(name, 0, folder), len(counts)
+        cells += [Cell("train", checkpoint, subject, n) for subject, n in counts.items()]
+        cells += [Cell("seen", checkpoint, subject, plan.seen // shown) for subject in counts]
+    for tier, seed, count in (("adapt", 0, plan.adapt), ("unseen", 0, plan.unseen), ("separate", 1, plan.unseen)):
         cells += [Cell(tier, Checkpoint(name, seed, folder), UNSEEN_SUBJECT, count) for name in PAPER_FAMILIES]
     cells.append(Cell("outsider", Checkpoint(OUTSIDER, 0, folder), UNSEEN_SUBJECT, plan.unseen))
     cells.append(Cell("swapped", Checkpoint(SWAPPED, 0, folder), UNSEEN_SUBJECT, plan.unseen))
