@@ -75,7 +75,7 @@ class Cell:
 def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
     """Return every cell of every tier.
 
-    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `separate`: the unseen subject from checkpoints of seed 1.
+    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `separate`: the unseen subject from those of seed 1.
     `outsider`, `real`, `swapped`: the unseen subject from the generator that nobody trains on, from no generator, and
     from stylegan2 with another up-sampling.
     """
