@@ -66,9 +66,10 @@ def test_an_altered_or_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     mine = replace(shipped, folder=tmp_path)
     with pytest.raises(TrainingError, match=rf"make it with `genforensic benchmark --make {shipped.stem}`"):
         mine.load()
-    mine.about.write_bytes(shipped.about.read_bytes())
-    with pytest.raises(TrainingError, match="cannot be read; make it with"):
+    mine.weights.write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"json: cannot be read .* make it with"):
         mine.load()
+    mine.about.write_bytes(shipped.about.read_bytes())
     data = bytearray(shipped.weights.read_bytes())
     data[len(data) // 2] ^= 1
     mine.weights.write_bytes(data)
@@ -155,3 +156,6 @@ def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> 
     again = run("benchmark", "--quick", "--output", str(tmp_path / "out"))
     assert again.exit_code == 0, again.stderr
     assert json.loads((tmp_path / "out" / "report" / "report.json").read_text())["entries"] == record["entries"]
+    other = run("benchmark", "--output", str(tmp_path / "out"))
+    assert other.exit_code == 2
+    assert "holds a benchmark of other images or settings; choose another --output" in other.stderr

@@ -65,14 +65,16 @@ class Checkpoint:
         except (OSError, ValueError) as error:
             raise TrainingError(f"{self.about}: cannot be read ({error}); make it with `{_command(self)}`") from error
 
-    def load(self) -> MiniatureGenerator:
-        """Return the generator, ready to sample. Raises TrainingError for weights that are not those described."""
-        known = self.describe()
+    def sha256(self) -> str:
+        """Return the hash of the file of weights. Raises TrainingError where there is none."""
         try:
-            found = sha256(self.weights.read_bytes()).hexdigest()
+            return sha256(self.weights.read_bytes()).hexdigest()
         except OSError as error:
             raise TrainingError(f"{self.weights}: cannot be read; make it with `{_command(self)}`") from error
-        if found != known["sha256"]:
+
+    def load(self) -> MiniatureGenerator:
+        """Return the generator, ready to sample. Raises TrainingError for weights that are not those described."""
+        if self.sha256() != self.describe()["sha256"]:
             raise TrainingError(f"{self.weights}: is not the file that {self.about.name} describes (sha256 differs)")
         generator = BLUEPRINTS[self.name]()
         state = torch.load(self.weights, weights_only=True)

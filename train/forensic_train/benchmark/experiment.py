@@ -1,5 +1,6 @@
 """The benchmark from images to report: what is drawn, what is trained, in which order, on how many cores."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -7,18 +8,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from forensic_cli.console import note, track
+from forensic_cli.errors import UsageError
 from forensic_train.benchmark.attributors import RESULT_FILE, Attributor, attributor_tiers, run_attributor
-from forensic_train.benchmark.checkpoints import CHECKPOINTS
+from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
 from forensic_train.benchmark.samples import FULL, QUICK, Plan, draw_cells, plan_cells, tier_rows
+from forensic_train.run import write_json
 
 PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
 _STABLE = (("stable", "true"),)
 _LOG = "log.txt"
+_CONFIG = "benchmark.json"
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,30 @@ QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),))
 
 def wanted_attributors(experiment: Experiment) -> list[Attributor]:
     """Return everything that is trained: the techniques, the controls, and the steps beyond."""
-    wanted = []
-    for seed in range(experiment.seeds):
-        wanted += [
-            Attributor("paper-32", PAPER_TECHNIQUES, seed),
-            Attributor("paper-32", ("adversarial",), seed, settings=_STABLE),
-            Attributor("native-32", (*PAPER_TECHNIQUES, "discriminant"), seed),
-            Attributor("native-32", ("adversarial",), seed, settings=_STABLE),
-            Attributor("residual-32", ("baseline", "finetune", "discriminant"), seed),
-        ]
+    kinds = (  # the longest first, so that no core waits for the last one
+        ("paper-32", PAPER_TECHNIQUES, ()),
+        ("paper-32", ("adversarial",), _STABLE),
+        ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
+        ("residual-32", ("baseline", "finetune", "discriminant"), ()),
+        ("native-32", ("adversarial",), _STABLE),
+    )
+    wanted = [
+        Attributor(recipe, techniques, seed, settings=settings)
+        for recipe, techniques, settings in kinds
+        for seed in range(experiment.seeds)
+    ]
     for recipe in ("paper-32", "native-32", "residual-32"):
         wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
     return [replace(one, settings=(*one.settings, *experiment.settings)) for one in wanted]
 
 
 def run_experiment(experiment: Experiment, output: Path) -> float:
-    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of this part in seconds."""
+    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of this part in seconds.
+
+    Raises UsageError where OUTPUT holds another experiment, TrainingError for damaged or missing checkpoints.
+    """
     started = time.monotonic()
-    output.mkdir(parents=True, exist_ok=True)
+    _begin(experiment, output)
     images = output / "images"
     cells = plan_cells(experiment.plan, experiment.checkpoints)
     sources = list(dict.fromkeys(cell.source for cell in cells))
@@ -74,6 +84,20 @@ def run_experiment(experiment: Experiment, output: Path) -> float:
     training = [partial(run_attributor, one, tiers, output) for one in wanted]
     _run_all(training, "training attributors", experiment.workers, output)
     return time.monotonic() - started
+
+
+def _begin(experiment: Experiment, output: Path) -> None:
+    """Create the folder, or check that what it holds was made from the same images and settings."""
+    mine = {
+        "plan": asdict(experiment.plan),
+        "settings": dict(experiment.settings),
+        "checkpoints": {one.stem: replace(one, folder=experiment.checkpoints).sha256() for one in ALL_CHECKPOINTS},
+    }
+    path = output / _CONFIG
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise UsageError(f"{output}: holds a benchmark of other images or settings; choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, mine)
 
 
 def peak_memory() -> int:
