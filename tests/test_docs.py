@@ -30,4 +30,4 @@ def test_each_shown_command_and_option_exists(words: tuple[str, ...], run) -> No
 
 
 def test_the_documents_show_commands() -> None:
-    assert {words[0] for words in shown_commands()} >= {"scan", "train", "evaluate", "audit"}
+    assert {words[0] for words in shown_commands()} >= {"scan", "train", "evaluate", "audit", "benchmark"}
