@@ -23,6 +23,7 @@ PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
 _STABLE = (("stable", "true"),)
 _LOG = "log.txt"
 _CONFIG = "benchmark.json"
+_SECONDS = "seconds.txt"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def wanted_attributors(experiment: Experiment) -> list[Attributor]:
 
 
 def run_experiment(experiment: Experiment, output: Path) -> float:
-    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of this part in seconds.
+    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of all starts, in seconds.
 
     Raises UsageError where OUTPUT holds another experiment, TrainingError for damaged or missing checkpoints.
     """
@@ -83,7 +84,10 @@ def run_experiment(experiment: Experiment, output: Path) -> float:
         attributor_tiers(soft, tiers, output)  # written once, before several read it
     training = [partial(run_attributor, one, tiers, output) for one in wanted]
     _run_all(training, "training attributors", experiment.workers, output)
-    return time.monotonic() - started
+    clock = output / _SECONDS
+    seconds = time.monotonic() - started + (float(clock.read_text()) if clock.exists() else 0.0)
+    clock.write_text(f"{seconds:.0f}\n")
+    return seconds
 
 
 def _begin(experiment: Experiment, output: Path) -> None:
