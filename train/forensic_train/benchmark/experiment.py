@@ -52,7 +52,7 @@ def wanted_attributors(experiment: Experiment) -> list[Attributor]:
         ("paper-32", PAPER_TECHNIQUES, ()),
         ("paper-32", ("adversarial",), _STABLE),
         ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
-        ("residual-32", ("baseline", "finetune", "discriminant"), ()),
+        ("residual-32", ("baseline", "finetune"), ()),
         ("native-32", ("adversarial",), _STABLE),
     )
     wanted = [

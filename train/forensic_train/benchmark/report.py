@@ -51,9 +51,10 @@ def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
     found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for one in wanted:
         stable = dict(one.settings).get("stable") == "true"
-        for technique, figures in read_result(one, output).items():
+        results = read_result(one, output)
+        for technique in one.techniques:
             name = f"{technique} (stable)" if stable else technique
-            found.setdefault((one.recipe, name, one.data), []).append(figures)
+            found.setdefault((one.recipe, name, one.data), []).append(results[technique])
     return [Entry(*key, tuple(results)) for key, results in found.items()]
 
 
