@@ -16,7 +16,7 @@ from forensic_cli.console import note, progress_bar
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_train.benchmark.families import BLUEPRINTS, OUTSIDER, PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.generators.base import MiniatureGenerator, TrainingScenes, to_pixels
-from forensic_train.benchmark.quality import Quality, measure_quality, sample_sheet
+from forensic_train.benchmark.quality import Images, Quality, measure_quality, sample_sheet
 from forensic_train.benchmark.scenes import SUBJECTS, render_many
 from forensic_train.run import atomic, describe_environment, write_json
 from forensic_train.seeds import seed_for
@@ -28,8 +28,6 @@ SCENES = 8000
 JUDGED = 256
 """Samples that the quality gates look at."""
 _SAMPLING_BATCH = 64
-
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ CODEBOOK_USE = 0.5
 _COLUMNS = 8
 
 Images = npt.NDArray[np.uint8]
+"""N x S x S x 3."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from forensic_cli.errors import DataError
 from forensic_cli.preprocess import Pixels, Unreadable, decode
 from forensic_cli.reencode import blur
 from forensic_train.audit import read_counts
-from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, Images, draw_images
+from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, draw_images
 from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.png import write_png
+from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.scenes import SUBJECTS, render_many
 from forensic_train.manifest import REAL, Row
 from forensic_train.seeds import seed_for
