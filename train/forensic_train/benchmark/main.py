@@ -64,9 +64,14 @@ def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str
 
 
 def _commit() -> str:
-    """Return the commit of a checkout; `unknown` for an installed package."""
+    """Return the commit of a checkout that holds this file; `unknown` for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # An installed copy may lie in a folder of somebody else's repository
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return described.stdout.strip()
