@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -104,11 +103,15 @@ def _begin(experiment: Experiment, output: Path) -> None:
     write_json(path, mine)
 
 
-def peak_memory() -> int:
-    """Return the largest resident size of any finished child process and of this one, in bytes."""
+def peak_memory() -> str:
+    """Describe the largest resident size of any finished child process and of this one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return "not measured"
     unit = 1 if sys.platform == "darwin" else 1024
     sizes = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(sizes) * unit
+    return f"{max(sizes) * unit / 2**20:.0f} MiB in one process"
 
 
 def _run_all(tasks: Sequence[Callable[[], None]], what: str, workers: int, output: Path) -> None:

@@ -57,7 +57,7 @@ def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str
         "genforensic": f"{__version__}, commit {_commit()}",
         "machine": f"{found['platform']}, {found['cpus']} cores; {experiment.workers} processes of one thread",
         "wall time": f"{seconds / 60:.1f} min",
-        "peak memory": f"{peak_memory() / 2**20:.0f} MiB in one process",
+        "peak memory": peak_memory(),
         "attributor seeds": str(experiment.seeds),
         "generators": f"{len(ALL_CHECKPOINTS)} checkpoints, 32 x 32 pixels",
     }
