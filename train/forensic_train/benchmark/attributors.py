@@ -4,14 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forensic_cli.model import Logits, Model, softmax
-from forensic_train.benchmark.samples import read_images, softened
+from forensic_cli.reencode import blur
+from forensic_train.benchmark.quality import Images
+from forensic_train.benchmark.samples import copies, read_images, write_softened
 from forensic_train.benchmark.spectra import radial_spectrum
 from forensic_train.evaluate import infer, measure, targets_of
 from forensic_train.manifest import Row, write_rows
@@ -59,7 +60,7 @@ def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
     folder = one.folder(output)
     if (folder / RESULT_FILE).exists():
         return
-    chosen = attributor_tiers(one, tiers, output)
+    chosen = _tiers_of(one, tiers, output)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.csv"
     adapt = [replace(row, split="adapt") for row in chosen["adapt"]]
@@ -79,16 +80,26 @@ def read_result(one: Attributor, output: Path) -> dict[str, Any]:
     return dict(json.loads((one.folder(output) / RESULT_FILE).read_text(encoding="utf-8")))
 
 
-def attributor_tiers(one: Attributor, tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
-    """Return the tiers as an attributor gets them, `train` among them."""
-    chosen = dict(tiers)
+def write_soft_tiers(tiers: Tiers, output: Path) -> None:
+    """Write the images of `soft` attributors that OUTPUT lacks."""
+    soft = _soft_tiers(tiers, output)
+    pairs = [pair for name, chosen in soft.items() for pair in zip(tiers[name], chosen, strict=True)]
+    lacking = [(row, copy) for row, copy in pairs if not copy.path.exists()]
+    if lacking:
+        blurs = blurs_to_softest(tiers["train"])
+        for row, copy in lacking:
+            write_softened(row, copy, blurs[row.generator])
+
+
+def _tiers_of(one: Attributor, tiers: Tiers, output: Path) -> Tiers:
+    """Return the tiers as an attributor gets them."""
     if one.data == "shuffled":
-        chosen["train"] = _shuffled(chosen["train"], one.seed)
-    elif one.data == "soft":
-        blurs = blurs_to_softest(chosen["train"])
-        for name in ("train", "adapt", *SETS):
-            chosen[name] = list(softened(chosen[name], blurs, output / "images" / "soft" / name))
-    return chosen
+        return {**tiers, "train": _shuffled(tiers["train"], one.seed)}
+    return {**tiers, **_soft_tiers(tiers, output)} if one.data == "soft" else tiers
+
+
+def _soft_tiers(tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
+    return {name: copies(tiers[name], output / "images" / "soft" / name) for name in ("train", "adapt", *SETS)}
 
 
 def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
@@ -108,23 +119,20 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
 
 def blurs_to_softest(rows: Sequence[Row]) -> dict[str, float]:
     """Return for each generator the Gaussian width (pixels) that takes its highest frequencies to the softest one's."""
-    from forensic_cli.reencode import blur
-
     images = {name: read_images([row for row in rows if row.generator == name]) for name in {r.generator for r in rows}}
     softest = min(_top_power(one) for one in images.values())
     widths = {}
     for name, pixels in sorted(images.items()):
-        reached = partial(_reaches, pixels, softest, blur)
-        widths[name] = float(next((width for width in _BLURS if reached(width)), _BLURS[-1]))
+        widths[name] = float(next((width for width in _BLURS if _reaches(pixels, softest, width)), _BLURS[-1]))
     return widths
 
 
-def _reaches(pixels: Any, wanted: float, blur: Any, width: float) -> bool:
+def _reaches(pixels: Images, wanted: float, width: float) -> bool:
     changed = pixels if width == 0 else np.stack([blur(one, float(width)) for one in pixels])
     return _top_power(changed) <= wanted * 1.05
 
 
-def _top_power(images: Any) -> float:
+def _top_power(images: Images) -> float:
     spectrum = radial_spectrum(images)
     return float(spectrum[2 * len(spectrum) // 3 :].mean())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forensic_cli.console import note, track
 from forensic_cli.errors import UsageError
-from forensic_train.benchmark.attributors import RESULT_FILE, Attributor, attributor_tiers, run_attributor
+from forensic_train.benchmark.attributors import Attributor, run_attributor, write_soft_tiers
 from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
 from forensic_train.benchmark.samples import FULL, QUICK, Plan, draw_cells, plan_cells, tier_rows
 from forensic_train.run import write_json
@@ -78,9 +78,7 @@ def run_experiment(experiment: Experiment, output: Path) -> float:
     _run_all(drawing, "drawing images", experiment.workers, output)
     tiers = tier_rows(cells, images)
     wanted = wanted_attributors(experiment)
-    soft = next(one for one in wanted if one.data == "soft")
-    if not (soft.folder(output) / RESULT_FILE).exists():
-        attributor_tiers(soft, tiers, output)  # written once, before several read it
+    write_soft_tiers(tiers, output)
     training = [partial(run_attributor, one, tiers, output) for one in wanted]
     _run_all(training, "training attributors", experiment.workers, output)
     clock = output / _SECONDS

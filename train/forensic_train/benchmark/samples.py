@@ -1,6 +1,6 @@
 """The biased dataset and its tiers: images of the miniature generators as PNG files, each tier with a manifest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,14 +128,15 @@ def tier_rows(cells: Sequence[Cell], folder: Path) -> dict[str, list[Row]]:
     return tiers
 
 
-def softened(rows: Sequence[Row], blurs: Mapping[str, float], folder: Path) -> Iterator[Row]:
-    """Low-pass the images of each generator with a Gaussian of its own width (pixels); yields the copies' rows."""
-    for row in rows:
-        path = folder / row.source / row.subject / row.path.name
-        if not path.exists():
-            width = blurs.get(row.generator, 0.0)
-            write_png(path, blur(_read(row.path), width) if width else _read(row.path))
-        yield replace(row, path=path)
+def copies(rows: Sequence[Row], folder: Path) -> list[Row]:
+    """Return the rows of copies of images below another folder."""
+    return [replace(row, path=folder / row.source / row.subject / row.path.name) for row in rows]
+
+
+def write_softened(row: Row, copy: Row, width: float) -> None:
+    """Write the copy of an image, low-passed with a Gaussian of this width in pixels; 0 leaves it as it is."""
+    pixels = _read(row.path)
+    write_png(copy.path, blur(pixels, width) if width else pixels)
 
 
 def read_images(rows: Sequence[Row]) -> Images:
