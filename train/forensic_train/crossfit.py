@@ -56,8 +56,8 @@ def crossfit_robustness(output: Path, recipe: str, scores: Sequence[Scores]) -> 
     same images share their decoding. Points come technique by technique.
     """
     parts: dict[str, list[Reencoded]] = {one.technique: [] for one in scores}
+    stride = max(1, round(max(len(one.rows) for one in scores) / REENCODED))
     for fold in range(max(int(one.folds.max()) for one in scores) + 1):
-        stride = max(1, round(max(len(one.rows) for one in scores) / REENCODED))
         together: dict[tuple[Row, ...], list[Model]] = {}
         for one in scores:
             model = _fold_model(output / f"fold-{fold}", recipe, one.technique)

@@ -100,7 +100,7 @@ def make_checkpoint(checkpoint: Checkpoint) -> Quality:
     """Train a generator on scenes of its own and write its three files."""
     torch.manual_seed(seed_for("miniature weights", checkpoint.seed))
     generator = BLUEPRINTS[checkpoint.name]()
-    rng = _rng("miniature batches", checkpoint.seed)
+    rng = torch_generator_for("miniature batches", checkpoint.seed)
     started = time.monotonic()
     with progress_bar() as progress:
         bar = progress.add_task(checkpoint.stem, total=generator.updates, info="")
@@ -113,7 +113,7 @@ def make_checkpoint(checkpoint: Checkpoint) -> Quality:
     about = {
         "name": checkpoint.name,
         "seed": checkpoint.seed,
-        "sha256": sha256(checkpoint.weights.read_bytes()).hexdigest(),
+        "sha256": checkpoint.sha256(),
         "parameters": sum(p.numel() for p in generator.parameters()),
         "updates": generator.updates,
         "training_seconds": seconds,
@@ -131,7 +131,7 @@ def judge_checkpoint(checkpoint: Checkpoint) -> Quality:
     """Measure samples of a checkpoint as it is stored against scenes, and draw its sample sheet."""
     generator = checkpoint.load()
     subjects = np.arange(JUDGED) % len(SUBJECTS)
-    samples = draw_images(generator, subjects, _rng("quality", checkpoint.seed))
+    samples = draw_images(generator, subjects, torch_generator_for("quality", checkpoint.seed))
     sample_sheet(samples, len(SUBJECTS), checkpoint.folder / f"{checkpoint.stem}.png")
     return measure_quality(samples, subjects, generator.diagnostics())
 
@@ -150,7 +150,8 @@ def draw_images(generator: MiniatureGenerator, subjects: npt.NDArray[np.int64], 
     return np.concatenate([to_pixels(generator.sample(part, rng)).numpy() for part in parts])
 
 
-def _rng(purpose: str, seed: int) -> torch.Generator:
+def torch_generator_for(purpose: str, seed: int) -> torch.Generator:
+    """Return a random generator of PyTorch with a seed of its own."""
     return torch.Generator().manual_seed(seed_for(purpose, seed))
 
 

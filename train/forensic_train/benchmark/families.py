@@ -12,9 +12,8 @@ from forensic_train.benchmark.generators.stylegan3 import StyleGan3
 from forensic_train.benchmark.generators.taming_transformers import TamingTransformers
 from forensic_train.benchmark.generators.transposed_gan import TransposedGan
 
-PAPER_FAMILIES = tuple(
-    kind.family for kind in (GuidedDiffusion, LatentDiffusion, Lsgm, StyleGan2, StyleGan3, TamingTransformers)
-)
+_PAPER = (GuidedDiffusion, LatentDiffusion, Lsgm, StyleGan2, StyleGan3, TamingTransformers)
+PAPER_FAMILIES = tuple(kind.family for kind in _PAPER)
 """The six labels, in the paper's order."""
 OUTSIDER = TransposedGan.family
 """The generator that no attributor is trained on."""
@@ -22,12 +21,7 @@ SWAPPED = "stylegan2_nearest"
 """stylegan2 with the up-sampling of guided_diffusion and nothing else changed."""
 
 BLUEPRINTS: Mapping[str, Callable[[], MiniatureGenerator]] = {
-    "guided_diffusion": GuidedDiffusion,
-    "latent_diffusion": LatentDiffusion,
-    "lsgm": Lsgm,
-    "stylegan2": StyleGan2,
-    "stylegan3": StyleGan3,
-    "taming_transformers": TamingTransformers,
+    **{kind.family: kind for kind in _PAPER},
     OUTSIDER: TransposedGan,
     SWAPPED: partial(StyleGan2, upsampling="nearest"),
 }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from forensic_train.benchmark.pictures import draw_confusion, draw_radial_spectr
 from forensic_train.benchmark.quality import BANDS
 from forensic_train.benchmark.samples import FULL, scaled_counts
 from forensic_train.card_markdown import markdown_table
-from forensic_train.metrics import ClassMetrics
 
 PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial": 0.56}
 """Accuracy on the unseen subject. Source: PAPER, "Published results"."""
@@ -75,7 +74,7 @@ def write_report(
         *_generators(experiment),
     ]
     (folder / REPORT_FILE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    record = {"about": dict(about), "entries": [_record(one) for one in entries]}
+    record = {"about": dict(about), "entries": [asdict(one) for one in entries]}
     (folder / _JSON_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return folder / REPORT_FILE
 
@@ -168,8 +167,8 @@ def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
 def _classes(one: Entry, name: str) -> list[object]:
     """Return `precision / recall / F1` of every generator and of their mean, each a mean over the seeds."""
     keys = ("precision", "recall", "f1")
-    tables = [[ClassMetrics(**line) for line in result["metrics"][name]["classes"]] for result in one.results]
-    figures = np.array([[[getattr(line, key) for key in keys] for line in table] for table in tables]).mean(axis=0)
+    tables = [result["metrics"][name]["classes"] for result in one.results]
+    figures = np.array([[[line[key] for key in keys] for line in table] for table in tables]).mean(axis=0)
     return [" / ".join(f"{value:.2f}" for value in line) for line in (*figures, figures.mean(axis=0))]
 
 
@@ -199,10 +198,6 @@ def _generator_row(one: Checkpoint) -> list[object]:
         f"{quality['recognised']:.2f}",
         ", ".join(known["failed_gates"]) or "–",
     ]
-
-
-def _record(one: Entry) -> dict[str, Any]:
-    return {"recipe": one.recipe, "technique": one.technique, "data": one.data, "results": list(one.results)}
 
 
 def _spread(values: Sequence[float]) -> str:

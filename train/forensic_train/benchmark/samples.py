@@ -5,19 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from forensic_cli.errors import DataError
 from forensic_cli.preprocess import Pixels, Unreadable, decode
 from forensic_cli.reencode import blur
 from forensic_train.audit import read_counts
-from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, draw_images
+from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, draw_images, torch_generator_for
 from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.png import write_png
 from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.scenes import SUBJECTS, render_many
 from forensic_train.manifest import REAL, Row
-from forensic_train.seeds import seed_for
 
 PAPER_COUNTS = Path(__file__).parents[1] / "paper_counts.csv"
 """Images per generator and subject in the paper."""
@@ -115,7 +113,7 @@ def draw_cells(cells: Sequence[Cell], folder: Path) -> None:
         if generator is None:
             images = render_many(subjects.tolist(), purpose)
         else:
-            images = draw_images(generator, subjects, torch.Generator().manual_seed(seed_for(purpose, 0)))
+            images = draw_images(generator, subjects, torch_generator_for(purpose, 0))
         for row, pixels in zip(cell.rows(folder), images, strict=True):
             write_png(row.path, pixels)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from forensic_train.benchmark.generators.autoencoder import ImageDecoder, ImageEncoder, autoencoder_updates
 from forensic_train.benchmark.generators.base import MiniatureGenerator, TrainingScenes
-from forensic_train.benchmark.generators.latent_space import LatentSpace
+from forensic_train.benchmark.generators.latent_space import LatentSpace, divergence, split_gaussian
 from forensic_train.benchmark.generators.unet import UNet
 
 _LATENT = 4
@@ -36,21 +36,15 @@ class LatentDiffusion(MiniatureGenerator):
         encoder = ImageEncoder(2 * _LATENT, _ENCODER_WIDTHS).to(memory_format=torch.channels_last)
 
         def bottleneck(encoded: Tensor) -> tuple[Tensor, Tensor]:
-            mean, log_deviation = _split(encoded)
-            kl = (0.5 * (mean.square() + (2 * log_deviation).exp() - 1) - log_deviation).mean()
+            mean, log_deviation = split_gaussian(encoded)
+            kl = divergence(mean, log_deviation)
             noise = torch.randn(mean.shape, generator=rng)
             return mean + log_deviation.exp() * noise, _KL_WEIGHT * kl
 
         yield from autoencoder_updates(encoder, bottleneck, self.decoder, scenes, _AUTOENCODER_UPDATES, rng)
-        yield from self.space.fit(lambda images: _split(encoder(images)), scenes, _DIFFUSION_UPDATES, rng)
+        yield from self.space.fit(lambda images: split_gaussian(encoder(images)), scenes, _DIFFUSION_UPDATES, rng)
 
     def sample(self, subjects: Tensor, rng: torch.Generator) -> Tensor:
         """Return images N x 3 x SIZE x SIZE."""
         images: Tensor = self.decoder(self.space.draw(subjects, rng))
         return images
-
-
-def _split(encoded: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and log deviation of latents, the latter kept within a factor of e^6 of 1."""
-    mean, log_deviation = encoded.chunk(2, dim=1)
-    return mean, log_deviation.clamp(-6, 6)

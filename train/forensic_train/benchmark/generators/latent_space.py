@@ -53,6 +53,17 @@ class LatentSpace(nn.Module):
         return latents * self.spread + self.centre
 
 
+def split_gaussian(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and log deviation of N x 2 C x h x w, the latter kept within a factor of e^6 of 1."""
+    mean, log_deviation = encoded.chunk(2, dim=1)
+    return mean, log_deviation.clamp(-6, 6)
+
+
+def divergence(mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """Return the mean KL divergence of a latent number from a standard normal."""
+    return (0.5 * (mean.square() + (2 * log_deviation).exp() - 1) - log_deviation).mean()
+
+
 @torch.no_grad()
 def _encoded(encode: Encode, scenes: TrainingScenes) -> tuple[Tensor, Tensor]:
     """Return means and deviations of the latents of all scenes and of their mirror images."""

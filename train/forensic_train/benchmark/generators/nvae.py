@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from forensic_train.benchmark.generators.base import TrainingScenes
+from forensic_train.benchmark.generators.latent_space import divergence, split_gaussian
 
 _BATCH = 16
 _LR = 3e-3
@@ -80,8 +81,7 @@ class LatentEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two tensors; the deviation is kept within a factor of e^6 of 1."""
-        mean, log_deviation = self.body(images).chunk(2, dim=1)
-        return mean, log_deviation.clamp(-6, 6)
+        return split_gaussian(self.body(images))
 
 
 class LatentDecoder(nn.Sequential):
@@ -111,7 +111,7 @@ def vae_updates(
         mean, log_deviation = encoder(images)
         latents = mean + log_deviation.exp() * torch.randn(mean.shape, generator=rng)
         error = nn.functional.l1_loss(decoder(latents), images)
-        kl = (0.5 * (mean.square() + (2 * log_deviation).exp() - 1) - log_deviation).mean()
+        kl = divergence(mean, log_deviation)
         loss = error + _KL_WEIGHT * min(1.0, (update + 1) / (_KL_WARM_UP * updates)) * kl
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
