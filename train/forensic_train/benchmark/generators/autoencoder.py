@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from forensic_train.benchmark.generators.base import TrainingScenes
 from forensic_train.benchmark.generators.unet import ResidualBlock
+from forensic_train.techniques.base import Stepper
 
 _SHARPENED_FROM = 0.5
 """Share of the updates after which the adversarial loss joins."""
@@ -79,9 +80,12 @@ def autoencoder_updates(
     each of `updates`. Source: Esser et al. 2021, without the perceptual loss, which needs a pretrained network.
     """
     judge = PatchDiscriminator()
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=_LR, betas=(0.9, 0.98))
-    rival = torch.optim.Adam(judge.parameters(), lr=_JUDGE_LR, betas=(0.5, 0.9))
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=_LR, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates, eta_min=_LR / 20)
+    stepper = Stepper(optimiser, schedule, 0.0, parameters)
+    judged = list(judge.parameters())
+    rival = Stepper(torch.optim.Adam(judged, lr=_JUDGE_LR, betas=(0.5, 0.9)), None, 0.0, judged)
     for update in range(updates):
         images, _ = scenes.batch(_BATCH, rng)
         latents, own = bottleneck(encoder(images))
@@ -92,19 +96,14 @@ def autoencoder_updates(
         sharpened = update >= _SHARPENED_FROM * updates
         if sharpened:
             loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
+        stepper.step(loss)
         if sharpened:
             losses["discriminator"] = _judge_update(judge, rival, images, rebuilt.detach())
         yield losses
 
 
-def _judge_update(judge: nn.Module, rival: torch.optim.Optimizer, images: Tensor, rebuilt: Tensor) -> float:
+def _judge_update(judge: nn.Module, rival: Stepper, images: Tensor, rebuilt: Tensor) -> float:
     """Take one step of the hinge loss and return it."""
     loss = nn.functional.relu(1 - judge(images)).mean() + nn.functional.relu(1 + judge(rebuilt)).mean()
-    rival.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    rival.step()
+    rival.step(loss)
     return float(loss.item())

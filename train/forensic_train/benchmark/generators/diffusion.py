@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from forensic_train.techniques.base import Stepper
+
 SAMPLING_STEPS = 25
 _LAST = 0.98
 _DECAY = 0.995
@@ -34,19 +36,17 @@ def diffusion_updates(
 
     The network ends with its averaged weights.
     """
-    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
+    parameters = list(network.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, updates))
+    stepper = Stepper(optimiser, schedule, 1.0, parameters)
     averaged = AveragedModel(network, avg_fn=averaged_weights, use_buffers=True)
     for _ in range(updates):
         clean, subjects = draw()
         level = torch.rand(len(clean), generator=rng)
         noisy, wanted = noised(clean, level, torch.randn(clean.shape, generator=rng))
         loss = nn.functional.mse_loss(network(noisy, level, subjects), wanted)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        stepper.step(loss)
         averaged.update_parameters(network)
         yield {"diffusion": loss.item()}
     network.load_state_dict(averaged.module.state_dict())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from forensic_train.benchmark.generators.base import TrainingScenes
 from forensic_train.benchmark.generators.latent_space import divergence, split_gaussian
+from forensic_train.techniques.base import Stepper
 
 _BATCH = 16
 _LR = 3e-3
@@ -106,6 +107,7 @@ def vae_updates(
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimiser = torch.optim.Adamax(parameters, lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates, eta_min=_LR / 50)
+    stepper = Stepper(optimiser, schedule, 1.0, parameters)
     for update in range(updates):
         images, _ = scenes.batch(_BATCH, rng)
         mean, log_deviation = encoder(images)
@@ -113,11 +115,7 @@ def vae_updates(
         error = nn.functional.l1_loss(decoder(latents), images)
         kl = divergence(mean, log_deviation)
         loss = error + _KL_WEIGHT * min(1.0, (update + 1) / (_KL_WARM_UP * updates)) * kl
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
+        stepper.step(loss)
         yield {"rebuilt": error.item(), "kl": kl.item()}
     encoder.eval()
     decoder.eval()

@@ -11,6 +11,7 @@ from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, T
 from forensic_train.benchmark.generators.diffusion import averaged_weights
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
 from forensic_train.benchmark.generators.vqgan import VectorQuantiser, quantised
+from forensic_train.techniques.base import Stepper
 
 _AUTOENCODER_UPDATES = 900
 _TRANSFORMER_UPDATES = 1200
@@ -78,18 +79,16 @@ def _transformer_updates(
     transformer: TokenTransformer, tokens: Tensor, subjects: Tensor, updates: int, rng: torch.Generator
 ) -> Iterator[dict[str, float]]:
     """Train to predict every token from those before it; the transformer ends with its averaged weights."""
-    optimiser = torch.optim.AdamW(transformer.parameters(), lr=_LR, betas=(0.9, 0.95), weight_decay=0.01)
+    parameters = list(transformer.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=_LR, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LR, updates, pct_start=_WARM_UP)
+    stepper = Stepper(optimiser, schedule, 1.0, parameters)
     averaged = AveragedModel(transformer, avg_fn=averaged_weights)
     for _ in range(updates):
         chosen = torch.randint(len(tokens), (_BATCH,), generator=rng)
         logits = transformer(subjects[chosen], tokens[chosen])
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[chosen].flatten())
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        stepper.step(loss)
         averaged.update_parameters(transformer)
         yield {"tokens": loss.item()}
     transformer.load_state_dict(averaged.module.state_dict())
