@@ -7,7 +7,7 @@ from torch import nn
 from forensic_train.benchmark.generators import lsgm, taming_transformers
 from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, TrainingScenes
 from forensic_train.benchmark.generators.lsgm import Lsgm
-from forensic_train.benchmark.generators.nvae import BilinearSkip, Cell
+from forensic_train.benchmark.generators.nvae import UpSkip, Cell
 from forensic_train.benchmark.generators.taming_transformers import TamingTransformers
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
 from forensic_train.benchmark.generators.vqgan import CodebookAverage, VectorQuantiser
@@ -139,5 +139,5 @@ def test_drawing_place_by_place_agrees_with_the_whole_row() -> None:
 
 
 def test_a_bilinear_skip_doubles_the_size() -> None:
-    assert BilinearSkip(6, 4)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
+    assert UpSkip(6, 4)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
     assert Cell(6, 4, up=True)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)

@@ -11,6 +11,7 @@ import numpy as np
 
 from forensic_cli.model import Logits, Model, softmax
 from forensic_cli.reencode import blur
+from forensic_train.benchmark.checkpoints import THIRD_SEED
 from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.samples import copies, read_images, write_softened
 from forensic_train.benchmark.spectra import radial_spectrum
@@ -45,7 +46,8 @@ class Attributor:
     seed: int
     """Of the training."""
     data: str = "plain"
-    """`plain`; `shuffled`: labels permuted; `soft`: every generator low-passed to the softest."""
+    """`plain`; `two`: half the training images from a second checkpoint of each generator; `shuffled`: labels permuted;
+    `soft`: every generator low-passed to the softest."""
     settings: tuple[tuple[str, str], ...] = ()
     """Overrides of the techniques' settings."""
 
@@ -93,6 +95,8 @@ def write_soft_tiers(tiers: Tiers, output: Path) -> None:
 
 def _tiers_of(one: Attributor, tiers: Tiers, output: Path) -> Tiers:
     """Return the tiers as an attributor gets them."""
+    if one.data == "two":
+        return {**tiers, "train": [*tiers["train"][::2], *tiers["second"]]}
     if one.data == "shuffled":
         return {**tiers, "train": _shuffled(tiers["train"], one.seed)}
     return {**tiers, **_soft_tiers(tiers, output)} if one.data == "soft" else tiers
@@ -103,9 +107,12 @@ def _soft_tiers(tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
 
 
 def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
-    """Measure an export on every tier."""
+    """Measure an export on every tier, and on the `third`: what of `separate` no attributor was trained on."""
     logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
+    third = [i for i, row in enumerate(tiers["separate"]) if row.source.endswith(f"-{THIRD_SEED}")]
+    rows = [tiers["separate"][i] for i in third]
+    metrics["third"] = asdict(measure(model.card, rows, softmax(logits["separate"][third])))
     points = robustness(model, tiers["separate"], REENCODINGS)
     strangers = {name: _open_set(model, logits["separate"], tiers["separate"], logits[name]) for name in STRANGERS}
     return {

@@ -17,12 +17,13 @@ PAPER_FAMILIES = tuple(kind.family for kind in _PAPER)
 """The six labels, in the paper's order."""
 OUTSIDER = TransposedGan.family
 """The generator that no attributor is trained on."""
-SWAPPED = "stylegan2_nearest"
-"""stylegan2 with the up-sampling of guided_diffusion and nothing else changed."""
+SWAPPED = {"stylegan2": "stylegan2_nearest", "lsgm": "lsgm_nearest"}
+"""Families, and each with the up-sampling of guided_diffusion in place of its own and nothing else changed."""
 
 BLUEPRINTS: Mapping[str, Callable[[], MiniatureGenerator]] = {
     **{kind.family: kind for kind in _PAPER},
     OUTSIDER: TransposedGan,
-    SWAPPED: partial(StyleGan2, upsampling="nearest"),
+    SWAPPED["stylegan2"]: partial(StyleGan2, upsampling="nearest"),
+    SWAPPED["lsgm"]: partial(Lsgm, upsampling="nearest"),
 }
 """What makes each checkpoint's network with fresh weights."""

@@ -10,7 +10,7 @@ from forensic_cli.errors import DataError
 from forensic_cli.preprocess import Pixels, Unreadable, decode
 from forensic_cli.reencode import blur
 from forensic_train.audit import read_counts
-from forensic_train.benchmark.checkpoints import CHECKPOINTS, Checkpoint, draw_images, torch_generator_for
+from forensic_train.benchmark.checkpoints import CHECKPOINTS, THIRD_SEED, Checkpoint, draw_images, torch_generator_for
 from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.png import write_png
 from forensic_train.benchmark.quality import Images
@@ -74,19 +74,27 @@ class Cell:
 def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
     """Return every cell of every tier.
 
-    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `separate`: the unseen subject from those of seed 1.
-    `outsider`, `real`, `swapped`: the unseen subject from the generator that nobody trains on, from no generator, and
-    from stylegan2 with another up-sampling.
+    `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `second`: half as many training images, of seed 1.
+    `separate`: the unseen subject from checkpoints of seed 1 and THIRD_SEED. `outsider`, `real`, `swapped`: the unseen subject from the generator that nobody trains on, from no generator, and
+    from generators with another's up-sampling.
     """
     cells = []
     for name, counts in scaled_counts(plan.training).items():
         checkpoint, shown = Checkpoint(name, 0, folder), len(counts)
         cells += [Cell("train", checkpoint, subject, n) for subject, n in counts.items()]
         cells += [Cell("seen", checkpoint, subject, plan.seen // shown) for subject in counts]
-    for tier, seed, count in (("adapt", 0, plan.adapt), ("unseen", 0, plan.unseen), ("separate", 1, plan.unseen)):
+    for name, counts in scaled_counts(plan.training // 2).items():
+        cells += [Cell("second", Checkpoint(name, 1, folder), subject, n) for subject, n in counts.items()]
+    for tier, seed, count in (
+        ("adapt", 0, plan.adapt),
+        ("unseen", 0, plan.unseen),
+        ("separate", 1, plan.unseen),
+        ("separate", THIRD_SEED, plan.unseen),
+    ):
         cells += [Cell(tier, Checkpoint(name, seed, folder), UNSEEN_SUBJECT, count) for name in PAPER_FAMILIES]
     cells.append(Cell("outsider", Checkpoint(OUTSIDER, 0, folder), UNSEEN_SUBJECT, plan.unseen))
-    cells.append(Cell("swapped", Checkpoint(SWAPPED, 0, folder), UNSEEN_SUBJECT, plan.unseen))
+    for name in SWAPPED.values():
+        cells.append(Cell("swapped", Checkpoint(name, 0, folder), UNSEEN_SUBJECT, plan.unseen))
     cells.append(Cell("real", None, UNSEEN_SUBJECT, plan.unseen))
     return cells
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from forensic_train.benchmark.generators.base import MiniatureGenerator, TrainingScenes
 from forensic_train.benchmark.generators.latent_space import LatentSpace
-from forensic_train.benchmark.generators.nvae import LatentDecoder, LatentEncoder, vae_updates
+from forensic_train.benchmark.generators.nvae import LatentDecoder, LatentEncoder, Upsampling, vae_updates
 from forensic_train.benchmark.generators.unet import UNet
 
 _AUTOENCODER_UPDATES = 1100
@@ -26,9 +26,9 @@ class Lsgm(MiniatureGenerator):
     family = "lsgm"
     updates = _AUTOENCODER_UPDATES + _DIFFUSION_UPDATES
 
-    def __init__(self, subjects: int = 8) -> None:
+    def __init__(self, subjects: int = 8, upsampling: Upsampling = "bilinear") -> None:
         super().__init__()
-        self.decoder = LatentDecoder(_LATENT, _WIDTHS[::-1])
+        self.decoder = LatentDecoder(_LATENT, _WIDTHS[::-1], upsampling)
         self.space = LatentSpace(UNet(_LATENT, _SCORE_WIDTHS, subjects), _LATENT)
         # About a third faster on a CPU; changes no result but for rounding
         self.to(memory_format=torch.channels_last)

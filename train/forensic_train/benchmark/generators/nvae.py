@@ -5,6 +5,7 @@ Source: Vahdat and Kautz 2020, "NVAE: A Deep Hierarchical Variational Autoencode
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +23,21 @@ _KL_WARM_UP = 0.3
 _EXPANSION = 3
 
 
-class BilinearSkip(nn.Module):
-    """The shortcut of an up-sampling cell: bilinear x 2 with corners aligned, then a 1 x 1 convolution."""
+Upsampling = Literal["bilinear", "nearest"]
+"""Of the shortcuts; NVAE's is bilinear."""
 
-    def __init__(self, before: int, after: int) -> None:
+
+class UpSkip(nn.Module):
+    """The shortcut of an up-sampling cell: x 2, bilinear with corners aligned or nearest, then a 1 x 1 convolution."""
+
+    def __init__(self, before: int, after: int, upsampling: Upsampling) -> None:
         super().__init__()
         self.mix = nn.Conv2d(before, after, 1)
+        self.up = nn.Upsample(scale_factor=2, mode=upsampling, align_corners=True if upsampling == "bilinear" else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return N x `after` x 2 H x 2 W."""
-        doubled = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        mixed: Tensor = self.mix(doubled)
+        mixed: Tensor = self.mix(self.up(x))
         return mixed
 
 
@@ -53,10 +58,10 @@ class SqueezeExcite(nn.Module):
 class Cell(nn.Module):
     """NVAE's generative cell: wide depthwise 5 x 5 convolution between two 1 x 1, beside a shortcut."""
 
-    def __init__(self, before: int, after: int, up: bool = False) -> None:
+    def __init__(self, before: int, after: int, up: Upsampling | None = None) -> None:
         super().__init__()
         wide = _EXPANSION * after
-        self.shortcut = BilinearSkip(before, after) if up else nn.Identity()
+        self.shortcut = UpSkip(before, after, up) if up else nn.Identity()
         self.body = nn.Sequential(
             nn.Upsample(scale_factor=2, mode="nearest") if up else nn.Identity(),
             *(nn.BatchNorm2d(before), nn.Conv2d(before, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.SiLU()),
@@ -88,10 +93,10 @@ class LatentEncoder(nn.Module):
 class LatentDecoder(nn.Sequential):
     """Latents N x latent x h x w -> the mean of the images, N x 3 x 4 h x 4 w for three widths."""
 
-    def __init__(self, latent: int, widths: Sequence[int]) -> None:
+    def __init__(self, latent: int, widths: Sequence[int], upsampling: Upsampling = "bilinear") -> None:
         layers: list[nn.Module] = [nn.Conv2d(latent, widths[0], 3, padding=1), Cell(widths[0], widths[0])]
         for before, after in pairwise(widths):
-            layers.append(Cell(before, after, up=True))
+            layers.append(Cell(before, after, upsampling))
         super().__init__(*layers, nn.SiLU(), nn.Conv2d(widths[-1], 3, 3, padding=1))
 
 
