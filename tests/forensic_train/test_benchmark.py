@@ -12,7 +12,7 @@ import torch
 
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_train.benchmark.attributors import blurs_to_softest
-from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, Checkpoint, draw_images, find_checkpoint
+from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, THIRD_SEED, Checkpoint, draw_images, find_checkpoint
 from forensic_train.benchmark.families import BLUEPRINTS, PAPER_FAMILIES
 from forensic_train.benchmark.png import write_png
 from forensic_train.benchmark.quality import Quality, measure_quality
@@ -36,11 +36,12 @@ def test_training_keeps_the_papers_proportions_and_empty_cells() -> None:
 
 def test_the_unseen_subject_and_separate_checkpoints_are_in_no_training_image() -> None:
     cells = plan_cells(FULL)
-    trained = [cell for cell in cells if cell.tier in ("train", "seen")]
+    trained = [cell for cell in cells if cell.tier in ("train", "second", "seen")]
     assert UNSEEN_SUBJECT not in {cell.subject for cell in trained}
     by_tier = {tier: {cell.source for cell in cells if cell.tier == tier} for tier in {cell.tier for cell in cells}}
     assert by_tier["unseen"] == by_tier["adapt"] == by_tier["train"]
     assert not by_tier["separate"] & by_tier["train"]
+    assert by_tier["separate"] - by_tier["second"] == {f"{name}-{THIRD_SEED}" for name in PAPER_FAMILIES}
     assert by_tier["outsider"] == {"transposed_gan-0"}
     assert by_tier["real"] == {"real"}
     for tier in ("adapt", "unseen", "separate", "outsider", "swapped", "real"):
@@ -86,9 +87,9 @@ def test_an_unknown_checkpoint_is_a_usage_error(stem: str, run: RunCommand) -> N
     assert done.stderr.count("\n") == 1
 
 
-def test_every_family_has_shipped_checkpoints_of_two_seeds() -> None:
+def test_every_family_has_shipped_checkpoints_of_three_seeds() -> None:
     stems = {one.stem for one in ALL_CHECKPOINTS}
-    assert {f"{name}-{seed}" for name in PAPER_FAMILIES for seed in range(2)} <= stems
+    assert {f"{name}-{seed}" for name in PAPER_FAMILIES for seed in range(3)} <= stems
     assert {one.name for one in ALL_CHECKPOINTS} == set(BLUEPRINTS)
 
 
@@ -143,7 +144,13 @@ def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> 
     done = run("benchmark", "--quick", "--output", str(tmp_path / "out"))
     assert done.exit_code == 0, done.stderr
     report = (tmp_path / "out" / "report" / "report.md").read_text()
-    for title in ("Summary", "Controls", "The paper's tables", "The miniature generators"):
+    for title in (
+        "Summary",
+        "Steps towards separately trained generators",
+        "Controls",
+        "The paper's tables",
+        "The miniature generators",
+    ):
         assert f"## {title}" in report
     assert "the figures mean nothing" in report
     record = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
@@ -153,6 +160,8 @@ def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> 
             assert (recipe, technique, "plain") in lines
             slug = technique.replace(" (stable)", "-stable")
             assert (tmp_path / "out" / "report" / f"confusion-{recipe}-{slug}.png").stat().st_size > 5000
+    for recipe in ("paper-32", "augmented-32", "residual-32", "native-32"):
+        assert (recipe, "baseline", "two") in lines
     again = run("benchmark", "--quick", "--output", str(tmp_path / "out"))
     assert again.exit_code == 0, again.stderr
     assert json.loads((tmp_path / "out" / "report" / "report.json").read_text())["entries"] == record["entries"]

@@ -7,7 +7,7 @@ from torch import nn
 from forensic_train.benchmark.generators import lsgm, taming_transformers
 from forensic_train.benchmark.generators.base import SIZE, MiniatureGenerator, TrainingScenes
 from forensic_train.benchmark.generators.lsgm import Lsgm
-from forensic_train.benchmark.generators.nvae import UpSkip, Cell
+from forensic_train.benchmark.generators.nvae import Cell, LatentDecoder, Upsampling, UpSkip
 from forensic_train.benchmark.generators.taming_transformers import TamingTransformers
 from forensic_train.benchmark.generators.token_transformer import TokenTransformer
 from forensic_train.benchmark.generators.vqgan import CodebookAverage, VectorQuantiser
@@ -138,6 +138,18 @@ def test_drawing_place_by_place_agrees_with_the_whole_row() -> None:
     assert torch.equal(transformer(subjects, drawn).argmax(2), drawn)
 
 
-def test_a_bilinear_skip_doubles_the_size() -> None:
-    assert UpSkip(6, 4)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
-    assert Cell(6, 4, up=True)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_a_skip_doubles_the_size(upsampling: Upsampling) -> None:
+    assert UpSkip(6, 4, upsampling)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
+    assert Cell(6, 4, upsampling)(torch.randn(2, 6, 5, 7)).shape == (2, 4, 10, 14)
+
+
+def test_the_skips_are_all_that_the_causal_check_swaps() -> None:
+    torch.manual_seed(0)
+    published = LatentDecoder(3, (8, 6, 4)).eval()
+    swapped = LatentDecoder(3, (8, 6, 4), "nearest").eval()
+    swapped.load_state_dict(published.state_dict())
+    latents = torch.randn(1, 3, 4, 4)
+    assert not torch.equal(published(latents), swapped(latents))
+    flat = torch.ones(1, 8, 4, 4)
+    torch.testing.assert_close(published[2].shortcut(flat), swapped[2].shortcut(flat))

@@ -82,6 +82,14 @@ PAPER_SMALL = replace(
 )
 """The paper's recipe for the benchmark: whole images of 32 pixels, a ResNet of their size, fewer and larger updates."""
 
+AUGMENTED_SMALL = replace(
+    PAPER_SMALL,
+    name="augmented-32",
+    preprocessing=Preprocessing("patches", SMALL, grid=1),
+    augment=augment_patch,
+)
+"""The paper's network and updates for the benchmark, on the native recipe's augmented views."""
+
 NATIVE_SMALL = replace(
     NATIVE,
     name="native-32",
@@ -98,7 +106,7 @@ RESIDUAL_SMALL = replace(
 )
 """The residual recipe for the benchmark."""
 
-_ALL = (NATIVE, RESIDUAL, PAPER, PAPER_SMALL, NATIVE_SMALL, RESIDUAL_SMALL)
+_ALL = (NATIVE, RESIDUAL, PAPER, PAPER_SMALL, AUGMENTED_SMALL, NATIVE_SMALL, RESIDUAL_SMALL)
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Every recipe by its name."""
 

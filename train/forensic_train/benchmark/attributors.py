@@ -12,6 +12,7 @@ import numpy as np
 from forensic_cli.model import Logits, Model, softmax
 from forensic_cli.reencode import blur
 from forensic_train.benchmark.checkpoints import THIRD_SEED
+from forensic_train.benchmark.families import SWAPPED
 from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.samples import copies, read_images, write_softened
 from forensic_train.benchmark.spectra import radial_spectrum
@@ -120,8 +121,14 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
         "metrics": metrics,
         "reencoded": card_robustness(points),
         "open_set": strangers,
-        "swapped": dict(Counter(model.card.labels[k] for k in logits["swapped"].argmax(axis=1))),
+        "swapped": {name: _swapped(model, tiers["swapped"], logits["swapped"], name) for name in SWAPPED.values()},
     }
+
+
+def _swapped(model: Model, rows: Sequence[Row], logits: Logits, generator: str) -> dict[str, int]:
+    """Return the number of a generator's images by the label that they got."""
+    mine = [i for i, row in enumerate(rows) if row.generator == generator]
+    return dict(Counter(model.card.labels[k] for k in logits[mine].argmax(axis=1)))
 
 
 def blurs_to_softest(rows: Sequence[Row]) -> dict[str, float]:

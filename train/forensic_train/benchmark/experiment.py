@@ -20,6 +20,13 @@ from forensic_train.run import write_json
 
 PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
 _STABLE = (("stable", "true"),)
+_STEPS = (
+    ("paper-32", "baseline"),
+    ("augmented-32", "baseline"),
+    ("residual-32", "baseline"),
+    ("native-32", "baseline", "adversarial", "discriminant"),
+)
+"""What is trained again on two checkpoints of each generator: a recipe and its techniques."""
 _LOG = "log.txt"
 _CONFIG = "benchmark.json"
 _SECONDS = "seconds.txt"
@@ -53,12 +60,15 @@ def wanted_attributors(experiment: Experiment) -> list[Attributor]:
         ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
         ("residual-32", ("baseline", "finetune"), ()),
         ("native-32", ("adversarial",), _STABLE),
+        ("augmented-32", ("baseline",), ()),
     )
     wanted = [
         Attributor(recipe, techniques, seed, settings=settings)
         for recipe, techniques, settings in kinds
         for seed in range(experiment.seeds)
     ]
+    for recipe, *techniques in _STEPS:
+        wanted += [Attributor(recipe, tuple(techniques), seed, "two") for seed in range(experiment.seeds)]
     for recipe in ("paper-32", "native-32", "residual-32"):
         wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
     return [replace(one, settings=(*one.settings, *experiment.settings)) for one in wanted]

@@ -11,7 +11,7 @@ import numpy as np
 from forensic_train.benchmark.attributors import REENCODINGS, Attributor, Tiers, read_result
 from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, Checkpoint
 from forensic_train.benchmark.experiment import PAPER_TECHNIQUES, Experiment
-from forensic_train.benchmark.families import PAPER_FAMILIES
+from forensic_train.benchmark.families import PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.pictures import draw_confusion, draw_radial_spectra, draw_residual_spectra
 from forensic_train.benchmark.quality import BANDS
 from forensic_train.benchmark.samples import FULL, scaled_counts
@@ -21,6 +21,8 @@ PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial"
 """Accuracy on the unseen subject. Source: PAPER, "Published results"."""
 REPORT_FILE = "report.md"
 _JSON_FILE = "report.json"
+_CHECKPOINTS = {"plain": 1, "two": 2}
+"""Of each generator in the training images, by the data of an Attributor."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Entry:
     def confusion(self, name: str) -> np.ndarray:
         """Return images by true and predicted label, summed over the seeds."""
         return np.asarray(np.sum([one["metrics"][name]["confusion"] for one in self.results], axis=0))
+
+    def recalls(self, name: str) -> list[float]:
+        """Return the recall of each label, a mean over the seeds."""
+        counts = self.confusion(name)
+        return [float(recall) for recall in np.diag(counts) / counts.sum(axis=1)]
 
 
 def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
@@ -68,6 +75,7 @@ def write_report(
         "# Generator attribution with biased data, in a box",
         "\n".join(f"- {name}: {value}" for name, value in about.items()),
         *_summary(entries),
+        *_steps(entries),
         *_controls(entries),
         *_swap(entries),
         *_paper_tables(entries, folder),
@@ -83,7 +91,7 @@ def _summary(entries: Sequence[Entry]) -> Iterator[str]:
     yield "## Summary"
     yield (
         "Accuracy, mean and standard deviation over the seeds of the attributors. T0: cells that training has. T1: "
-        "the unseen subject, from the checkpoints that training images came from. **T2: the unseen subject from "
+        "the unseen subject, from the checkpoints that training images came from. **T2: the unseen subject from two "
         "checkpoints that were trained separately**, what a forensic user meets. T3: T2 re-encoded. T4: "
         "AUROC of the confidence, T2 against a seventh generator and against untouched scenes. Published: "
         "accuracy of the paper on its own unseen subject. Chance is .167."
@@ -100,6 +108,26 @@ def _summary_row(one: Entry) -> list[object]:
     row += [_spread([result["open_set"][name]["auroc"] for result in one.results]) for name in ("outsider", "real")]
     published = PUBLISHED.get(one.technique) if one.recipe == "paper-32" else None
     return [*row, "" if published is None else f"{published:.2f}"]
+
+
+def _steps(entries: Sequence[Entry]) -> Iterator[str]:
+    yield "## Steps towards separately trained generators"
+    yield (
+        "T2 on the checkpoints of the third seed alone, which no attributor here was trained on. Checkpoints: of each "
+        "generator in the training images; `2` has as many images as `1`, half of them from a second checkpoint."
+    )
+    rows: list[list[object]] = [
+        [
+            one.recipe,
+            one.technique,
+            _CHECKPOINTS[one.data],
+            *(_spread(one.accuracies(name)) for name in ("unseen", "third")),
+            *(f"{recall:.2f}" for recall in one.recalls("third")),
+        ]
+        for one in sorted(entries, key=lambda one: float(np.mean(one.accuracies("third"))))
+        if one.data in ("plain", "two")
+    ]
+    yield markdown_table(["recipe", "technique", "checkpoints", "T1", "**T2, third seed**", *PAPER_FAMILIES], rows)
 
 
 def _controls(entries: Sequence[Entry]) -> Iterator[str]:
@@ -133,20 +161,29 @@ def _subject_rule() -> float:
 def _swap(entries: Sequence[Entry]) -> Iterator[str]:
     yield "## Does attribution follow the operation?"
     yield (
-        "stylegan2 was trained again with the nearest-neighbour up-sampling of guided_diffusion in place of its FIR "
-        "filter and nothing else changed, and its images of the unseen subject were attributed: share of each label, "
-        "beside the shares of the genuine stylegan2 of T2."
+        "stylegan2 and lsgm were trained again with the nearest-neighbour up-sampling of guided_diffusion in place of "
+        "the FIR filter and of the bilinear shortcut, nothing else changed, and their images of the unseen subject "
+        "were attributed: share of each label, beside the shares of the genuine generator of the third seed."
     )
-    rows: list[list[object]] = []
-    for one in entries:
-        if one.data != "plain" or one.technique not in ("baseline", "discriminant"):
-            continue
-        labels = list(one.results[0]["labels"])
-        genuine = one.confusion("separate")[labels.index("stylegan2")]
-        swapped = np.sum([[result["swapped"].get(label, 0) for label in labels] for result in one.results], axis=0)
-        for name, counts in (("genuine", genuine), ("swapped", swapped)):
-            rows.append([one.recipe, one.technique, name, *(f"{share:.2f}" for share in counts / counts.sum())])
-    yield markdown_table(["recipe", "technique", "stylegan2", *PAPER_FAMILIES], rows)
+    chosen = [one for one in entries if one.data in ("plain", "two") and one.technique in ("baseline", "discriminant")]
+    header = ["recipe", "technique", "checkpoints", "images", *PAPER_FAMILIES]
+    for family, changed in SWAPPED.items():
+        rows: list[list[object]] = []
+        for one in chosen:
+            for name, counts in ((family, _genuine(one, family)), (changed, _swapped(one, changed))):
+                shares = [f"{share:.2f}" for share in counts / counts.sum()]
+                rows.append([one.recipe, one.technique, _CHECKPOINTS[one.data], name, *shares])
+        yield markdown_table(header, rows)
+
+
+def _genuine(one: Entry, family: str) -> np.ndarray:
+    return np.asarray(one.confusion("third")[list(one.results[0]["labels"]).index(family)])
+
+
+def _swapped(one: Entry, changed: str) -> np.ndarray:
+    labels = one.results[0]["labels"]
+    counts = [[result["swapped"][changed].get(label, 0) for label in labels] for result in one.results]
+    return np.asarray(np.sum(counts, axis=0))
 
 
 def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:

@@ -75,8 +75,8 @@ def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
     """Return every cell of every tier.
 
     `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `second`: half as many training images, of seed 1.
-    `separate`: the unseen subject from checkpoints of seed 1 and THIRD_SEED. `outsider`, `real`, `swapped`: the unseen subject from the generator that nobody trains on, from no generator, and
-    from generators with another's up-sampling.
+    `separate`: the unseen subject from checkpoints of seed 1 and THIRD_SEED. `outsider`, `real`, `swapped`: the unseen
+    subject from the generator that nobody trains on, from no generator, and from generators with another's up-sampling.
     """
     cells = []
     for name, counts in scaled_counts(plan.training).items():
