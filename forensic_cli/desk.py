@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from forensic_cli.console import track
-from forensic_cli.discover import LeftOut, discover
+from forensic_cli.console import note, track
+from forensic_cli.discover import LISTED, LeftOut, Search, discover
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
 from forensic_cli.reports import make_report
-from forensic_cli.results import Summary
+from forensic_cli.results import RunHeader, Summary
+from forensic_cli.resume import Kept, keep_rows
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
 
 
@@ -28,10 +29,17 @@ class Target:
     """Overwrite the file."""
     quiet: bool
     """Show no progress bar."""
+    resume: bool = False
+    """Go on with the file where an earlier scan was stopped, if it is there."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a scan that is stopped can go on: rows that stand alone, in a file."""
+        return self.output is not None and self.format == "jsonl"
 
 
 def report_scan(
-    paths: Sequence[Path], recursive: bool, models: Sequence[Model], settings: ScanSettings, target: Target
+    paths: Sequence[Path], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
 ) -> Summary:
     """Scan, and write each row as soon as it is known. Returns the totals.
 
@@ -41,33 +49,53 @@ def report_scan(
     check_labels(models)
     effective_level(models, settings.coverage)
     summary = Summary.empty()
-    files = _images(paths, recursive, summary)
+    files = _images(paths, search, summary)
     first = next(files, None)
     if first is None:
         raise UsageError(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
-    with Output(target.output, target.force) as out:
+    header = run_header(models, settings)
+    kept = _kept(target, header, chain([first], files), summary)
+    with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
-        total = None if quiet else _count(paths, recursive)
+        total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
         report = make_report(target.format, colour=out.is_terminal)
-        out.write(report.begin(run_header(models, settings)))
-        for result in track(scan(chain([first], files), models, settings), "scanning", total, quiet):
-            out.write(report.row(result))
-            summary.add(result)
+        begun = report.begin(header)
+        out.write("" if kept.length else begun)
+        try:
+            for result in track(scan(kept.files, models, settings), "scanning", total, quiet):
+                out.write(report.row(result))
+                summary.add(result)
+        except KeyboardInterrupt:
+            if target.resumable:
+                note("To go on, give the same command with --resume")
+            raise
         out.write(report.end(summary))
     return summary
 
 
-def _images(paths: Sequence[Path], recursive: bool, summary: Summary) -> Iterator[Path]:
-    for found in discover(paths, recursive):
+def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
+    """Return what stays of the target's file; nothing unless it is to be resumed."""
+    if not target.resume:
+        return Kept(0, files, 0)
+    if target.output is None or not target.resumable:
+        raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
+    kept = keep_rows(target.output, header, files, summary)
+    if kept.rows:
+        note(f"{target.output}: {kept.rows} rows are kept")
+    return kept
+
+
+def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator[Path]:
+    for found in discover(paths, search):
         if isinstance(found, LeftOut):
             summary.left_out += 1
         else:
             yield found
 
 
-def _count(paths: Sequence[Path], recursive: bool) -> int:
-    return sum(1 for _ in _images(paths, recursive, Summary.empty()))
+def _count(paths: Sequence[Path], search: Search) -> int:
+    return sum(1 for _ in _images(paths, search, Summary.empty()))

@@ -2,9 +2,11 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import sniff
@@ -18,6 +20,12 @@ IMAGE_SUFFIXES = frozenset(
 """Files with such a name get a row even when they turn out not to be images."""
 
 
+LISTED = Path("-")
+"""Stands for the paths that standard input lists."""
+_BLOCK = 1 << 16
+"""Bytes that are read of a list at once."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Something in a folder that is not scanned."""
@@ -28,28 +36,58 @@ class LeftOut:
     """One line."""
 
 
+@dataclass(frozen=True)
+class Search:
+    """What is looked for in folders; a file that the user names is always taken."""
+
+    recursive: bool = True
+    """Look into folders within folders."""
+    include: tuple[str, ...] = ()
+    """Globs that a file's name, or the end of its path, must match one of; none: every file."""
+    exclude: tuple[str, ...] = ()
+    """Globs of files that are left out, and of folders that are not entered."""
+
+
 def check_paths(paths: Sequence[Path]) -> None:
     """Raise UsageError for the first path that does not exist."""
     for path in paths:
-        if not os.path.lexists(path):
+        if path == LISTED and sys.stdin is None:
+            raise UsageError("-: standard input is closed; pipe a list of paths into it, or name paths")
+        if path != LISTED and not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder; give existing images or folders")
 
 
-def discover(paths: Sequence[Path], recursive: bool = True) -> Iterator[Path | LeftOut]:
+def discover(paths: Sequence[Path], search: Search = Search()) -> Iterator[Path | LeftOut]:
     """Yield image files, folder by folder in name order, and what was left out with its reason.
 
-    A file named by the user is always yielded. In folders, files with an image suffix are yielded, others
-    when their first bytes look like an image. Links to folders are not followed (no loops); pipes, sockets
-    and devices are never opened.
+    A file named by the user is always yielded, on the command line or in the list that LISTED (`-`) stands for. In
+    folders, files with an image suffix are yielded, others when their first bytes look like an image. Links to
+    folders are not followed (no loops); pipes, sockets and devices are never opened.
     """
     for path in paths:
-        if path.is_dir():
-            yield from _walk(path, recursive)
-        else:
-            yield path if _is_regular(path) or _is_broken_link(path) else LeftOut(path, "not a regular file")
+        for named in listed_paths(sys.stdin.buffer) if path == LISTED else (path,):
+            if named.is_dir():
+                yield from _walk(named, search)
+            else:
+                gone = not os.path.lexists(named) or _is_broken_link(named)
+                yield named if gone or _is_regular(named) else LeftOut(named, "not a regular file")
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path | LeftOut]:
+def listed_paths(stream: BinaryIO) -> Iterator[Path]:
+    """Yield the paths in a stream of bytes as they come, one a line; NUL ends them where the first block has one."""
+    rest = stream.read1(_BLOCK)  # type: ignore[attr-defined]  # every buffered stream has it
+    end = b"\0" if b"\0" in rest else b"\n"
+    block = rest
+    while block:
+        *whole, rest = rest.split(end)
+        yield from (Path(os.fsdecode(one)) for one in whole if one)
+        block = stream.read1(_BLOCK)  # type: ignore[attr-defined]
+        rest += block
+    if rest:
+        yield Path(os.fsdecode(rest))
+
+
+def _walk(folder: Path, search: Search) -> Iterator[Path | LeftOut]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -58,13 +96,21 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path | LeftOut]:
         return
     for entry in entries:
         path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                yield from _walk(path, recursive)
+        if _matches(path, search.exclude):
+            yield LeftOut(path, "excluded")
+        elif entry.is_dir(follow_symlinks=False):
+            if search.recursive:
+                yield from _walk(path, search)
         elif entry.is_symlink() and path.is_dir():
             yield LeftOut(path, "a link to a folder")
+        elif search.include and not _matches(path, search.include):
+            yield LeftOut(path, "not included")
         else:
             yield _file(path)
+
+
+def _matches(path: Path, globs: Sequence[str]) -> bool:
+    return any(path.match(glob) for glob in globs)
 
 
 def _file(path: Path) -> Path | LeftOut:

@@ -12,16 +12,22 @@ from forensic_cli.errors import OutputError
 class Output:
     """Appends whole chunks of text, each one flushed. On a full disk the file ends with the last whole chunk."""
 
-    def __init__(self, path: Path | None, force: bool = False) -> None:
-        """Open `path` for writing, or standard output for None. Raises OutputError; never overwrites unasked."""
+    def __init__(self, path: Path | None, force: bool = False, keep: int = 0) -> None:
+        """Open `path` for writing, or standard output for None; go on behind its first `keep` bytes.
+
+        Raises OutputError; never overwrites unasked.
+        """
         self._path = path
-        self._good = 0
+        self._good = keep
         self._descriptor: int | None = None
         if path is None:
             return
-        kind = os.O_TRUNC if force else os.O_EXCL
+        kind = 0 if keep else os.O_TRUNC if force else os.O_EXCL
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o644)
+            if keep:
+                os.ftruncate(self._descriptor, keep)
+                os.lseek(self._descriptor, keep, os.SEEK_SET)
         except FileExistsError as error:
             raise OutputError(f"{path}: exists already; choose another name, or overwrite it with --force") from error
         except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.preprocess import Decoded, Header, Unreadable, Views, decode, view_warnings, views
+from forensic_cli.preprocess import MAX_PIXELS, Decoded, Header, Unreadable, Views, decode, view_warnings, views
 from forensic_cli.reencode import variants
 
 T = TypeVar("T")
@@ -53,13 +53,15 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
-def prepare(path: Path, wanted: Sequence[Preprocessing], reencodings: Sequence[str] = ()) -> Prepared:
+def prepare(
+    path: Path, wanted: Sequence[Preprocessing], reencodings: Sequence[str] = (), max_pixels: int = MAX_PIXELS
+) -> Prepared:
     """Read, hash and decode one file once; cut it, and each of its re-encodings, for every wanted preprocessing."""
     data = read_file(path)
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
     digest = hashlib.sha256(data).hexdigest()
-    decoded = decode(data)
+    decoded = decode(data, max_pixels)
     if isinstance(decoded, Unreadable):
         return Prepared(path, digest, len(data), decoded.header, (), (), decoded)
     prepared = _cut(path, digest, len(data), decoded, wanted)
@@ -97,11 +99,16 @@ def batches(items: Iterable[Prepared], batch_size: int) -> Iterator[list[Prepare
     for item in items:
         batch.append(item)
         filled += len(item.views[0]) if item.views else 0
-        if filled >= batch_size or len(batch) >= 4 * batch_size:
+        if is_full(filled, len(batch), batch_size):
             yield batch
             batch, filled = [], 0
     if batch:
         yield batch
+
+
+def is_full(views: int, files: int, batch_size: int) -> bool:
+    """Tell whether a batch of so many views, of so many files with the unreadable ones, waits for no more."""
+    return views >= batch_size or files >= 4 * batch_size
 
 
 def default_workers() -> int:

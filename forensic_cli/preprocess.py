@@ -19,7 +19,7 @@ Views: TypeAlias = npt.NDArray[np.uint8]
 """RGB, V x S x S x 3."""
 
 MAX_PIXELS = 200_000_000
-"""Larger images are refused on their header, before anything is decoded."""
+"""Larger images are refused on their header, before anything is decoded, unless a caller says otherwise."""
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -118,18 +118,21 @@ def read_header(data: bytes) -> Header | None:
         return None
 
 
-def decode(data: bytes) -> Decoded | Unreadable:
-    """Decode one file's bytes to upright 8-bit RGB with OpenCV. Never raises for bad input."""
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
+    """Decode one file's bytes to upright 8-bit RGB with OpenCV, if its header has no more pixels than `max_pixels`.
+
+    Never raises for bad input.
+    """
     if not data:
         return Unreadable("empty", "the file is empty")
     promised = sniff(data[:16])
     header = read_header(data)
     if header is None:
         return _without_header(data, promised)
-    if header.width * header.height > MAX_PIXELS:
+    if header.width * header.height > max_pixels:
         return Unreadable(
             "too_large",
-            f"{header.width} x {header.height} pixels are more than the {MAX_PIXELS // 1_000_000} megapixels allowed",
+            f"{header.width} x {header.height} pixels are more than the {max_pixels / 1_000_000:g} megapixels allowed",
             header,
         )
     if _ends_early(data, header.format):

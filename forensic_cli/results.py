@@ -1,8 +1,15 @@
 """What a scan finds: one evidence record a file, one header and one summary a scan. Plain values, no behaviour."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+
+def printable(path: Path) -> str:
+    r"""Return a path as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,10 @@ class RunHeader:
     """Level of the conformal sets, 0 to 1; None where no model has sets."""
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
+    batch_size: int = 0
+    """Views that go through a model at once."""
+    max_pixels: int = 0
+    """Images with more are `too_large`."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -166,6 +177,8 @@ class RunHeader:
             "coverage": self.coverage,
             "started": self.started,
             "reencodings": list(self.reencodings),
+            "batch_size": self.batch_size,
+            "max_pixels": self.max_pixels,
         }
 
 
@@ -187,11 +200,12 @@ class Summary:
 
     def add(self, result: FileResult) -> None:
         """Count one row."""
-        if result.verdict is None:
-            self.statuses[result.status] = self.statuses.get(result.status, 0) + 1
-        else:
-            name = result.verdict.verdict
-            self.verdicts[name] = self.verdicts.get(name, 0) + 1
+        self.count(result.status, result.verdict.verdict if result.verdict else None)
+
+    def count(self, status: str, verdict: str | None) -> None:
+        """Count a row by its status and, where it has one, its verdict."""
+        totals, name = (self.statuses, status) if verdict is None else (self.verdicts, verdict)
+        totals[name] = totals.get(name, 0) + 1
 
     @property
     def judged(self) -> int:

@@ -1,6 +1,5 @@
 """scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
-from forensic_cli.preprocess import Views
-from forensic_cli.results import FileResult, RunHeader, Verdict
+from forensic_cli.preprocess import MAX_PIXELS, Views
+from forensic_cli.results import FileResult, RunHeader, Verdict, printable
 from forensic_cli.stability import stable_verdicts
 
 
@@ -37,6 +36,8 @@ class ScanSettings:
     """Level of the conformal sets; None: the highest of the models' own defaults."""
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
+    max_pixels: int = MAX_PIXELS
+    """Images with more are `too_large`, judged by their header."""
 
 
 def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
@@ -49,7 +50,8 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     workers = settings.workers or default_workers()
     # Two batches ahead keep the models busy; each image waits as views, not as pixels, and re-encodings count as images
     ahead = 2 * settings.batch_size // (1 + len(settings.reencodings)) + workers
-    prepared = ordered_map(partial(prepare, wanted=wanted, reencodings=settings.reencodings), files, workers, ahead)
+    reading = partial(prepare, wanted=wanted, reencodings=settings.reencodings, max_pixels=settings.max_pixels)
+    prepared = ordered_map(reading, files, workers, ahead)
     decision = partial(
         decide,
         labels,
@@ -123,6 +125,8 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=float(level) if level else None,
         reencodings=settings.reencodings,
+        batch_size=settings.batch_size,
+        max_pixels=settings.max_pixels,
     )
 
 
@@ -160,8 +164,3 @@ def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
         views=len(item.views[0]) if item.views else 0,
         warnings=item.warnings,
     )
-
-
-def printable(path: Path) -> str:
-    r"""Return a path as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

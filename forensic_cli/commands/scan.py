@@ -13,7 +13,13 @@ _FUSIONS = ("mean", "vote")
 
 
 def scan(
-    paths: Annotated[list[Path], typer.Argument(help="Images, and folders of images.", show_default=False)],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, and folders of images; - for a list of paths on standard input, ended by newline or NUL.",
+            show_default=False,
+        ),
+    ],
     technique: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +49,21 @@ def scan(
         typer.Option("--format", "-f", metavar="|".join(REPORTS), callback=one_of(REPORTS), help="Report format."),
     ] = "table",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on where a scan into this JSON Lines file was stopped; rows whose files changed go."
+        ),
+    ] = False,
     recursive: Annotated[bool, typer.Option(help="Look into folders within folders.")] = True,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="In folders, only files that match, such as '*.png'; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="In folders, leave out matching files and folders; may be repeated."),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Confidence below which a verdict is `inconclusive`; else the model card's."),
@@ -72,6 +92,12 @@ def scan(
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Views that go through a model at once.")] = 32,
     workers: Annotated[int, typer.Option(min=0, max=256, help="Decoding threads; 0: one a core.")] = 0,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Images with more pixels by their header are `too_large`; else 200000000."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Name the generator behind each image, with calibrated confidence and an evidence record.
@@ -87,13 +113,16 @@ def scan(
 
         genforensic scan ./images --technique all --stability
 
-        genforensic scan case-17/ --format jsonl --output case-17.jsonl
+        genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
+
+        find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
     """
     from forensic_cli.desk import Target, report_scan
-    from forensic_cli.discover import check_paths
+    from forensic_cli.discover import Search, check_paths
     from forensic_cli.exports import export_files, load_models, select
+    from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
@@ -101,7 +130,14 @@ def scan(
     wanted = "cuda" if require_gpu else device
     models = select(load_models(export_files(exports), wanted), technique or [], recipe)
     settings = ScanSettings(
-        ensemble, threshold, batch_size, workers, coverage=coverage, reencodings=STABILITY if stability else ()
+        ensemble,
+        threshold,
+        batch_size,
+        workers,
+        coverage=coverage,
+        reencodings=STABILITY if stability else (),
+        max_pixels=max_pixels or MAX_PIXELS,
     )
-    summary = report_scan(paths, recursive, models, settings, Target(output, report_format, force, quiet))
+    search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
+    summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

@@ -1,5 +1,6 @@
 """Tests of discover: a stable order, no loops, nothing special opened, and a reason for each thing left out."""
 
+import io
 import os
 from pathlib import Path
 
@@ -7,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_cli.discover import IMAGE_SUFFIXES, LeftOut, check_paths, discover
+from forensic_cli.discover import IMAGE_SUFFIXES, LeftOut, Search, check_paths, discover, listed_paths
 from forensic_cli.errors import UsageError
 from toys import genforensic, make_images, solid
 
 
 def names(root: Path, recursive: bool = True) -> list[str]:
-    found = discover([root], recursive)
+    found = discover([root], Search(recursive))
     return [str(path.relative_to(root)) for path in found if isinstance(path, Path)]
 
 
@@ -128,3 +129,52 @@ def test_check_paths_names_the_first_one_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         check_paths([tmp_path, tmp_path / "b", tmp_path / "a"])
     assert str(caught.value) == f"{tmp_path / 'b'}: no such file or folder; give existing images or folders"
+
+
+def test_globs_choose_files_and_folders(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "thumbs/b.png", "in/c.png", "in/thumbs/d.png", "in/e.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    def chosen(include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> list[str]:
+        found = discover([tmp_path], Search(include=include, exclude=exclude))
+        return [str(path.relative_to(tmp_path)) for path in found if isinstance(path, Path)]
+
+    assert chosen(("*.jpg", "*.tif")) == ["a.jpg", "in/e.tif"]
+    assert chosen(exclude=("thumbs",)) == ["a.jpg", "a.png", "in/c.png", "in/e.tif"]
+    assert chosen(("*.png",), ("in/thumbs", "a.*")) == ["in/c.png", "thumbs/b.png"]
+    left = {one.reason for one in discover([tmp_path], Search(True, ("*.jpg",), ("in",))) if isinstance(one, LeftOut)}
+    assert left == {"excluded", "not included"}
+    assert list(discover([tmp_path / "a.png"], Search(exclude=("*.png",)))) == [tmp_path / "a.png"]
+
+
+NAMES = st.lists(st.binary(min_size=1, max_size=9).filter(lambda name: b"\0" not in name and name != b"."), max_size=30)
+
+
+@settings(deadline=None)
+@given(NAMES, st.booleans())
+def test_a_list_of_paths_is_read_back(names: list[bytes], ended: bool) -> None:
+    expected = [Path(os.fsdecode(name)) for name in names]
+    nul = b"".join(name + b"\0" for name in names)
+    assert list(listed_paths(io.BytesIO(nul if ended else nul[:-1] if len(names) > 1 else nul))) == expected
+    lines = [name for name in names if b"\n" not in name]
+    text = b"\n".join(lines) + (b"\n" if ended else b"")
+    assert list(listed_paths(io.BytesIO(text))) == [Path(os.fsdecode(name)) for name in lines]
+
+
+def test_a_long_list_of_paths_is_not_cut_where_a_block_ends() -> None:
+    names = [f"folder/{i:05}.png" for i in range(20_000)]
+    assert [str(path) for path in listed_paths(io.BytesIO("\n".join(names).encode()))] == names
+
+
+def test_listed_files_are_scanned_in_the_lists_order(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    listed = [images / "3-blue.bmp", tmp_path / "gone.png", images / "1-red.png"]
+    done = genforensic(
+        *("scan", "-", "--exports", toy_exports, "-f", "csv"), input="".join(f"{path}\0" for path in listed)
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = [line.split(",")[:2] for line in done.stdout.splitlines()[1:]]
+    assert rows == [[str(listed[0]), "ok"], [str(listed[1]), "missing"], [str(listed[2]), "ok"]]
+    empty = genforensic("scan", "-", "--exports", toy_exports, input="")
+    assert empty.returncode == 2
+    assert empty.stderr == "genforensic: no images found in - (0 other entries left out); give a folder with images\n"

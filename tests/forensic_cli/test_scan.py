@@ -602,7 +602,10 @@ def test_ctrl_c_is_one_line_and_exit_code_130(toy_exports: Path, images: Path, t
         stderr = child.communicate(timeout=30)[1]
     finally:
         child.kill()
-    assert (child.returncode, stderr) == (130, "genforensic: interrupted; what was written so far is whole\n")
+    assert (child.returncode, stderr) == (
+        130,
+        "To go on, give the same command with --resume\ngenforensic: interrupted; what was written so far is whole\n",
+    )
     text = out.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert 0 < len(rows_of(text)) < 3005

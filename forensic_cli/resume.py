@@ -1,0 +1,112 @@
+"""Goes on where a stopped scan left its JSON Lines: keeps the rows that still hold, gives back the files to judge."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from forensic_cli.errors import OutputError, UsageError
+from forensic_cli.pipeline import is_full, read_file
+from forensic_cli.preprocess import Unreadable
+from forensic_cli.results import RunHeader, Summary, printable
+
+_TIMES = ("started",)
+"""Fields of the run header that may differ between a scan and what goes on with it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of an earlier report stays."""
+
+    length: int
+    """Bytes of the report that stay: its header and whole rows; 0 starts anew."""
+    files: Iterator[Path]
+    """Files that are still to be judged, in order."""
+    rows: int
+    """Rows that stay."""
+
+
+def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
+    """Compare a report with the files, row by row, and count the rows that stay.
+
+    A row stays where the same path has the same bytes. The first one that differs ends them, at the batch before it: a
+    batch is judged as a whole, so that the report is byte for byte what a scan that nobody stopped would have
+    written. Memory does not grow with the report. Raises UsageError for a report of other models or settings,
+    OutputError for one that cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            first = stream.readline()
+            if not first.endswith(b"\n"):
+                return Kept(0, files, 0)
+            _check_header(path, first, header)
+            return _keep(_rows(stream, len(first)), len(first), header.batch_size, files, summary)
+    except FileNotFoundError:
+        return Kept(0, files, 0)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
+    try:
+        before = dict(json.loads(line)["genforensic"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a JSON Lines report of genforensic; choose another --output") from error
+    now = json.loads(json.dumps(header.record()))
+    changed = [name for name in now if name not in _TIMES and before.get(name) != now[name]]
+    if changed:
+        raise UsageError(
+            f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "
+            "choose another --output, or begin again with --force and without --resume"
+        )
+
+
+def _rows(stream: Iterable[bytes], offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield whole rows and where each ends in the file; the first line that is none ends them."""
+    for line in stream:
+        offset += len(line)
+        try:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            return
+        yield row, offset
+
+
+def _keep(
+    rows: Iterator[tuple[dict[str, Any], int]], start: int, batch_size: int, files: Iterator[Path], summary: Summary
+) -> Kept:
+    kept, end, views = 0, start, 0
+    batch: list[tuple[Path, dict[str, Any]]] = []
+    for row, offset in rows:
+        file = next(files, None)
+        if file is None or not _holds(row, file):
+            again = [one for one, _ in batch] + ([] if file is None else [file])
+            return Kept(end, chain(again, files), kept)
+        batch.append((file, row))
+        views += row["views"]
+        if is_full(views, len(batch), batch_size):
+            kept, end, views = kept + _count(batch, summary), offset, 0
+            batch = []
+    following = next(files, None)
+    if following is None:  # the report is whole, its last batch too
+        return Kept(offset if batch else end, files, kept + _count(batch, summary))
+    return Kept(end, chain([one for one, _ in batch], [following], files), kept)
+
+
+def _count(batch: list[tuple[Path, dict[str, Any]]], summary: Summary) -> int:
+    for _, row in batch:
+        summary.count(row["status"], row["verdict"])
+    return len(batch)
+
+
+def _holds(row: dict[str, Any], file: Path) -> bool:
+    if not {"path", "sha256", "status", "verdict", "views"} <= row.keys() or row["path"] != printable(file):
+        return False
+    data = read_file(file)
+    digest = None if isinstance(data, Unreadable) else hashlib.sha256(data).hexdigest()
+    return bool(row["sha256"] == digest)

@@ -1,0 +1,154 @@
+"""Tests of `scan --resume`: a scan killed at any instant ends as if nobody had stopped it."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import pytest
+
+from toys import child_environment, genforensic, make_images, solid, write_toy_exports
+
+IMAGES = 400
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Several hundred files, bad ones among them."""
+    folder = make_images(tmp_path_factory.mktemp("many"))
+    for i in range(IMAGES):
+        os.link(folder / ("2-green.webp" if i % 3 else "5-tiny.png"), folder / f"z{i:04}.png")
+        if i % 50 == 0:
+            (folder / f"z{i:04}-bad.png").write_text("not an image")
+    return folder
+
+
+def command(exports: Path, images: Path, out: Path, *more: str) -> list[Any]:
+    return [
+        "scan",
+        images,
+        "--exports",
+        exports,
+        "-q",
+        "-f",
+        "jsonl",
+        "-o",
+        out,
+        "--batch-size",
+        "8",
+        "-t",
+        "all",
+        *more,
+    ]
+
+
+def rows(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)[1:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(exports: Path, many: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    out = tmp_path_factory.mktemp("whole") / "rows.jsonl"
+    assert genforensic(*command(exports, many, out)).returncode == 1
+    return rows(out)
+
+
+def kill_at(size: int, arguments: list[Any], out: Path) -> None:
+    """Start a scan and kill it when its report has reached so many bytes."""
+    child = subprocess.Popen([sys.executable, "-m", "forensic_cli", *arguments], env=child_environment())
+    while child.poll() is None and not (out.exists() and out.stat().st_size >= size):
+        sleep(0.0005)
+    child.kill()
+    child.wait()
+
+
+def test_a_scan_killed_at_random_instants_ends_with_the_same_rows(
+    exports: Path, many: Path, tmp_path: Path, undisturbed: list[bytes]
+) -> None:
+    chance = random.Random(3)
+    out = tmp_path / "rows.jsonl"
+    total = sum(map(len, undisturbed))
+    for size in sorted(chance.randrange(total) for _ in range(6)):
+        kill_at(size, command(exports, many, out, "--resume"), out)
+    done = genforensic(*command(exports, many, out, "--resume"))
+    assert done.returncode == 1
+    assert rows(out) == undisturbed
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_report_cut_at_any_byte_is_completed(
+    seed: int, run: Any, exports: Path, many: Path, tmp_path: Path, undisturbed: list[bytes]
+) -> None:
+    whole = tmp_path / "whole.jsonl"
+    assert run(*command(exports, many, whole)).exit_code == 1
+    data = whole.read_bytes()
+    out = tmp_path / "rows.jsonl"
+    out.write_bytes(data[: random.Random(seed).randrange(len(data))])
+    assert run(*command(exports, many, out, "--resume")).exit_code == 1
+    assert rows(out) == undisturbed
+
+
+def test_a_whole_report_is_left_as_it_is_and_nothing_is_judged(
+    run: Any, exports: Path, many: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, many, out))
+    before = out.read_bytes()
+    again = run(*command(exports, many, out, "--resume"))
+    assert (again.exit_code, out.read_bytes()) == (1, before)
+    assert again.stderr == f"{out}: {len(before.splitlines()) - 1} rows are kept\n"
+
+
+def test_rows_of_changed_vanished_and_new_files_are_made_again(run: Any, exports: Path, tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "images")
+    out, fresh = tmp_path / "rows.jsonl", tmp_path / "fresh.jsonl"
+    run(*command(exports, folder, out))
+    solid(folder / "3-blue.bmp", (255, 0, 0))
+    (folder / "4-grey.png").unlink()
+    solid(folder / "4-new.png", (0, 255, 0))
+    assert run(*command(exports, folder, out, "--resume")).exit_code == 0
+    run(*command(exports, folder, fresh))
+    assert rows(out) == rows(fresh)
+    assert [Path(json.loads(row)["path"]).name for row in rows(out)][2:4] == ["3-blue.bmp", "4-new.png"]
+
+
+def test_other_settings_models_or_files_are_refused(run: Any, exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, images, out))
+    before = out.read_bytes()
+    refused = run(*command(exports, images, out, "--resume", "--threshold", "0.9"))
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        f"genforensic: {out}: was begun with other threshold; give the same options and models, "
+        "choose another --output, or begin again with --force and without --resume\n"
+    )
+    other = run("scan", images, "--exports", exports, "-f", "jsonl", "-o", out, "--resume")
+    assert "was begun with other models, providers, ensemble" in other.stderr
+    text = tmp_path / "notes.txt"
+    text.write_text("mine\n")
+    foreign = run(*command(exports, images, text, "--resume"))
+    assert foreign.exit_code == 2
+    assert foreign.stderr == (f"genforensic: {text}: not a JSON Lines report of genforensic; choose another --output\n")
+    assert (out.read_bytes(), text.read_text()) == (before, "mine\n")
+
+
+@pytest.mark.parametrize("options", [("-f", "csv", "-o", "rows.csv"), ("-f", "jsonl"), ()])
+def test_only_json_lines_in_a_file_can_be_resumed(
+    options: tuple[str, ...], run: Any, exports: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("scan", images, "--exports", exports, "--resume", *options)
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "genforensic: --resume goes on with JSON Lines in a file; add --format jsonl --output FILE\n"
+    )
+    assert list(tmp_path.glob("rows*")) == []
