@@ -3,9 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from forensic_cli.card import ModelCard
+from forensic_cli.console import note
 from forensic_cli.errors import ModelError, UsageError
+from forensic_cli.peek import Export
 
 if TYPE_CHECKING:
     from forensic_cli.model import Model
@@ -44,15 +47,48 @@ def export_files(option: Path | None) -> list[Path]:
     )
 
 
-def load_models(files: Sequence[Path], device: str, threads: int = 0) -> list["Model"]:
-    """Load every export."""
+class Carded(Protocol):
+    """What can be selected: an export, or a model that was made of one."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the file says of itself."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+
+T = TypeVar("T", bound=Carded)
+
+
+def peek_exports(files: Sequence[Path]) -> list[Export]:
+    """Read the cards of all files, without starting a session. A file that is no export is left out with a note.
+
+    Raises ModelError where none is left.
+    """
+    found, errors = [], []
+    for path in files:
+        try:
+            found.append(Export.peek(path))
+        except ModelError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    for problem in errors:
+        note(f"left out: {problem}", style="yellow")
+    return found
+
+
+def load_models(exports: Sequence[Export], device: str, threads: int = 0) -> list["Model"]:
+    """Start a session for each export."""
     from forensic_cli.model import Model
 
-    return [Model.load(path, device, threads) for path in files]
+    return [Model.load(one.path, device, threads) for one in exports]
 
 
-def select(models: Sequence["Model"], techniques: Sequence[str], recipe: str | None) -> list["Model"]:
-    """Return the models of the wanted techniques, in the order asked for, all of one recipe.
+def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -> list[T]:
+    """Return the exports of the wanted techniques, in the order asked for, all of one recipe.
 
     No technique given: the default one, or the only one there is. Raises UsageError for a name that no
     export has and for two exports that answer to one name.
@@ -71,7 +107,7 @@ def select(models: Sequence["Model"], techniques: Sequence[str], recipe: str | N
     return [_only(here, technique, names) for technique in dict.fromkeys(techniques)]
 
 
-def _only(models: Sequence["Model"], technique: str, names: Sequence[str]) -> "Model":
+def _only(models: Sequence[T], technique: str, names: Sequence[str]) -> T:
     fitting = [model for model in models if model.card.technique == technique]
     if not fitting:
         raise UsageError(f"no export has technique {technique!r}; allowed: {', '.join(names)}, {ALL}")
@@ -81,7 +117,7 @@ def _only(models: Sequence["Model"], technique: str, names: Sequence[str]) -> "M
     return fitting[0]
 
 
-def check_labels(models: Sequence["Model"]) -> tuple[str, ...]:
+def check_labels(models: Sequence[Carded]) -> tuple[str, ...]:
     """Return the labels that all models share, in the first one's order. Raises ModelError with the difference."""
     first = models[0]
     for other in models[1:]:

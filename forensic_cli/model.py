@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from forensic_cli.card import CARD_KEY, ModelCard
+from forensic_cli.card import ModelCard
 from forensic_cli.errors import ModelError
+from forensic_cli.peek import read_card
 from forensic_cli.preprocess import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -52,16 +54,8 @@ class Model:
         memory, so weights outside it (external data) are refused.
         """
         data = _read(path)
+        card = read_card(BytesIO(data), path)
         session = _session(path, data, device, threads)
-        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-        if text is None:
-            raise ModelError(
-                f"{path}: an ONNX file without a genforensic model card; export it with `genforensic export`"
-            )
-        try:
-            card = ModelCard.from_json(text)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
         _check_signature(path, session, card)
         return cls(card, path, hashlib.sha256(data).hexdigest(), session)
 

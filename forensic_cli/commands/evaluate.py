@@ -106,7 +106,7 @@ def evaluate(
         note(f"Scores, pictures and tables: {output}")
         return
     with training_extra("evaluate"):
-        from forensic_cli.exports import export_files, load_models
+        from forensic_cli.exports import export_files, load_models, peek_exports
         from forensic_train.evaluate import evaluate_all
         from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
         from forensic_train.robustness import measure_test
@@ -114,7 +114,7 @@ def evaluate(
 
         rows = _rows(run, data)
         folder = exports or (run / "exports" if run is not None else None)
-        models = load_models(export_files(folder), "auto")
+        models = load_models(peek_exports(export_files(folder)), "auto")
         found = evaluate_all(models, rows)
         points = measure_test(models, rows) if robustness else []
         target = output or (run / "evaluation" if run is not None else None)

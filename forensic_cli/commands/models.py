@@ -28,9 +28,9 @@ def models(
 
         genforensic models --exports runs/mine/exports --json
     """
-    from forensic_cli.exports import export_files, load_models
+    from forensic_cli.exports import export_files, load_models, peek_exports
 
-    found = load_models(export_files(exports), "cpu", threads=1)
+    found = load_models(peek_exports(export_files(exports)), "cpu", threads=1)
     if as_json:
         cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
         typer.echo(json.dumps(cards, ensure_ascii=False, indent=2))

@@ -121,14 +121,14 @@ def scan(
     """
     from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, check_paths
-    from forensic_cli.exports import export_files, load_models, select
+    from forensic_cli.exports import export_files, load_models, peek_exports, select
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
     check_paths(paths)
     wanted = "cuda" if require_gpu else device
-    models = select(load_models(export_files(exports), wanted), technique or [], recipe)
+    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted)
     settings = ScanSettings(
         ensemble,
         threshold,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from forensic_cli.discover import discover
-from forensic_cli.exports import export_files, load_models, select
+from forensic_cli.exports import export_files, load_models, peek_exports, select
 from forensic_cli.model import Model
 from forensic_cli.pipeline import prepare
 
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     files = [path for path in discover([options.folder]) if isinstance(path, Path)]
-    model = select(load_models(export_files(options.exports), "cpu"), [options.technique], None)[0]
+    chosen = select(peek_exports(export_files(options.exports)), [options.technique], None)
+    model = load_models(chosen, "cpu")[0]
     views, images = sample_views(model, files)
     scans, bares, peaks = [], [], []
     for _ in range(options.runs):

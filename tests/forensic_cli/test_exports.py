@@ -1,16 +1,23 @@
 """Tests of exports: where they are looked for, which are picked, and which may be fused."""
 
+import contextlib
+import io
+import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from forensic_cli.card import ModelCard
 from forensic_cli.errors import ModelError, UsageError
-from forensic_cli.exports import check_labels, export_files, export_folders, load_models, select
+from forensic_cli.exports import check_labels, export_files, export_folders, peek_exports, select
 from forensic_cli.model import Model
+from forensic_cli.peek import Export, read_card
 from toys import genforensic, toy_card, write_toy_export, write_toy_exports
 
 
-def names(models: list[Model]) -> list[str]:
+def names(models: list[Export]) -> list[str]:
     return [model.card.name for model in models]
 
 
@@ -78,31 +85,31 @@ def test_a_model_knows_its_card_and_the_hash_of_its_file(toy_exports: Path) -> N
 
 
 def test_without_a_name_the_baseline_is_picked(toy_exports: Path) -> None:
-    models = load_models(export_files(toy_exports), "cpu", 1)
+    models = peek_exports(export_files(toy_exports))
     assert names(select(models, [], None)) == ["native-baseline"]
 
 
 def test_without_a_baseline_the_first_technique_is_picked(tmp_path: Path) -> None:
     for technique in ("weighted", "finetune"):
         write_toy_export(tmp_path / f"{technique}.onnx", toy_card(technique))
-    assert names(select(load_models(export_files(tmp_path), "cpu", 1), [], None)) == ["native-finetune"]
+    assert names(select(peek_exports(export_files(tmp_path)), [], None)) == ["native-finetune"]
 
 
 def test_techniques_come_in_the_order_asked_for_and_once(toy_exports: Path) -> None:
-    models = load_models(export_files(toy_exports), "cpu", 1)
+    models = peek_exports(export_files(toy_exports))
     picked = select(models, ["weighted", "adversarial", "weighted"], None)
     assert names(picked) == ["native-weighted", "native-adversarial"]
 
 
 def test_all_means_every_technique_by_name(toy_exports: Path) -> None:
-    models = load_models(export_files(toy_exports), "cpu", 1)
+    models = peek_exports(export_files(toy_exports))
     everything = ["native-adversarial", "native-baseline", "native-finetune", "native-weighted"]
     assert names(select(models, ["all"], None)) == everything
     assert names(select(models, ["weighted", "all"], None)) == everything
 
 
 def test_an_unknown_technique_names_those_allowed(toy_exports: Path) -> None:
-    models = load_models(export_files(toy_exports), "cpu", 1)
+    models = peek_exports(export_files(toy_exports))
     with pytest.raises(UsageError) as caught:
         select(models, ["baselin"], None)
     assert str(caught.value) == (
@@ -113,7 +120,7 @@ def test_an_unknown_technique_names_those_allowed(toy_exports: Path) -> None:
 def test_of_several_recipes_native_is_picked_and_the_others_by_name(tmp_path: Path) -> None:
     for recipe in ("paper", "native", "alien"):
         write_toy_exports(tmp_path, recipe)
-    models = load_models(export_files(tmp_path), "cpu", 1)
+    models = peek_exports(export_files(tmp_path))
     assert names(select(models, [], None)) == ["native-baseline"]
     assert names(select(models, ["weighted"], "paper")) == ["paper-weighted"]
     assert {model.card.recipe for model in select(models, ["all"], "alien")} == {"alien"}
@@ -125,13 +132,13 @@ def test_of_several_recipes_native_is_picked_and_the_others_by_name(tmp_path: Pa
 def test_without_native_the_first_recipe_is_picked(tmp_path: Path) -> None:
     for recipe in ("paper", "other"):
         write_toy_exports(tmp_path, recipe)
-    assert names(select(load_models(export_files(tmp_path), "cpu", 1), [], None)) == ["other-baseline"]
+    assert names(select(peek_exports(export_files(tmp_path)), [], None)) == ["other-baseline"]
 
 
 def test_two_exports_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("one.onnx", "two.onnx"):
         write_toy_export(tmp_path / name, toy_card())
-    models = load_models(export_files(tmp_path), "cpu", 1)
+    models = peek_exports(export_files(tmp_path))
     with pytest.raises(UsageError) as caught:
         select(models, [], None)
     assert str(caught.value) == (
@@ -142,7 +149,7 @@ def test_two_exports_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_labels_in_another_order_may_be_fused(tmp_path: Path) -> None:
     write_toy_export(tmp_path / "a.onnx", toy_card(labels=("real", "alpha", "beta")))
     write_toy_export(tmp_path / "b.onnx", toy_card("weighted", labels=("beta", "real", "alpha")))
-    assert check_labels(load_models(export_files(tmp_path), "cpu", 1)) == ("real", "alpha", "beta")
+    assert check_labels(peek_exports(export_files(tmp_path))) == ("real", "alpha", "beta")
 
 
 @pytest.mark.parametrize(
@@ -157,8 +164,44 @@ def test_differing_labels_say_which(tmp_path: Path, labels: tuple[str, ...], onl
     write_toy_export(tmp_path / "a.onnx", toy_card())
     write_toy_export(tmp_path / "b.onnx", toy_card("weighted", labels=labels))
     with pytest.raises(ModelError) as caught:
-        check_labels(load_models(export_files(tmp_path), "cpu", 1))
+        check_labels(peek_exports(export_files(tmp_path)))
     assert str(caught.value) == (
         "native-baseline and native-weighted cannot be fused, their labels differ: "
         f"only the first has {only_first}, only the second has {only_second}; scan with one technique at a time"
     )
+
+
+def test_a_broken_export_does_not_stop_a_scan_with_the_others(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(toy_exports, tmp_path / "exports")
+    broken = folder / "native-weighted.onnx"
+    broken.write_bytes(broken.read_bytes()[:150])
+    done = genforensic("scan", images, "--exports", folder, "-f", "csv")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"left out: {broken}: not a usable ONNX file (the file ends too early); copy it again or export it again"
+    ]
+    wanted = genforensic("scan", images, "--exports", folder, "-t", "weighted")
+    assert wanted.returncode == 2
+    assert "no export has technique 'weighted'; allowed: adversarial, baseline, finetune, all" in wanted.stderr
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_exports_are_refused_or_read_as_onnx_reads_them(toy_file: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(toy_file)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
+    with contextlib.suppress(ModelError):
+        assert isinstance(read_card(io.BytesIO(cut), Path("a.onnx")), ModelCard)
+
+
+@pytest.fixture(scope="module")
+def toy_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_toy_export(tmp_path_factory.mktemp("toy") / "a.onnx", toy_card()).read_bytes()
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_lead_to_anything_but_a_card_or_a_model_error(data: bytes) -> None:
+    with pytest.raises(ModelError, match=r"^a\.onnx: "):
+        read_card(io.BytesIO(data), Path("a.onnx"))

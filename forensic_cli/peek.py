@@ -1,0 +1,91 @@
+"""Reads the card of an export without starting a session, and without reading its weights."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from forensic_cli.card import CARD_KEY, ModelCard
+from forensic_cli.errors import ModelError
+
+_METADATA = 14  # field of onnx.ModelProto: repeated StringStringEntryProto
+_KEY, _VALUE = 1, 2  # its fields
+_MOST_METADATA = 1 << 26
+"""Bytes of one entry; larger ones are no card."""
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file and what it says of itself; nothing of it has run."""
+
+    card: ModelCard
+    path: Path
+
+    @classmethod
+    def peek(cls, path: Path) -> "Export":
+        """Read the card of a file. Raises ModelError for a file that is not a genforensic export."""
+        try:
+            with path.open("rb") as stream:
+                return cls(read_card(stream, path), path)
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_card(stream: BinaryIO, path: Path) -> ModelCard:
+    """Return the card in an ONNX file. Raises ModelError, which names the path."""
+    try:
+        texts = [text for key, text in _metadata(stream) if key == CARD_KEY]
+    except ValueError as error:
+        raise ModelError(f"{path}: not a usable ONNX file ({error}); copy it again or export it again") from error
+    if not texts:
+        raise ModelError(f"{path}: an ONNX file without a genforensic model card; export it with `genforensic export`")
+    try:
+        return ModelCard.from_json(texts[-1])
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _metadata(stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Yield the entries of metadata_props. Raises ValueError for what is not a message of Protocol Buffers."""
+    for number, content in _fields(stream, {_METADATA}):
+        if number == _METADATA:
+            entry = dict(_fields(BytesIO(content), {_KEY, _VALUE}))
+            yield entry.get(_KEY, b"").decode(), entry.get(_VALUE, b"").decode()
+
+
+def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the wanted byte fields of a message; the others are passed over.
+
+    Source: Protocol Buffers documentation, "Encoding". Raises ValueError where the bytes are no whole message.
+    """
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    while stream.tell() < end:
+        number, kind = divmod(_varint(stream), 8)
+        if kind == _VARINT:
+            _varint(stream)
+            continue
+        if kind not in (_FIXED64, _BYTES, _FIXED32) or number == 0:
+            raise ValueError("no message of Protocol Buffers")
+        length = _varint(stream) if kind == _BYTES else 8 if kind == _FIXED64 else 4
+        if length > end - stream.tell():
+            raise ValueError("the file ends too early")
+        if kind == _BYTES and number in wanted and length <= _MOST_METADATA:
+            yield number, stream.read(length)
+        else:
+            stream.seek(length, os.SEEK_CUR)
+
+
+def _varint(stream: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)
+        if not byte:
+            raise ValueError("the file ends too early")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("no message of Protocol Buffers")
