@@ -33,6 +33,8 @@ _MAGIC = {
 }
 _ISO_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC"}
 _ORIENTATION = 0x0112  # EXIF tag
+_QUALITY_75 = 1858
+"""Sum of the luma quantisation table of JPEG's Annex K at the quality 75 of libjpeg; more is coarser."""
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -50,7 +52,7 @@ class Header:
     height: int
     """Pixels, as stored."""
     warnings: tuple[str, ...]
-    """What decoding will change; names from WARNINGS."""
+    """What decoding will change, and what was lost before; names from WARNINGS."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ WARNINGS = {
     "alpha_dropped": "transparency was dropped; colours under it were judged as stored",
     "converted_from_cmyk": "CMYK was converted to RGB",
     "first_frame_only": "the file has several frames or pages; only the first was judged",
+    "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
     "orientation_applied": "an EXIF rotation was applied",
     "padded": "smaller than one patch; mirrored at the border",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",
@@ -226,6 +229,8 @@ def _changes(image: Image.Image) -> list[str]:
         found.append("alpha_dropped")
     if image.mode == "CMYK":
         found.append("converted_from_cmyk")
+    if sum(getattr(image, "quantization", {}).get(0, ())) > _QUALITY_75:
+        found.append("heavily_compressed")
     if image.mode.startswith(("I", "F")) or _deep_png(image):
         found.append("reduced_to_8_bit")
     if getattr(image, "is_animated", False) and image.format != "MPO":

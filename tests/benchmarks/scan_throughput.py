@@ -9,6 +9,7 @@ views again and again, with nothing else to do.
 
 import argparse
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -65,16 +66,22 @@ def sample_views(model: Model, files: list[Path]) -> tuple[np.ndarray, int]:
 
 def time_scan(folder: Path, technique: str, exports: Path) -> tuple[float, float, float]:
     """Run one scan as a process; returns wall seconds, CPU seconds and peak memory in MB."""
+    started = time.monotonic()
+    usage = run_scan(folder, technique, exports)
+    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def run_scan(folder: Path, technique: str, exports: Path | None) -> "resource.struct_rusage":
+    """Run one scan as a process; returns what it used."""
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "forensic_cli", "scan", str(folder), "-t", technique, "-q"]
-        command += ["--exports", str(exports), "--format", "jsonl", "--output", f"{temporary}/rows.jsonl"]
-        started = time.monotonic()
+        command += ["--format", "jsonl", "--output", f"{temporary}/rows.jsonl"]
+        command += ["--exports", str(exports)] if exports else []
         process = os.posix_spawn(sys.executable, command, os.environ)
         _, status, usage = os.wait4(process, 0)
-        seconds = time.monotonic() - started
     if os.waitstatus_to_exitcode(status) not in (0, 1):
         raise SystemExit(f"the scan failed with exit code {os.waitstatus_to_exitcode(status)}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return usage
 
 
 def time_bare(model: Model, views: np.ndarray, images: int, wanted: int) -> float:

@@ -306,6 +306,7 @@ CHANGED = {
     "animated GIF": (encode(frames[0], "GIF", **animated), "first_frame_only"),
     "animated WebP": (encode(frames[0], "WEBP", **animated), "first_frame_only"),
     "TIFF of two pages": (encode(frames[0], "TIFF", **animated), "first_frame_only"),
+    "JPEG of quality 60": (encode(frames[0], "JPEG", quality=60), "heavily_compressed"),
     "turned JPEG": (encode(frames[0], "JPEG", exif=exif(6)), "orientation_applied"),
     "turned PNG": (encode(frames[0], "PNG", exif=exif(6)), "orientation_applied"),
 }
@@ -319,6 +320,15 @@ def test_what_decoding_changes_is_a_warning(name: str) -> None:
     assert answer.header.warnings == (warning,)
     assert (answer.header.width, answer.header.height) == (30, 20)
     assert answer.pixels.shape == ((30, 20, 3) if warning == "orientation_applied" else (20, 30, 3))
+
+
+@few
+@given(st.integers(1, 100), st.sampled_from([0, 1, 2]), st.booleans())
+def test_a_jpeg_below_quality_75_is_heavily_compressed(quality: int, subsampling: int, progressive: bool) -> None:
+    data = encode(frames[0], "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
+    header = read_header(data)
+    assert header is not None
+    assert header.warnings == (("heavily_compressed",) if quality < 75 else ())
 
 
 def test_dropped_alpha_leaves_the_colours_as_stored() -> None:

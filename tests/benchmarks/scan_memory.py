@@ -1,0 +1,38 @@
+"""Peak memory of a whole `genforensic scan` by the number of files in one folder.
+
+usage: python tests/benchmarks/scan_memory.py IMAGE [--files 1000 10000 100000] [--technique NAME] [--exports DIR]
+
+The folder holds hard links to one image; what grows with the number of files shows, what decoding costs does not.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from scan_throughput import run_scan
+
+
+def main() -> None:
+    """Scan folders of several sizes and print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--technique", default="discriminant")
+    parser.add_argument("--exports", type=Path)
+    options = parser.parse_args()
+    peaks = []
+    for count in options.files:
+        with tempfile.TemporaryDirectory(dir=options.image.parent) as folder:
+            for i in range(count):
+                os.link(options.image, Path(folder) / f"{i:07}{options.image.suffix}")
+            started = time.monotonic()
+            usage = run_scan(Path(folder), options.technique, options.exports)
+        peaks.append(usage.ru_maxrss / 1024)
+        seconds = time.monotonic() - started
+        print(f"{count} files: peak {peaks[-1]:.0f} MB, {peaks[-1] / peaks[0]:.2f} of the first; {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
