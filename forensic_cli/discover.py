@@ -5,7 +5,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from forensic_cli.errors import UsageError
@@ -57,6 +57,12 @@ def check_paths(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path}: no such file or folder; give existing images or folders")
 
 
+def check_glob(glob: str) -> None:
+    """Raise UsageError for a glob that cannot match anything."""
+    if not PurePath(glob).parts:
+        raise UsageError(f"{glob!r} is not a glob; give one such as '*.png', in quotes")
+
+
 def discover(paths: Sequence[Path], search: Search = Search()) -> Iterator[Path | LeftOut]:
     """Yield image files, folder by folder in name order, and what was left out with its reason.
 
@@ -66,7 +72,7 @@ def discover(paths: Sequence[Path], search: Search = Search()) -> Iterator[Path 
     """
     for path in paths:
         for named in listed_paths(sys.stdin.buffer) if path == LISTED else (path,):
-            if named.is_dir():
+            if _is_folder(named):
                 yield from _walk(named, search)
             else:
                 gone = not os.path.lexists(named) or _is_broken_link(named)
@@ -101,7 +107,7 @@ def _walk(folder: Path, search: Search) -> Iterator[Path | LeftOut]:
         elif entry.is_dir(follow_symlinks=False):
             if search.recursive:
                 yield from _walk(path, search)
-        elif entry.is_symlink() and path.is_dir():
+        elif entry.is_symlink() and _is_folder(path):
             yield LeftOut(path, "a link to a folder")
         elif search.include and not _matches(path, search.include):
             yield LeftOut(path, "not included")
@@ -129,11 +135,16 @@ def _file(path: Path) -> Path | LeftOut:
 
 def _is_broken_link(path: Path) -> bool:
     """Tell whether a link leads nowhere: an analyst expects that file to be judged, so its row says `missing`."""
-    return path.is_symlink() and not path.exists()
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110  # as in _is_folder
+
+
+def _is_folder(path: Path) -> bool:
+    # Path.is_dir() raises for a link to a name that is too long
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _is_regular(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL
         return False

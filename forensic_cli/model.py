@@ -14,13 +14,11 @@ import onnxruntime as ort
 
 from forensic_cli.card import ModelCard
 from forensic_cli.errors import ModelError
-from forensic_cli.peek import read_card
+from forensic_cli.peek import MAX_EXPORT_BYTES, read_card
 from forensic_cli.preprocess import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 
-MAX_EXPORT_BYTES = 1 << 30
-"""Larger files are not read as exports."""
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 

@@ -22,10 +22,11 @@ class Output:
         self._descriptor: int | None = None
         if path is None:
             return
-        kind = 0 if keep else os.O_TRUNC if force else os.O_EXCL
+        kind = 0 if keep or force else os.O_EXCL
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o644)
-            if keep:
+            _lock(self._descriptor, path)
+            with contextlib.suppress(OSError):  # a device has no length
                 os.ftruncate(self._descriptor, keep)
                 os.lseek(self._descriptor, keep, os.SEEK_SET)
         except FileExistsError as error:
@@ -77,3 +78,19 @@ class Output:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep other scans from writing the same file, where the system can. Raises OutputError where one does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"{path}: another scan is writing it; wait for its end, or choose another --output"
+        ) from error
+    except OSError:  # some network file systems have no locks
+        return

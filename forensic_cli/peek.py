@@ -1,6 +1,7 @@
 """Reads the card of an export without starting a session, and without reading its weights."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,6 +11,10 @@ from typing import BinaryIO
 from forensic_cli.card import CARD_KEY, ModelCard
 from forensic_cli.errors import ModelError
 
+MAX_EXPORT_BYTES = 1 << 30
+"""Larger files are not read as exports."""
+_MOST_FIELDS = 100_000
+"""At the top of a message; a file with more is no export."""
 _METADATA = 14  # field of onnx.ModelProto: repeated StringStringEntryProto
 _KEY, _VALUE = 1, 2  # its fields
 _MOST_METADATA = 1 << 26
@@ -28,6 +33,9 @@ class Export:
     def peek(cls, path: Path) -> "Export":
         """Read the card of a file. Raises ModelError for a file that is not a genforensic export."""
         try:
+            state = path.stat()
+            if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_EXPORT_BYTES:
+                raise ModelError(f"{path}: not a file of at most {MAX_EXPORT_BYTES} bytes, as an export is")
             with path.open("rb") as stream:
                 return cls(read_card(stream, path), path)
         except OSError as error:
@@ -63,7 +71,9 @@ def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
     """
     end = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    while stream.tell() < end:
+    for _ in range(_MOST_FIELDS):
+        if stream.tell() >= end:
+            return
         number, kind = divmod(_varint(stream), 8)
         if kind == _VARINT:
             _varint(stream)
@@ -77,6 +87,7 @@ def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
             yield number, stream.read(length)
         else:
             stream.seek(length, os.SEEK_CUR)
+    raise ValueError("too many fields")
 
 
 def _varint(stream: BinaryIO) -> int:

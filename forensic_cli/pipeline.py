@@ -45,6 +45,8 @@ def read_file(path: Path) -> bytes | Unreadable:
         return path.read_bytes()
     except FileNotFoundError:
         return Unreadable("missing", "the file is gone")
+    except ValueError:
+        return Unreadable("missing", "no file can have a name with a NUL in it")
     except IsADirectoryError:
         return Unreadable("unreadable", "the folder cannot be listed")
     except OSError as error:

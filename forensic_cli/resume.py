@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from forensic_cli.console import note
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.pipeline import is_full, read_file
 from forensic_cli.preprocess import Unreadable
@@ -15,6 +16,11 @@ from forensic_cli.results import RunHeader, Summary, printable
 
 _TIMES = ("started",)
 """Fields of the run header that may differ between a scan and what goes on with it."""
+_HEADER = b'{"genforensic": {'
+"""How a report begins."""
+_LONGEST_LINE = 1 << 24
+"""Bytes; a longer line is no row."""
+_FOREIGN = "not a JSON Lines report of genforensic; choose another --output"
 
 
 @dataclass(frozen=True)
@@ -34,27 +40,33 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
 
     A row stays where the same path has the same bytes. The first one that differs ends them, at the batch before it: a
     batch is judged as a whole, so that the report is byte for byte what a scan that nobody stopped would have
-    written. Memory does not grow with the report. Raises UsageError for a report of other models or settings,
-    OutputError for one that cannot be read.
+    written. Memory does not grow with the report. Raises UsageError for a report of other models, settings or files,
+    and for a file that is no such report; OutputError for one that cannot be read.
     """
     try:
         with path.open("rb") as stream:
-            first = stream.readline()
+            first = stream.readline(_LONGEST_LINE)
             if not first.endswith(b"\n"):
+                if first and not _begins_like_a_header(first):
+                    raise UsageError(f"{path}: {_FOREIGN}")
                 return Kept(0, files, 0)
             _check_header(path, first, header)
-            return _keep(_rows(stream, len(first)), len(first), header.batch_size, files, summary)
+            return _keep(path, _rows(stream, len(first)), len(first), header.batch_size, files, summary)
     except FileNotFoundError:
         return Kept(0, files, 0)
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def _begins_like_a_header(line: bytes) -> bool:
+    return line.startswith(_HEADER[: len(line)])
+
+
 def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
     try:
         before = dict(json.loads(line)["genforensic"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a JSON Lines report of genforensic; choose another --output") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path}: {_FOREIGN}") from error
     now = json.loads(json.dumps(header.record()))
     changed = [name for name in now if name not in _TIMES and before.get(name) != now[name]]
     if changed:
@@ -64,21 +76,36 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
         )
 
 
-def _rows(stream: Iterable[bytes], offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield whole rows and where each ends in the file; the first line that is none ends them."""
-    for line in stream:
+    while (line := stream.readline(_LONGEST_LINE)).endswith(b"\n"):
         offset += len(line)
         try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not _is_row(row):
             return
         yield row, offset
 
 
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(name), str) for name in ("path", "status"))
+        and all(isinstance(row.get(name, 0), str | None) for name in ("reason", "sha256", "verdict"))
+        and type(row.get("views")) is int
+        and row["views"] >= 0
+    )
+
+
 def _keep(
-    rows: Iterator[tuple[dict[str, Any], int]], start: int, batch_size: int, files: Iterator[Path], summary: Summary
+    path: Path,
+    rows: Iterator[tuple[dict[str, Any], int]],
+    start: int,
+    batch_size: int,
+    files: Iterator[Path],
+    summary: Summary,
 ) -> Kept:
     kept, end, views = 0, start, 0
     batch: list[tuple[Path, dict[str, Any]]] = []
@@ -86,6 +113,13 @@ def _keep(
         file = next(files, None)
         if file is None or not _holds(row, file):
             again = [one for one, _ in batch] + ([] if file is None else [file])
+            if not kept and not batch and (file is None or row["path"] != printable(file)):
+                raise UsageError(
+                    f"{path}: holds rows of other files, the first of {row['path']}; give the same paths, "
+                    "choose another --output, or begin again with --force and without --resume"
+                )
+            dropped = len(batch) + 1 + sum(1 for _ in rows)
+            note(f"{path}: {dropped} rows are made again, from the first file that changed", "yellow")
             return Kept(end, chain(again, files), kept)
         batch.append((file, row))
         views += row["views"]
@@ -105,8 +139,10 @@ def _count(batch: list[tuple[Path, dict[str, Any]]], summary: Summary) -> int:
 
 
 def _holds(row: dict[str, Any], file: Path) -> bool:
-    if not {"path", "sha256", "status", "verdict", "views"} <= row.keys() or row["path"] != printable(file):
+    """Tell whether a file is still what a row was made of. The verdict in the row is taken as it stands."""
+    if row["path"] != printable(file):
         return False
     data = read_file(file)
-    digest = None if isinstance(data, Unreadable) else hashlib.sha256(data).hexdigest()
-    return bool(row["sha256"] == digest)
+    if isinstance(data, Unreadable):
+        return (row["sha256"], row["status"], row["reason"]) == (None, data.status, data.reason)
+    return bool(row["sha256"] == hashlib.sha256(data).hexdigest())

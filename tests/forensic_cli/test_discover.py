@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -178,3 +179,20 @@ def test_listed_files_are_scanned_in_the_lists_order(toy_exports: Path, images: 
     empty = genforensic("scan", "-", "--exports", toy_exports, input="")
     assert empty.returncode == 2
     assert empty.stderr == "genforensic: no images found in - (0 other entries left out); give a folder with images\n"
+
+
+def test_names_that_no_file_can_have_are_rows(toy_exports: Path, images: Path) -> None:
+    long = "x" * 300
+    (images / "0.png").symlink_to(long)
+    listed = genforensic("scan", "-", "--exports", toy_exports, "-f", "csv", input=f"{images}\n{long}\n")
+    assert (listed.returncode, listed.stderr) == (1, "")
+    assert len(listed.stdout.splitlines()) == 8
+    assert list(listed_paths(io.BytesIO(b"a" * 70_000 + b"\nb\0c\n")))[1:] == [Path("b\0c")]
+    assert list(discover([Path("b\0c")])) == [LeftOut(Path("b\0c"), "not a regular file")]
+
+
+@pytest.mark.parametrize("glob", ["", "."])
+def test_a_glob_of_nothing_is_wrong_use(glob: str, run: Any, toy_exports: Path, images: Path) -> None:
+    done = run("scan", images, "--exports", toy_exports, "--include", glob)
+    assert done.exit_code == 2
+    assert done.stderr == f"genforensic: {glob!r} is not a glob; give one such as '*.png', in quotes\n"

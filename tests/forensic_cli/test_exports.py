@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -205,3 +206,16 @@ def toy_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_no_bytes_lead_to_anything_but_a_card_or_a_model_error(data: bytes) -> None:
     with pytest.raises(ModelError, match=r"^a\.onnx: "):
         read_card(io.BytesIO(data), Path("a.onnx"))
+
+
+def test_a_pipe_among_the_exports_is_left_out(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(toy_exports, tmp_path / "exports")
+    os.mkfifo(folder / "0.onnx")
+    done = genforensic("scan", images, "--exports", folder, "-f", "csv")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"left out: {folder / '0.onnx'}: not a file of at most")
+
+
+def test_a_file_of_endless_fields_is_no_export() -> None:
+    with pytest.raises(ModelError, match="too many fields"):
+        read_card(io.BytesIO(b"\x08\x01" * 200_000), Path("a.onnx"))

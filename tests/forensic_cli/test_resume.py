@@ -152,3 +152,73 @@ def test_only_json_lines_in_a_file_can_be_resumed(
         "genforensic: --resume goes on with JSON Lines in a file; add --format jsonl --output FILE\n"
     )
     assert list(tmp_path.glob("rows*")) == []
+
+
+def test_a_foreign_file_is_never_emptied(run: Any, exports: Path, images: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("my only notes")
+    done = run(*command(exports, images, notes, "--resume"))
+    assert (done.exit_code, notes.read_text()) == (2, "my only notes")
+    assert "not a JSON Lines report of genforensic" in done.stderr
+
+
+def test_a_report_of_other_files_is_refused(run: Any, exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, images, out))
+    before = out.read_bytes()
+    done = run(*command(exports, make_images(tmp_path / "others"), out, "--resume"))
+    assert (done.exit_code, out.read_bytes()) == (2, before)
+    assert f"holds rows of other files, the first of {images / '1-red.png'}; give the same paths" in done.stderr
+
+
+def test_rows_that_are_made_again_are_counted(run: Any, exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, images, out))
+    solid(images / "3-blue.bmp", (255, 0, 0))
+    done = run(*command(exports, images, out, "--resume"))
+    assert done.stderr.splitlines() == [
+        f"{out}: 3 rows are made again, from the first file that changed",
+        f"{out}: 2 rows are kept",
+    ]
+
+
+ODD = [b'{"views": "1"}', b"[" * 200_000, b"1e999", b'"text"', b'{"path": 1}', b"\xff\xfe", b"null"]
+
+
+@pytest.mark.parametrize("line", ODD, ids=range(len(ODD)))
+def test_a_damaged_row_ends_what_is_kept(
+    line: bytes, run: Any, exports: Path, many: Path, tmp_path: Path, undisturbed: list[bytes]
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert run(*command(exports, many, out)).exit_code == 1
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join([*lines[:200], line + b"\n", *lines[201:]]))
+    assert run(*command(exports, many, out, "--resume")).exit_code == 1
+    assert rows(out) == undisturbed
+
+
+def test_an_unreadable_row_is_made_again_when_its_reason_changed(run: Any, exports: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").symlink_to("nowhere")
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, folder, out))
+    assert json.loads(rows(out)[0])["status"] == "missing"
+    (folder / "a.png").unlink()
+    (folder / "a.png").symlink_to("a.png")
+    run(*command(exports, folder, out, "--resume"))
+    assert json.loads(rows(out)[0])["status"] == "unreadable"
+
+
+def test_two_scans_do_not_write_one_report(run: Any, exports: Path, many: Path, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "rows.jsonl"
+    run(*command(exports, many, out))
+    before = out.read_bytes()
+    with out.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for option in ("--resume", "--force"):
+            done = run(*command(exports, many, out, option))
+            assert done.exit_code == 2
+            assert "another scan is writing it; wait for its end" in done.stderr
+    assert out.read_bytes() == before
