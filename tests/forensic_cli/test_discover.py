@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forensic_cli.discover import IMAGE_SUFFIXES, LeftOut, Search, check_paths, discover, listed_paths
 from forensic_cli.errors import UsageError
+from forensic_cli.pipeline import prepare
 from toys import genforensic, make_images, solid
 
 
@@ -188,7 +189,10 @@ def test_names_that_no_file_can_have_are_rows(toy_exports: Path, images: Path) -
     assert (listed.returncode, listed.stderr) == (1, "")
     assert len(listed.stdout.splitlines()) == 8
     assert list(listed_paths(io.BytesIO(b"a" * 70_000 + b"\nb\0c\n")))[1:] == [Path("b\0c")]
-    assert list(discover([Path("b\0c")])) == [LeftOut(Path("b\0c"), "not a regular file")]
+    assert list(discover([Path("b\0c")])) == [Path("b\0c")]
+    failure = prepare(Path("b\0c"), []).failure
+    assert failure is not None
+    assert (failure.status, failure.reason) == ("missing", "no file can have a name with a NUL in it")
 
 
 @pytest.mark.parametrize("glob", ["", "."])
