@@ -64,7 +64,7 @@ def draw_radial_spectra(tiers: "Mapping[str, Sequence[Row]]", path: Path) -> Non
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for place, (name, rows) in enumerate(_sources(tiers)):
-        style = ("-", "--", ":")[place // len(PAPER_FAMILIES)]
+        style = ("-", "--", ":", "-.")[place // len(PAPER_FAMILIES)]
         axes.semilogy(radial_spectrum(read_images(rows)), style, label=name, color=f"C{place % len(PAPER_FAMILIES)}")
     axes.set_xlabel("spatial frequency, cycles an image")
     axes.set_ylabel("power of luma")
