@@ -56,8 +56,8 @@ def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str
         "command": f"`{' '.join(['genforensic', *sys.argv[1:]])}`",
         "genforensic": f"{__version__}, commit {_commit()}",
         "machine": f"{found['platform']}, {found['cpus']} cores; {experiment.workers} processes of one thread",
-        "wall time": f"{seconds / 60:.1f} min",
-        "peak memory": peak_memory(),
+        "wall time of all starts": f"{seconds / 60:.1f} min",
+        "peak memory of the last start": peak_memory(),
         "attributor seeds": str(experiment.seeds),
         "generators": f"{len(ALL_CHECKPOINTS)} checkpoints, 32 x 32 pixels",
     }
