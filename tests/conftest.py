@@ -1,5 +1,6 @@
 """Fixtures that any test may ask for: toy exports, toy images, and the command line in this process."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import pytest
 
 from toys import make_images, write_toy_exports
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker a core: more threads would only wait for each other. Set before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What a developer or a CI runner has set must not change what the tests see
 _UNSET = ("GENFORENSIC_EXPORTS", "GENFORENSIC_TRACEBACK", "FORCE_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
