@@ -96,19 +96,19 @@ def listed_paths(stream: BinaryIO) -> Iterator[Path]:
 def _walk(folder: Path, search: Search) -> Iterator[Path | LeftOut]:
     try:
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            names = sorted(entry.name for entry in listing)  # all that is kept of a folder of any size
     except OSError:
         yield folder  # becomes a row, so that an analyst sees that something was not searched
         return
-    for entry in entries:
-        path = Path(entry.path)
+    for name in names:
+        path = folder / name
         if _matches(path, search.exclude):
             yield LeftOut(path, "excluded")
-        elif entry.is_dir(follow_symlinks=False):
-            if search.recursive:
+        elif _is_folder(path):
+            if path.is_symlink():
+                yield LeftOut(path, "a link to a folder")
+            elif search.recursive:
                 yield from _walk(path, search)
-        elif entry.is_symlink() and _is_folder(path):
-            yield LeftOut(path, "a link to a folder")
         elif search.include and not _matches(path, search.include):
             yield LeftOut(path, "not included")
         else:
