@@ -63,8 +63,8 @@ def report_scan(
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
         report = make_report(target.format, colour=out.is_terminal)
-        begun = report.begin(header)
-        out.write("" if kept.length else begun)
+        if not kept.length:
+            out.write(report.begin(header))
         try:
             for result in track(scan(kept.files, models, settings), "scanning", total, quiet):
                 out.write(report.row(result))

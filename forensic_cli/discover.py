@@ -38,7 +38,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for in folders; a file that the user names is always taken."""
+    """What is looked for in folders; a file that the user names is always taken.
+
+    Raises UsageError for a glob that cannot match anything.
+    """
 
     recursive: bool = True
     """Look into folders within folders."""
@@ -46,6 +49,11 @@ class Search:
     """Globs that a file's name, or the end of its path, must match one of; none: every file."""
     exclude: tuple[str, ...] = ()
     """Globs of files that are left out, and of folders that are not entered."""
+
+    def __post_init__(self) -> None:
+        for glob in (*self.include, *self.exclude):
+            if not PurePath(glob).parts:
+                raise UsageError(f"{glob!r} is not a glob; give one such as '*.png', in quotes")
 
 
 def check_paths(paths: Sequence[Path]) -> None:
@@ -55,12 +63,6 @@ def check_paths(paths: Sequence[Path]) -> None:
             raise UsageError("-: standard input is closed; pipe a list of paths into it, or name paths")
         if path != LISTED and not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder; give existing images or folders")
-
-
-def check_glob(glob: str) -> None:
-    """Raise UsageError for a glob that cannot match anything."""
-    if not PurePath(glob).parts:
-        raise UsageError(f"{glob!r} is not a glob; give one such as '*.png', in quotes")
 
 
 def discover(paths: Sequence[Path], search: Search = Search()) -> Iterator[Path | LeftOut]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ class Output:
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o644)
             _lock(self._descriptor, path)
-            with contextlib.suppress(OSError):  # a device has no length
+            if stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # a device has no length
                 os.ftruncate(self._descriptor, keep)
                 os.lseek(self._descriptor, keep, os.SEEK_SET)
         except FileExistsError as error:

@@ -58,10 +58,9 @@ def read_card(stream: BinaryIO, path: Path) -> ModelCard:
 
 def _metadata(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     """Yield the entries of metadata_props. Raises ValueError for what is not a message of Protocol Buffers."""
-    for number, content in _fields(stream, {_METADATA}):
-        if number == _METADATA:
-            entry = dict(_fields(BytesIO(content), {_KEY, _VALUE}))
-            yield entry.get(_KEY, b"").decode(), entry.get(_VALUE, b"").decode()
+    for _, content in _fields(stream, {_METADATA}):
+        entry = dict(_fields(BytesIO(content), {_KEY, _VALUE}))
+        yield entry.get(_KEY, b"").decode(), entry.get(_VALUE, b"").decode()
 
 
 def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:

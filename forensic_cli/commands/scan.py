@@ -120,15 +120,14 @@ def scan(
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
     """
     from forensic_cli.desk import Target, report_scan
-    from forensic_cli.discover import Search, check_glob, check_paths
+    from forensic_cli.discover import Search, check_paths
     from forensic_cli.exports import export_files, load_models, peek_exports, select
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
     check_paths(paths)
-    for glob in (*(include or ()), *(exclude or ())):
-        check_glob(glob)
+    search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted)
     settings = ScanSettings(
@@ -140,6 +139,5 @@ def scan(
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
     )
-    search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

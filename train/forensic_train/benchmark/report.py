@@ -125,7 +125,7 @@ def _steps(entries: Sequence[Entry]) -> Iterator[str]:
             *(f"{recall:.2f}" for recall in one.recalls("third")),
         ]
         for one in sorted(entries, key=lambda one: float(np.mean(one.accuracies("third"))))
-        if one.data in ("plain", "two")
+        if one.data in _CHECKPOINTS
     ]
     yield markdown_table(["recipe", "technique", "checkpoints", "T1", "**T2, third seed**", *PAPER_FAMILIES], rows)
 
@@ -165,7 +165,7 @@ def _swap(entries: Sequence[Entry]) -> Iterator[str]:
         "the FIR filter and of the bilinear shortcut, nothing else changed, and their images of the unseen subject "
         "were attributed: share of each label, beside the shares of the genuine generator of the third seed."
     )
-    chosen = [one for one in entries if one.data in ("plain", "two") and one.technique in ("baseline", "discriminant")]
+    chosen = [one for one in entries if one.data in _CHECKPOINTS and one.technique in ("baseline", "discriminant")]
     header = ["recipe", "technique", "checkpoints", "images", *PAPER_FAMILIES]
     for family, changed in SWAPPED.items():
         rows: list[list[object]] = []
