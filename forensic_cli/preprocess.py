@@ -160,7 +160,7 @@ def views(pixels: Pixels, preprocessing: Preprocessing) -> Views:
     size = preprocessing.size
     if preprocessing.mode == "whole":
         resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(resized)[None]
+        return np.array(resized)[None]  # an array of its own: PyTorch warns of read-only ones
     padded = pad(pixels, size)
     height, width = padded.shape[:2]
     return np.stack(

@@ -52,6 +52,15 @@ def evaluate(
         ),
     ] = "",
     folds: Annotated[int, typer.Option(min=2, max=50, help="Folds of --leave-out.")] = 3,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=0,
+            help="Train and measure this fold of --leave-out alone, counted from 0, where all would take too long.",
+            show_default=False,
+        ),
+    ] = None,
     technique: Annotated[str, typer.Option("--technique", "-t", metavar="NAME|all", help="For --leave-out.")] = "all",
     recipe: Annotated[str, typer.Option(metavar="NAME", help="For --leave-out.")] = "native",
     settings: Annotated[
@@ -98,7 +107,7 @@ def evaluate(
             from forensic_train.training import TrainOptions
 
             options = TrainOptions(technique, data, output, recipe, seed, overrides=parse_settings(settings))
-            scores = crossfit(options, leave_out, folds)
+            scores = crossfit(options, leave_out, folds, fold)
             points = crossfit_robustness(output, recipe, scores) if robustness else []
             report = left_out_report(scores, find_recipe(recipe), leave_out, points)
             report.write(output)

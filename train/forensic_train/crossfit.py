@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from forensic_cli.console import note
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Logits, Model
 from forensic_train.evaluate import image_sets, infer
 from forensic_train.leave_out import fold_splits
@@ -23,8 +23,10 @@ REENCODED = 1000
 """Images that the robustness of left-out images is measured on, about."""
 
 
-def crossfit(options: TrainOptions, unit: str, folds: int) -> list[Scores]:
+def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = None) -> list[Scores]:
     """Train a model a fold below `options.output` and judge the held-out images with its export.
+
+    `only`: one fold, counted from 0, in place of all. Raises UsageError for one that there is not.
 
     Writes OUTPUT/fold-<k>/ (training runs, taken up again where they stopped) and OUTPUT/scores-<technique>.csv.
     """
@@ -33,8 +35,12 @@ def crossfit(options: TrainOptions, unit: str, folds: int) -> list[Scores]:
     kinds = find_techniques(options.technique)
     rows = with_hashes(read_manifest(options.data))
     splits = fold_splits(rows, unit, folds, adapting=any("adapt" in kind.splits for kind in kinds))
+    if only is not None and only >= len(splits):
+        raise UsageError(f"--fold {only} is not one of the {len(splits)} folds; allowed: 0 to {len(splits) - 1}")
     parts: dict[str, list[tuple[int, Model, list[Row], Logits]]] = {kind.name: [] for kind in kinds}
     for k, split in enumerate(splits):
+        if only not in (None, k):
+            continue
         output = options.output / f"fold-{k}"
         note(f"fold {k + 1} of {len(splits)}: {sum(row.split == 'train' for row in split)} images to train on")
         save_split(output, split)
@@ -60,6 +66,8 @@ def crossfit_robustness(output: Path, recipe: str, scores: Sequence[Scores]) -> 
     for fold in range(max(int(one.folds.max()) for one in scores) + 1):
         together: dict[tuple[Row, ...], list[Model]] = {}
         for one in scores:
+            if fold not in one.folds:
+                continue
             model = _fold_model(output / f"fold-{fold}", recipe, one.technique)
             known = (row for row, k in zip(one.rows, one.folds, strict=True) if k == fold)
             rows = tuple(row for row in known if row.generator in model.card.labels)[::stride]

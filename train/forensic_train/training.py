@@ -162,11 +162,12 @@ def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
 def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str, str], strict: bool = True) -> Settings:
     """Merge a technique's defaults, the recipe's and the user's. Raises UsageError for an unknown setting.
 
-    With several techniques (`strict` off), a setting that only others have is passed over.
+    With several techniques (`strict` off), a setting that only others have is passed over. `technique.setting` is
+    meant for that technique alone and goes before a plain `setting`.
     """
     types = get_type_hints(kind.settings_type)
     values: dict[str, Any] = dict(recipe.settings) if kind.trains_encoder else {}
-    for name, text in overrides.items():
+    for name, text in _meant_for(kind, overrides).items():
         if name in types:
             values[name] = _parse(name, text, types[name])
         elif strict or not any(name in get_type_hints(one.settings_type) for one in find_techniques("all")):
@@ -180,6 +181,15 @@ def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str,
         if isinstance(value, float) and not 0 <= value <= most:
             raise UsageError(f"setting {name} is {value}; it must lie between 0 and {most}")
     return settings
+
+
+def _meant_for(kind: type[Technique], overrides: Mapping[str, str]) -> dict[str, str]:
+    meant = {name: text for name, text in overrides.items() if "." not in name}
+    for name, text in overrides.items():
+        technique, dot, setting = name.partition(".")
+        if dot and find_techniques(technique) == [kind]:
+            meant[setting] = text
+    return meant
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:
@@ -268,7 +278,7 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
             config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
     network = network.to(device)
-    if device.type == "cuda":
+    if device.type == "cuda" or autocast:  # convolutions in bfloat16 want their channels last
         network = network.to(memory_format=torch.channels_last)
     context = Context(
         labels=labels,
