@@ -11,9 +11,9 @@ from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
-from forensic_cli.reports import make_report
+from forensic_cli.reports import Resumable, make_report
 from forensic_cli.results import RunHeader, Summary
-from forensic_cli.resume import Kept, keep_rows
+from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
 
 
@@ -63,7 +63,9 @@ def report_scan(
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
         report = make_report(target.format, colour=out.is_terminal)
-        if not kept.length:
+        if kept.length and target.output and isinstance(report, Resumable):
+            report.go_on(kept_lines(target.output, kept.length))
+        else:
             out.write(report.begin(header))
         try:
             for result in track(scan(kept.files, models, settings), "scanning", total, quiet):

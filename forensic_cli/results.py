@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
-def printable(path: Path) -> str:
-    r"""Return a path as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
+def printable(path: Path | str) -> str:
+    r"""Return a path, or a word of the command line, as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -164,6 +164,10 @@ class RunHeader:
     """Views that go through a model at once."""
     max_pixels: int = 0
     """Images with more are `too_large`."""
+    command: tuple[str, ...] = ()
+    """The command line, as it was given."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """{python, platform, numpy, opencv, pillow: what the scan ran on}."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -179,6 +183,8 @@ class RunHeader:
             "reencodings": list(self.reencodings),
             "batch_size": self.batch_size,
             "max_pixels": self.max_pixels,
+            "command": list(self.command),
+            "versions": dict(self.versions),
         }
 
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from platform import platform, python_version
 
+import cv2
 import numpy as np
 import onnxruntime as ort
+import PIL
 
 from forensic_cli import __version__
 from forensic_cli.ensemble import decide
@@ -38,6 +41,8 @@ class ScanSettings:
     """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
     max_pixels: int = MAX_PIXELS
     """Images with more are `too_large`, judged by their header."""
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
 
 
 def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
@@ -127,7 +132,20 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         reencodings=settings.reencodings,
         batch_size=settings.batch_size,
         max_pixels=settings.max_pixels,
+        command=settings.command,
+        versions=versions(),
     )
+
+
+def versions() -> dict[str, str]:
+    """Return what a scan runs on, besides ONNX Runtime."""
+    return {
+        "python": python_version(),
+        "platform": platform(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
 
 
 def _judge(

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 import typer
 
 from forensic_cli.errors import UsageError
+from forensic_cli.results import printable
 
 DEVICES = ("auto", "cpu", "cuda")
 """What --device takes; auto is the GPU where one works."""
+COMMAND_LINE = "genforensic.command_line"
+"""Key in the context's `meta` of the words that the command was given."""
 _TRAINING_PACKAGES = (
     "torch",
     "torchvision",
@@ -30,6 +33,11 @@ def one_of(allowed: Collection[str]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def command_line(ctx: typer.Context) -> tuple[str, ...]:
+    """Return the words that the user typed, as text that every output can carry."""
+    return tuple(printable(word) for word in ctx.meta.get(COMMAND_LINE, ()))
 
 
 def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, one_of
+from forensic_cli.commands import DEVICES, command_line, one_of
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import REPORTS
 
@@ -13,6 +13,7 @@ _FUSIONS = ("mean", "vote")
 
 
 def scan(
+    ctx: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -138,6 +139,7 @@ def scan(
         coverage=coverage,
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
+        command=command_line(ctx),
     )
     summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

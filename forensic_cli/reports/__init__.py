@@ -4,8 +4,9 @@ A report is a stream: it turns the header, each row and the summary into text th
 that a scan of any size needs no more memory than one row and an interrupted scan leaves what was done.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from forensic_cli.results import FileResult, RunHeader, Summary
 
@@ -23,6 +24,14 @@ class Report(Protocol):
 
     def end(self, summary: Summary) -> str:
         """Return what comes after the rows."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A format that can go on with what an earlier scan wrote."""
+
+    def go_on(self, lines: Iterable[bytes]) -> None:
+        """Take the lines that stay, without their newlines, in place of `begin` and `row`."""
 
 
 REPORTS = {

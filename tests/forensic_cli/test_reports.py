@@ -97,7 +97,7 @@ def render(
 
 
 def read_jsonl(text: str) -> list[Row]:
-    return [json.loads(line) for line in text.split("\n")[1:-1]]
+    return [json.loads(line) for line in text.split("\n")[1:-2]]
 
 
 def read_json(text: str) -> list[Row]:
@@ -190,14 +190,15 @@ def test_a_format_with_no_rows_is_still_whole(name: str) -> None:
 
 def test_the_first_line_of_jsonl_is_the_header() -> None:
     lines = render("jsonl", [good(), bad()]).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert json.loads(lines[0]) == {"genforensic": HEADER.record()}
     assert next(iter(json.loads(lines[1]))) == "path"
+    assert list(json.loads(lines[-1])) == ["seal"]
 
 
 def test_json_is_one_document_with_run_files_and_summary() -> None:
     document = json.loads(render("json", [good(), bad(), good()], left_out=3))
-    assert list(document) == ["run", "files", "summary"]
+    assert list(document) == ["run", "files", "summary", "seal"]
     assert document["run"] == HEADER.record()
     assert document["summary"] == {
         "judged": 2,

@@ -52,7 +52,7 @@ def command(exports: Path, images: Path, out: Path, *more: str) -> list[Any]:
 
 
 def rows(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines(keepends=True)[1:]
+    return [line for line in path.read_bytes().splitlines(keepends=True)[1:] if not line.startswith(b'{"seal"')]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_whole_report_is_left_as_it_is_and_nothing_is_judged(
     before = out.read_bytes()
     again = run(*command(exports, many, out, "--resume"))
     assert (again.exit_code, out.read_bytes()) == (1, before)
-    assert again.stderr == f"{out}: {len(before.splitlines()) - 1} rows are kept\n"
+    assert again.stderr == f"{out}: {len(before.splitlines()) - 2} rows are kept\n"
 
 
 def test_rows_of_changed_vanished_and_new_files_are_made_again(run: Any, exports: Path, tmp_path: Path) -> None:
