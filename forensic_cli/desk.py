@@ -15,6 +15,7 @@ from forensic_cli.reports import Resumable, make_report
 from forensic_cli.results import RunHeader, Summary
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
+from forensic_cli.seal_check import refuse_broken_seal
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
     if target.output is None or not target.resumable:
         raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
     kept = keep_rows(target.output, header, files, summary)
+    if kept.length:
+        refuse_broken_seal(target.output)
     if kept.rows:
         note(f"{target.output}: {kept.rows} rows are kept")
     return kept

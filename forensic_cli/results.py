@@ -8,7 +8,7 @@ from typing import Any
 
 
 def printable(path: Path | str) -> str:
-    r"""Return a path, or a word of the command line, as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
+    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

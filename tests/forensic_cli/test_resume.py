@@ -82,6 +82,7 @@ def test_a_scan_killed_at_random_instants_ends_with_the_same_rows(
     done = genforensic(*command(exports, many, out, "--resume"))
     assert done.returncode == 1
     assert rows(out) == undisturbed
+    assert genforensic("verify", out, "--exports", exports).returncode == 0
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -92,9 +93,13 @@ def test_a_report_cut_at_any_byte_is_completed(
     assert run(*command(exports, many, whole)).exit_code == 1
     data = whole.read_bytes()
     out = tmp_path / "rows.jsonl"
-    out.write_bytes(data[: random.Random(seed).randrange(len(data))])
+    cut = random.Random(seed).randrange(len(data))
+    out.write_bytes(data[:cut])
     assert run(*command(exports, many, out, "--resume")).exit_code == 1
     assert rows(out) == undisturbed
+    if cut > data.index(b"\n"):  # else the header, which names the time, is a new one
+        assert out.read_bytes() == data  # the seal as well
+    assert run("verify", out, "--exports", exports).exit_code == 0
 
 
 def test_a_whole_report_is_left_as_it_is_and_nothing_is_judged(
@@ -192,7 +197,7 @@ def test_a_damaged_row_ends_what_is_kept(
     out = tmp_path / "rows.jsonl"
     assert run(*command(exports, many, out)).exit_code == 1
     lines = out.read_bytes().splitlines(keepends=True)
-    out.write_bytes(b"".join([*lines[:200], line + b"\n", *lines[201:]]))
+    out.write_bytes(b"".join([*lines[:200], line + b"\n", *lines[201:-1]]))  # of a stopped scan: no seal
     assert run(*command(exports, many, out, "--resume")).exit_code == 1
     assert rows(out) == undisturbed
 
