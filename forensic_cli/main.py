@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import COMMAND_LINE, audit, benchmark, evaluate, export, models, scan, train, verify
+from forensic_cli.commands import COMMAND_LINE, audit, benchmark, diff, evaluate, export, models, scan, train, verify
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -73,6 +73,7 @@ def _about(
 
 app.command()(scan.scan)
 app.command()(verify.verify)
+app.command()(diff.diff)
 app.command()(models.models)
 app.command()(audit.audit)
 app.command()(train.train)
