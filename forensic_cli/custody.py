@@ -17,13 +17,13 @@ def check_files(path: Path, root: Path) -> Iterator[Finding | None]:
     """Compare every image with its row, in the rows' order; None for one that holds. Relative paths start at `root`."""
     for entry in read_entries(path):
         if entry.kind == "row":
-            yield _check_file(entry.record, root)
+            yield check_file(entry.record, root)
 
 
 def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Finding | None]:
     """Look for each model's file among the exports by its sha256; None for one that is there."""
     folders = export_folders(exports)
-    there = {file: _sha256(file) for folder in folders for file in sorted(folder.glob("*.onnx"))}
+    there = {file: file_sha256(file) for folder in folders for file in sorted(folder.glob("*.onnx"))}
     for model in header.get("models") or ():
         if not isinstance(model, Mapping):
             continue
@@ -39,14 +39,15 @@ def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Fi
             yield Finding("model_missing", name, f"{name}: not among the exports in {where}; name its folder")
 
 
-def _check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
-    name, expected = row["path"], row["sha256"]
-    file = _file(name, root)
+def check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
+    """Compare one image with its row; None where it holds."""
+    name, expected = row["path"], row.get("sha256")
+    file = find_file(name, root)
     if file is None:
         if expected is None:
             return None
         return Finding("file_missing", name, f"{name}: the file is gone; relative paths start at {root}")
-    found = _sha256(file)
+    found = file_sha256(file)
     if found == expected:
         return None
     if found is None:
@@ -56,7 +57,7 @@ def _check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
     return Finding("file_changed", name, f"{name}: has another sha256 than the file that was judged")
 
 
-def _file(name: str, root: Path) -> Path | None:
+def find_file(name: str, root: Path) -> Path | None:
     """Return the file that a row names; bytes that are not UTF-8 stand there as \\xNN."""
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), name.encode("utf-8", "surrogateescape"))
     for text in (name, os.fsdecode(raw)):
@@ -66,7 +67,7 @@ def _file(name: str, root: Path) -> Path | None:
     return None
 
 
-def _sha256(file: Path) -> str | None:
+def file_sha256(file: Path) -> str | None:
     """Hash a regular file; None for anything else, which is never opened, and for one that cannot be read."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):

@@ -1,7 +1,7 @@
 """From paths to a written report: joins discovery, scan, report format and output, with a progress bar beside them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
 from forensic_cli.reports import Resumable, make_report
-from forensic_cli.results import RunHeader, Summary
+from forensic_cli.results import FileResult, RunHeader, Summary
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
 from forensic_cli.seal_check import refuse_broken_seal
+from forensic_cli.selection import Selection, check_verdicts
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Target:
     """Show no progress bar."""
     resume: bool = False
     """Go on with the file where an earlier scan was stopped, if it is there."""
+    selection: Selection = field(default_factory=Selection)
+    """Which rows are written, and in which order."""
 
     @property
     def resumable(self) -> bool:
         """Whether a scan that is stopped can go on: rows that stand alone, in a file."""
-        return self.output is not None and self.format == "jsonl"
+        return self.output is not None and self.format == "jsonl" and self.selection.is_all
 
 
 def report_scan(
@@ -47,7 +50,7 @@ def report_scan(
     Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
     be fused, OutputError for a report that cannot be written.
     """
-    check_labels(models)
+    check_verdicts("--only", target.selection.only, check_labels(models))
     effective_level(models, settings.coverage)
     summary = Summary.empty()
     files = _images(paths, search, summary)
@@ -57,7 +60,7 @@ def report_scan(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
-    header = run_header(models, settings)
+    header = replace(run_header(models, settings), selection=target.selection.record())
     kept = _kept(target, header, chain([first], files), summary)
     with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
@@ -69,9 +72,9 @@ def report_scan(
         else:
             out.write(report.begin(header))
         try:
-            for result in track(scan(kept.files, models, settings), "scanning", total, quiet):
+            judged = _added(summary, track(scan(kept.files, models, settings), "scanning", total, quiet))
+            for result in target.selection.apply(judged):
                 out.write(report.row(result))
-                summary.add(result)
         except KeyboardInterrupt:
             if target.resumable:
                 note("To go on, give the same command with --resume")
@@ -80,10 +83,21 @@ def report_scan(
     return summary
 
 
+def _added(summary: Summary, results: Iterable[FileResult]) -> Iterator[FileResult]:
+    """Yield the results, each one counted, whether it will be shown or not."""
+    for result in results:
+        summary.add(result)
+        yield result
+
+
 def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
         return Kept(0, files, 0)
+    if not target.selection.is_all:
+        raise UsageError(
+            "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
+        )
     if target.output is None or not target.resumable:
         raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
     kept = keep_rows(target.output, header, files, summary)

@@ -8,7 +8,19 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import COMMAND_LINE, audit, benchmark, diff, evaluate, export, models, scan, train, verify
+from forensic_cli.commands import (
+    COMMAND_LINE,
+    audit,
+    benchmark,
+    diff,
+    evaluate,
+    export,
+    models,
+    scan,
+    train,
+    triage,
+    verify,
+)
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -74,6 +86,7 @@ def _about(
 app.command()(scan.scan)
 app.command()(verify.verify)
 app.command()(diff.diff)
+app.command()(triage.triage)
 app.command()(models.models)
 app.command()(audit.audit)
 app.command()(train.train)

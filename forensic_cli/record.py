@@ -89,7 +89,25 @@ def is_row(record: Any) -> bool:
         and all(isinstance(record.get(name), str) for name in ("path", "status"))
         and all(isinstance(record.get(name), str | None) for name in ("reason", "sha256", "verdict", "label"))
         and all(isinstance(record.get(name), int | float | None) for name in ("confidence", "agreement"))
-        and isinstance(record.get("warnings", []), list)
+        and all(isinstance(record.get(name), list | None) for name in ("warnings", "candidates"))
+        and _are_scores(record.get("scores"))
+        and _are_predictions(record.get("techniques"))
+    )
+
+
+def _are_scores(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values()))
+
+
+def _are_predictions(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and all(
+            isinstance(one, dict)
+            and isinstance(one.get("confidence"), int | float | None)
+            and _are_scores(one.get("scores"))
+            for one in value.values()
+        )
     )
 
 

@@ -168,6 +168,8 @@ class RunHeader:
     """The command line, as it was given."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """{python, platform, numpy, opencv, pillow: what the scan ran on}."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """{sort, only, min_confidence}: which rows are written; empty: all of them."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -185,6 +187,7 @@ class RunHeader:
             "max_pixels": self.max_pixels,
             "command": list(self.command),
             "versions": dict(self.versions),
+            "selection": dict(self.selection),
         }
 
 

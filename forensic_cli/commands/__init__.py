@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import typer
 
 from forensic_cli.errors import UsageError
 from forensic_cli.results import printable
+
+T = TypeVar("T", str, str | None)
 
 DEVICES = ("auto", "cpu", "cuda")
 """What --device takes; auto is the GPU where one works."""
@@ -24,11 +27,11 @@ _TRAINING_PACKAGES = (
 )
 
 
-def one_of(allowed: Collection[str]) -> Callable[[str], str]:
-    """Return a Typer callback that accepts one of the allowed names and names them all otherwise."""
+def one_of(allowed: Collection[str]) -> Callable[[T], T]:
+    """Return a Typer callback that accepts one of the allowed names, or none, and names them all otherwise."""
 
-    def check(value: str) -> str:
-        if value not in allowed:
+    def check(value: T) -> T:
+        if value is not None and value not in allowed:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
