@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from forensic_cli.console import note, track
+from forensic_cli.console import note, track, wants_colour
 from forensic_cli.discover import LISTED, LeftOut, Search, discover
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
@@ -62,11 +62,12 @@ def report_scan(
         )
     header = replace(run_header(models, settings), selection=target.selection.record())
     kept = _kept(target, header, chain([first], files), summary)
+    # Before the output is opened: a format whose package is missing leaves no file
+    report = make_report(target.format, colour=target.output is None and wants_colour())
     with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        report = make_report(target.format, colour=out.is_terminal)
         if kept.length and target.output and isinstance(report, Resumable):
             report.go_on(kept_lines(target.output, kept.length))
         else:

@@ -120,7 +120,7 @@ def genforensic(
     settings: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "timeout": 60, **options}
     environment = child_environment(**(env or {}))
     done = subprocess.run([sys.executable, "-m", "forensic_cli", *arguments], env=environment, check=False, **settings)
-    assert "Traceback" not in (done.stdout or "") + (done.stderr or "")
+    assert "Traceback" not in str(done.stdout) + str(done.stderr)
     return done
 
 
