@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from forensic_cli.card import Preprocessing
+from forensic_cli.metadata import Finding, read_metadata
 from forensic_cli.preprocess import MAX_PIXELS, Decoded, Header, Unreadable, Views, decode, view_warnings, views
 from forensic_cli.reencode import variants
 
@@ -37,6 +38,8 @@ class Prepared:
     """Why there are no views."""
     variants: Mapping[str, tuple[Views, ...]] = field(default_factory=dict)
     """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
+    metadata: tuple[Finding, ...] = ()
+    """What the file says of its own origin."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -63,10 +66,11 @@ def prepare(
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
     digest = hashlib.sha256(data).hexdigest()
+    said = read_metadata(data)
     decoded = decode(data, max_pixels)
     if isinstance(decoded, Unreadable):
-        return Prepared(path, digest, len(data), decoded.header, (), (), decoded)
-    prepared = _cut(path, digest, len(data), decoded, wanted)
+        return Prepared(path, digest, len(data), decoded.header, (), (), decoded, metadata=said)
+    prepared = replace(_cut(path, digest, len(data), decoded, wanted), metadata=said)
     changed = variants(decoded.pixels, reencodings)
     return replace(prepared, variants={name: tuple(views(one, w) for w in wanted) for name, one in changed})
 

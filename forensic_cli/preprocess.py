@@ -94,6 +94,8 @@ WARNINGS = {
     "converted_from_cmyk": "CMYK was converted to RGB",
     "first_frame_only": "the file has several frames or pages; only the first was judged",
     "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
+    "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "
+    "and verdicts can be wrong",
     "orientation_applied": "an EXIF rotation was applied",
     "padded": "smaller than one patch; mirrored at the border",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",

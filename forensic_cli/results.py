@@ -4,7 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forensic_cli.metadata import Finding
 
 
 def printable(path: Path | str) -> str:
@@ -111,6 +114,8 @@ class FileResult:
     """Views that were judged; 0 when not ok."""
     warnings: tuple[str, ...]
     """Names from preprocess.WARNINGS."""
+    metadata: "tuple[Finding, ...]" = ()
+    """What the file says of its own origin; anybody can forge or remove that."""
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
@@ -135,6 +140,7 @@ class FileResult:
             "height": self.height,
             "views": self.views,
             "warnings": list(self.warnings),
+            "metadata": [one.record() for one in self.metadata],
         }
 
 

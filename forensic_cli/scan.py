@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
 
@@ -16,6 +17,7 @@ from forensic_cli import __version__
 from forensic_cli.ensemble import decide
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
+from forensic_cli.metadata import CONFLICT, disagrees
 from forensic_cli.model import Model
 from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
 from forensic_cli.preprocess import MAX_PIXELS, Views
@@ -145,7 +147,15 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
+        "c2pa": _installed("c2pa-python"),
     }
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _judge(
@@ -169,6 +179,7 @@ def _judge(
 
 def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
     header = item.header
+    conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.verdict) else []
     return FileResult(
         path=printable(item.path),
         status=item.failure.status if item.failure else "ok",
@@ -180,5 +191,6 @@ def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
         width=header.width if header else None,
         height=header.height if header else None,
         views=len(item.views[0]) if item.views else 0,
-        warnings=item.warnings,
+        warnings=tuple(sorted({*item.warnings, *conflict})),
+        metadata=item.metadata,
     )
