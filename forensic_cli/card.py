@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 from forensic_cli.errors import ModelError
 
 CARD_KEY = "genforensic"
-"""Key of the card in the ONNX file's metadata_props."""
+"""Key of the card in the ONNX file's metadata_props; where a file has several techniques, `genforensic.TECHNIQUE`."""
 CARD_VERSION = 1
 LEAST_PROBABILITY = 1e-9
 """Probabilities are kept this far from 0 and 1 before their log odds are taken."""
@@ -224,3 +224,13 @@ class ModelCard:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = " ".join(str(error).split())
             raise ModelError(f"the model card cannot be read ({type(error).__name__}: {what})") from error
+
+
+def card_key(technique: str, techniques: int) -> str:
+    """Return the key of a technique's card in a file with so many techniques."""
+    return CARD_KEY if techniques == 1 else f"{CARD_KEY}.{technique}"
+
+
+def output_name(technique: str, techniques: int) -> str:
+    """Return the graph's output with a technique's logits in a file with so many techniques."""
+    return "logits" if techniques == 1 else f"logits.{technique}"

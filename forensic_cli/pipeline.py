@@ -1,4 +1,8 @@
-"""Bounded, threaded read -> hash -> decode -> views -> batches; order is kept, memory does not grow."""
+"""Bounded, threaded work on files: each worker reads, hashes, decodes, cuts and judges its own, one after another.
+
+So no core waits for another one: decoding never waits for inference, nor the other way round. Order is kept, and memory
+does not grow with the number of files.
+"""
 
 import hashlib
 import os
@@ -6,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +21,9 @@ from forensic_cli.reencode import variants
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+AHEAD = 64
+"""Files that may be done before the one whose turn it is: a large one holds the others up for no longer than that."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,43 @@ def _cut(path: Path, digest: str, size: int, decoded: Decoded, wanted: Sequence[
     return Prepared(path, digest, size, decoded.header, cut, tuple(sorted(warnings)), None)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, whatever is then done with them."""
+
+    wanted: tuple[Preprocessing, ...]
+    """Each different preprocessing that views are cut for."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is cut under, too."""
+    max_pixels: int = MAX_PIXELS
+    """Images with more are `too_large`."""
+    batch_size: int = 1
+    """Files that are worked on together."""
+    workers: int = 0
+    """Threads; 0: one a core."""
+
+
+def work_on(files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R]) -> Iterator[R]:
+    """Read files in batches and work on each batch, in threads; yields what `work` returns, in the files' order."""
+    workers = reading.workers or default_workers()
+    ahead = -(-AHEAD // reading.batch_size) + workers
+    return ordered_map(partial(_work, reading=reading, work=work), batches(files, reading.batch_size), workers, ahead)
+
+
+def _work(files: Sequence[Path], reading: Reading, work: Callable[[list[Prepared]], R]) -> R:
+    return work([prepare(path, reading.wanted, reading.reencodings, reading.max_pixels) for path in files])
+
+
+def batches(files: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Group items, `size` at a time; the last group may be smaller."""
+    items = iter(files)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
     """Apply `function` in threads, at most `ahead` items beyond the one being yielded, in the items' order."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -94,27 +137,8 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ah
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def batches(items: Iterable[Prepared], batch_size: int) -> Iterator[list[Prepared]]:
-    """Group files until their views (of the first preprocessing) fill a batch; unreadable ones weigh nothing."""
-    batch: list[Prepared] = []
-    filled = 0
-    for item in items:
-        batch.append(item)
-        filled += len(item.views[0]) if item.views else 0
-        if is_full(filled, len(batch), batch_size):
-            yield batch
-            batch, filled = [], 0
-    if batch:
-        yield batch
-
-
-def is_full(views: int, files: int, batch_size: int) -> bool:
-    """Tell whether a batch of so many views, of so many files with the unreadable ones, waits for no more."""
-    return views >= batch_size or files >= 4 * batch_size
-
-
 def default_workers() -> int:
-    """Return how many threads decode: one a core that this process may use."""
+    """Return how many threads work: one a core that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from forensic_cli.console import note
 from forensic_cli.errors import OutputError, UsageError
-from forensic_cli.pipeline import is_full, read_file
+from forensic_cli.pipeline import read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_cli.results import RunHeader, Summary, printable
 
@@ -94,8 +94,6 @@ def _is_row(row: Any) -> bool:
         isinstance(row, dict)
         and all(isinstance(row.get(name), str) for name in ("path", "status"))
         and all(isinstance(row.get(name, 0), str | None) for name in ("reason", "sha256", "verdict"))
-        and type(row.get("views")) is int
-        and row["views"] >= 0
     )
 
 
@@ -107,7 +105,7 @@ def _keep(
     files: Iterator[Path],
     summary: Summary,
 ) -> Kept:
-    kept, end, views = 0, start, 0
+    kept, end = 0, start
     batch: list[tuple[Path, dict[str, Any]]] = []
     for row, offset in rows:
         file = next(files, None)
@@ -122,9 +120,8 @@ def _keep(
             note(f"{path}: {dropped} rows are made again, from the first file that changed", "yellow")
             return Kept(end, chain(again, files), kept)
         batch.append((file, row))
-        views += row["views"]
-        if is_full(views, len(batch), batch_size):
-            kept, end, views = kept + _count(batch, summary), offset, 0
+        if len(batch) == batch_size:
+            kept, end = kept + _count(batch, summary), offset
             batch = []
     following = next(files, None)
     if following is None:  # the report is whole, its last batch too

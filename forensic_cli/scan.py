@@ -10,14 +10,15 @@ import numpy as np
 import onnxruntime as ort
 
 from forensic_cli import __version__
+from forensic_cli.card import Preprocessing
 from forensic_cli.ensemble import decide
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
-from forensic_cli.model import Model
-from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.model import Model, image_logits, images_at_once
+from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS, Views
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
-from forensic_cli.stability import stable_verdicts
+from forensic_cli.stability import Judge, stable_verdicts
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class ScanSettings:
     """Name from ensemble.FUSIONS; without effect on one model."""
     threshold: float | None = None
     """Confidence below which a verdict is `inconclusive`; None: the highest of the models' own."""
-    batch_size: int = 64
-    """Views that go through a model at once."""
+    batch_size: int = 0
+    """Images that go through a model at once; 0: what suits the models' devices (model.images_at_once)."""
     workers: int = 0
-    """Decoding threads; 0: one a core."""
+    """Threads, each of which reads and judges its own images; 0: one a core."""
     coverage: float | None = None
     """Level of the conformal sets; None: the highest of the models' own defaults."""
     reencodings: tuple[str, ...] = ()
@@ -46,12 +47,13 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
     Raises ModelError when the models' labels differ. A bad file is a record with a status, never an exception.
     """
     labels = check_labels(models)
-    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
-    workers = settings.workers or default_workers()
-    # Two batches ahead keep the models busy; each image waits as views, not as pixels, and re-encodings count as images
-    ahead = 2 * settings.batch_size // (1 + len(settings.reencodings)) + workers
-    reading = partial(prepare, wanted=wanted, reencodings=settings.reencodings, max_pixels=settings.max_pixels)
-    prepared = ordered_map(reading, files, workers, ahead)
+    reading = Reading(
+        wanted=_preprocessings(models),
+        reencodings=settings.reencodings,
+        max_pixels=settings.max_pixels,
+        batch_size=settings.batch_size or images_at_once(models),
+        workers=settings.workers,
+    )
     decision = partial(
         decide,
         labels,
@@ -61,12 +63,15 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
         level=effective_level(models, settings.coverage),
     )
     judge = partial(_judge, models=models, labels=labels, decision=decision)
-    for batch in batches(prepared, settings.batch_size):
-        good = [item for item in batch if item.failure is None]
-        judged = judge([item.views for item in good])
-        verdicts = iter(stable_verdicts(good, judged, judge) if settings.reencodings else judged)
-        for item in batch:
-            yield _result(item, next(verdicts) if item.failure is None else None)
+    for results in work_on(files, reading, partial(_results, judge=judge, stable=bool(settings.reencodings))):
+        yield from results
+
+
+def _results(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[FileResult]:
+    good = [item for item in batch if item.failure is None]
+    judged = judge([item.views for item in good])
+    verdicts = iter(stable_verdicts(good, judged, judge) if stable else judged)
+    return [_result(item, next(verdicts) if item.failure is None else None) for item in batch]
 
 
 def effective_threshold(models: Sequence[Model], option: float | None) -> float:
@@ -125,7 +130,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=float(level) if level else None,
         reencodings=settings.reencodings,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or images_at_once(models),
         max_pixels=settings.max_pixels,
     )
 
@@ -139,14 +144,15 @@ def _judge(
     """Judge images, each given as its views for every different preprocessing of the models."""
     if not images:
         return []
-    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     by_technique = {}
-    for model in models:
-        place = wanted.index(model.card.preprocessing)
-        probabilities = model.probabilities(model.image_logits([views[place] for views in images]))
+    for model, logits in zip(models, image_logits(models, _preprocessings(models), images), strict=True):
         order = [model.card.labels.index(label) for label in labels]
-        by_technique[model.card.technique] = np.asarray(probabilities[:, order])
+        by_technique[model.card.technique] = np.asarray(model.probabilities(logits)[:, order])
     return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(images))]
+
+
+def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
+    return tuple(dict.fromkeys(model.card.preprocessing for model in models))
 
 
 def _result(item: Prepared, verdict: Verdict | None) -> FileResult:

@@ -90,8 +90,16 @@ def scan(
         typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Views that go through a model at once.")] = 32,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Decoding threads; 0: one a core.")] = 0,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=0, max=4096, help="Images that go through a model at once; 0: one on a CPU, 32 on a GPU."),
+    ] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Threads that each read and judge their own images; 0: one a core.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(min=1, max=256, help="Threads within one run of a model; more help where images are few.")
+    ] = 1,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -129,7 +137,7 @@ def scan(
     check_paths(paths)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
-    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted)
+    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
     settings = ScanSettings(
         ensemble,
         threshold,

@@ -44,7 +44,11 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate; else the technique's.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the technique, or TECHNIQUE.KEY=VALUE for one of several; repeat it."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting of the technique, or TECHNIQUE.KEY=VALUE for one of several; repeat it.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="All random numbers derive from it.")] = 0,
     device: Annotated[

@@ -44,7 +44,7 @@ def command(exports: Path, images: Path, out: Path, *more: str) -> list[Any]:
         "-o",
         out,
         "--batch-size",
-        "8",
+        "2",
         "-t",
         "all",
         *more,
