@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import audit, benchmark, evaluate, export, models, scan, train
+from forensic_cli.commands import audit, benchmark, evaluate, export, merge, models, scan, train
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -73,6 +73,7 @@ app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command()(merge.merge)
 app.command()(benchmark.benchmark)
 
 
