@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scan_throughput import run_scan
+from scan_throughput import run_python, scan_command
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
             for i in range(count):
                 os.link(options.image, Path(folder) / f"{i:07}{options.image.suffix}")
             started = time.monotonic()
-            usage = run_scan(Path(folder), options.technique, options.exports)
+            usage = run_python(scan_command(Path(folder), [options.technique], None, options.exports))
         peaks.append(usage.ru_maxrss / 1024)
         seconds = time.monotonic() - started
         print(f"{count} files: peak {peaks[-1]:.0f} MB, {peaks[-1] / peaks[0]:.2f} of the first; {seconds:.0f} s")
