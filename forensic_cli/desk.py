@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from forensic_cli.console import note, track
-from forensic_cli.discover import LISTED, LeftOut, Search, discover
+from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
 from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
@@ -40,7 +40,7 @@ class Target:
 
 
 def report_scan(
-    paths: Sequence[Path], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
+    paths: Sequence[Source], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
 ) -> Summary:
     """Scan, and write each row as soon as it is known. Returns the totals.
 
@@ -90,7 +90,7 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
     return kept
 
 
-def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator[Path]:
+def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Path]:
     for found in discover(paths, search):
         if isinstance(found, LeftOut):
             summary.left_out += 1
@@ -98,5 +98,5 @@ def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator
             yield found
 
 
-def _count(paths: Sequence[Path], search: Search) -> int:
+def _count(paths: Sequence[Source], search: Search) -> int:
     return sum(1 for _ in _images(paths, search, Summary.empty()))

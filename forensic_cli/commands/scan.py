@@ -14,7 +14,7 @@ _FUSIONS = ("mean", "vote")
 
 def scan(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Images, and folders of images; - for a list of paths on standard input, ended by newline or NUL.",
             show_default=False,
@@ -136,14 +136,14 @@ def scan(
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
     """
     from forensic_cli.desk import Target, report_scan
-    from forensic_cli.discover import Search, check_paths
+    from forensic_cli.discover import Search, sources
     from forensic_cli.exports import export_files, load_models, peek_exports, select
     from forensic_cli.findings import dedupe_distance
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
-    check_paths(paths)
+    named = sources(paths)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -157,5 +157,5 @@ def scan(
         max_pixels=max_pixels or MAX_PIXELS,
         dedupe=dedupe_distance() if dedupe else None,
     )
-    summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume))
+    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)
