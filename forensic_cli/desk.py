@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 
 from forensic_cli.console import note, track
-from forensic_cli.discover import LISTED, LeftOut, Search, discover
+from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
+from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
@@ -39,7 +40,7 @@ class Target:
 
 
 def report_scan(
-    paths: Sequence[Path], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
+    paths: Sequence[Source], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
 ) -> Summary:
     """Scan, and write each row as soon as it is known. Returns the totals.
 
@@ -66,7 +67,7 @@ def report_scan(
         if not kept.length:
             out.write(report.begin(header))
         try:
-            for result in track(scan(kept.files, models, settings), "scanning", total, quiet):
+            for result in track(scan(kept.files, models, settings, kept.seen), "scanning", total, quiet):
                 out.write(report.row(result))
                 summary.add(result)
         except KeyboardInterrupt:
@@ -80,7 +81,7 @@ def report_scan(
 def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
-        return Kept(0, files, 0)
+        return Kept(0, files, 0, Seen.nothing(header.dedupe))
     if target.output is None or not target.resumable:
         raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
     kept = keep_rows(target.output, header, files, summary)
@@ -89,7 +90,7 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
     return kept
 
 
-def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator[Path]:
+def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Path]:
     for found in discover(paths, search):
         if isinstance(found, LeftOut):
             summary.left_out += 1
@@ -97,5 +98,5 @@ def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator
             yield found
 
 
-def _count(paths: Sequence[Path], search: Search) -> int:
+def _count(paths: Sequence[Source], search: Search) -> int:
     return sum(1 for _ in _images(paths, search, Summary.empty()))

@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.preprocess import MAX_PIXELS, Decoded, Header, Unreadable, Views, decode, view_warnings, views
+from forensic_cli.duplicates import Original, Originals, Turns
+from forensic_cli.preprocess import (
+    MAX_PIXELS,
+    Decoded,
+    Header,
+    Pixels,
+    Unreadable,
+    Views,
+    decode,
+    view_warnings,
+    views,
+)
 from forensic_cli.reencode import variants
 
 T = TypeVar("T")
@@ -24,6 +35,18 @@ R = TypeVar("R")
 
 AHEAD = 64
 """Files that may be done before the one whose turn it is: a large one holds the others up for no longer than that."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """One file's bytes."""
+
+    path: Path
+    """As found."""
+    data: bytes | Unreadable
+    """Or why they cannot be had."""
+    sha256: str | None
+    """Of the bytes; None where they cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,12 @@ class Prepared:
     """Why there are no views."""
     variants: Mapping[str, tuple[Views, ...]] = field(default_factory=dict)
     """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
+    fingerprint: int | None = None
+    """Perceptual hash of the pixels; None where none is wanted."""
+    original: Original | None = None
+    """What is remembered of the content; None where nothing is."""
+    is_copy: bool = False
+    """An earlier file has the same bytes: this one was not decoded, and has its row."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -64,23 +93,38 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
+def read(path: Path) -> Content:
+    """Read and hash one file."""
+    data = read_file(path)
+    return Content(path, data, None if isinstance(data, Unreadable) else hashlib.sha256(data).hexdigest())
+
+
 def prepare(
     path: Path, wanted: Sequence[Preprocessing], reencodings: Sequence[str] = (), max_pixels: int = MAX_PIXELS
 ) -> Prepared:
     """Read, hash and decode one file once; cut it, and each of its re-encodings, for every wanted preprocessing."""
-    data = read_file(path)
+    return cut(read(path), Reading(tuple(wanted), tuple(reencodings), max_pixels))
+
+
+def cut(content: Content, reading: "Reading") -> Prepared:
+    """Decode one file that was read; cut it, and each of its re-encodings, for every wanted preprocessing."""
+    path, data = content.path, content.data
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
-    digest = hashlib.sha256(data).hexdigest()
-    decoded = decode(data, max_pixels)
+    decoded = decode(data, reading.max_pixels)
     if isinstance(decoded, Unreadable):
-        return Prepared(path, digest, len(data), decoded.header, (), (), decoded)
-    prepared = _cut(path, digest, len(data), decoded, wanted)
-    changed = variants(decoded.pixels, reencodings)
-    return replace(prepared, variants={name: tuple(views(one, w) for w in wanted) for name, one in changed})
+        return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded)
+    wanted = reading.wanted
+    prepared = _cut(path, content.sha256, len(data), decoded, wanted)
+    changed = variants(decoded.pixels, reading.reencodings)
+    return replace(
+        prepared,
+        variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
+        fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,
+    )
 
 
-def _cut(path: Path, digest: str, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
+def _cut(path: Path, digest: str | None, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
     warnings = set(decoded.header.warnings)
     for one in wanted:
         warnings.update(view_warnings(decoded.pixels, one))
@@ -102,17 +146,37 @@ class Reading:
     """Files that are worked on together."""
     workers: int = 0
     """Threads; 0: one a core."""
+    fingerprint: Callable[[Pixels], int] | None = None
+    """Perceptual hash that is taken of each image; None: none."""
 
 
-def work_on(files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R]) -> Iterator[R]:
-    """Read files in batches and work on each batch, in threads; yields what `work` returns, in the files' order."""
+def work_on(
+    files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R], originals: Originals | None = None
+) -> Iterator[R]:
+    """Read files in batches and work on each batch, in threads; yields what `work` returns, in the files' order.
+
+    A file with the bytes of an earlier one is not decoded: it comes as a copy of what `originals` remembers; without
+    them every file is.
+    """
     workers = reading.workers or default_workers()
     ahead = -(-AHEAD // reading.batch_size) + workers
-    return ordered_map(partial(_work, reading=reading, work=work), batches(files, reading.batch_size), workers, ahead)
+    task = partial(_work, reading=reading, work=work, turns=Turns(originals or Originals(0)))
+    return ordered_map(task, enumerate(batches(files, reading.batch_size)), workers, ahead)
 
 
-def _work(files: Sequence[Path], reading: Reading, work: Callable[[list[Prepared]], R]) -> R:
-    return work([prepare(path, reading.wanted, reading.reencodings, reading.max_pixels) for path in files])
+def _work(batch: tuple[int, list[Path]], reading: Reading, work: Callable[[list[Prepared]], R], turns: Turns) -> R:
+    number, files = batch
+    with turns.turn(number) as claim:
+        contents = [read(path) for path in files]
+        claimed = claim([content.sha256 for content in contents])
+    contents.reverse()  # each one's bytes go when it is cut
+    return work([_prepare_once(contents.pop(), original, is_copy, reading) for original, is_copy in claimed])
+
+
+def _prepare_once(content: Content, original: Original | None, is_copy: bool, reading: Reading) -> Prepared:
+    if not is_copy:
+        return replace(cut(content, reading), original=original)
+    return Prepared(content.path, content.sha256, None, None, (), (), None, original=original, is_copy=True)
 
 
 def batches(files: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -11,9 +11,11 @@ import onnxruntime as ort
 
 from forensic_cli import __version__
 from forensic_cli.card import Preprocessing
+from forensic_cli.duplicates import Found, Seen
 from forensic_cli.ensemble import decide
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
+from forensic_cli.findings import perceptual_hash
 from forensic_cli.model import Model, image_logits, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS, Views
@@ -39,13 +41,19 @@ class ScanSettings:
     """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
     max_pixels: int = MAX_PIXELS
     """Images with more are `too_large`, judged by their header."""
+    dedupe: int | None = None
+    """Bits in which the perceptual hashes of near-duplicates may differ; None: no search for them."""
 
 
-def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
+def scan(
+    files: Iterable[Path], models: Sequence[Model], settings: ScanSettings, seen: Seen | None = None
+) -> Iterator[FileResult]:
     """Judge files with one or more models of the same labels; yields a record a file, in the files' order.
 
+    `seen`: what is known of files before these. A file with the bytes of one that is known has its record.
     Raises ModelError when the models' labels differ. A bad file is a record with a status, never an exception.
     """
+    seen = seen or Seen.nothing(settings.dedupe)
     labels = check_labels(models)
     reading = Reading(
         wanted=_preprocessings(models),
@@ -53,6 +61,7 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
         max_pixels=settings.max_pixels,
         batch_size=settings.batch_size or images_at_once(models),
         workers=settings.workers,
+        fingerprint=None if settings.dedupe is None else perceptual_hash,
     )
     decision = partial(
         decide,
@@ -63,15 +72,18 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
         level=effective_level(models, settings.coverage),
     )
     judge = partial(_judge, models=models, labels=labels, decision=decision)
-    for results in work_on(files, reading, partial(_results, judge=judge, stable=bool(settings.reencodings))):
-        yield from results
+    work = partial(_found, judge=judge, stable=bool(settings.reencodings))
+    for found in work_on(files, reading, work, seen.originals):
+        yield from map(seen.row, found)
 
 
-def _results(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[FileResult]:
-    good = [item for item in batch if item.failure is None]
+def _found(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[Found]:
+    good = [item for item in batch if item.failure is None and not item.is_copy]
     judged = judge([item.views for item in good])
     verdicts = iter(stable_verdicts(good, judged, judge) if stable else judged)
-    return [_result(item, next(verdicts) if item.failure is None else None) for item in batch]
+    return [
+        Found(printable(item.path), item.original, None if item.is_copy else _result(item, verdicts)) for item in batch
+    ]
 
 
 def effective_threshold(models: Sequence[Model], option: float | None) -> float:
@@ -132,6 +144,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         reencodings=settings.reencodings,
         batch_size=settings.batch_size or images_at_once(models),
         max_pixels=settings.max_pixels,
+        dedupe=settings.dedupe,
     )
 
 
@@ -155,13 +168,14 @@ def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
     return tuple(dict.fromkeys(model.card.preprocessing for model in models))
 
 
-def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
+def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
+    """Return a file's row; takes the next verdict where it was judged."""
     header = item.header
     return FileResult(
         path=printable(item.path),
         status=item.failure.status if item.failure else "ok",
         reason=item.failure.reason if item.failure else None,
-        verdict=verdict,
+        verdict=None if item.failure else next(verdicts),
         sha256=item.sha256,
         bytes=item.size,
         format=header.format if header else None,
@@ -169,4 +183,5 @@ def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
         height=header.height if header else None,
         views=len(item.views[0]) if item.views else 0,
         warnings=item.warnings,
+        phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
     )

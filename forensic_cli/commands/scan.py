@@ -14,7 +14,7 @@ _FUSIONS = ("mean", "vote")
 
 def scan(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Images, and folders of images; - for a list of paths on standard input, ended by newline or NUL.",
             show_default=False,
@@ -85,6 +85,13 @@ def scan(
             "an image whose label flips `inconclusive`.",
         ),
     ] = False,
+    dedupe: Annotated[
+        bool,
+        typer.Option(
+            "--dedupe",
+            help="Gather images that look the same as one finding, numbered in the rows; needs imagehash.",
+        ),
+    ] = False,
     device: Annotated[
         str,
         typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
@@ -111,7 +118,8 @@ def scan(
     """Name the generator behind each image, with calibrated confidence and an evidence record.
 
     The verdict is a generator, `real`, `inconclusive` (several labels explain the image, or the best one is not
-    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it.
+    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it. Files
+    with the same bytes are judged once, and each has its row.
 
     Examples:
 
@@ -128,13 +136,14 @@ def scan(
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
     """
     from forensic_cli.desk import Target, report_scan
-    from forensic_cli.discover import Search, check_paths
+    from forensic_cli.discover import Search, sources
     from forensic_cli.exports import export_files, load_models, peek_exports, select
+    from forensic_cli.findings import dedupe_distance
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
 
-    check_paths(paths)
+    named = sources(paths)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -146,6 +155,7 @@ def scan(
         coverage=coverage,
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
+        dedupe=dedupe_distance() if dedupe else None,
     )
-    summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume))
+    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

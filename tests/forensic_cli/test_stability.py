@@ -195,19 +195,19 @@ def test_the_memory_of_a_stable_scan_does_not_grow_with_the_folder(
 
     make_images(tmp_path / "in")
     for i in range(60):
-        solid(tmp_path / "in" / f"more-{i:02}.png", (255, 0, 0))
+        solid(tmp_path / "in" / f"more-{i:02}.png", (255, i, 0))
     cut: list[weakref.ref[Any]] = []
     most = 0
-    prepare = pipeline.prepare
+    cut_up = pipeline.cut
 
     def counted(*arguments: Any, **more: Any) -> Any:
         nonlocal most
-        prepared = prepare(*arguments, **more)
+        prepared = cut_up(*arguments, **more)
         cut.append(weakref.ref(prepared.views[0]))
         most = max(most, sum(one() is not None for one in cut))
         return prepared
 
-    monkeypatch.setattr(pipeline, "prepare", counted)
+    monkeypatch.setattr(pipeline, "cut", counted)
     done = run(
         *("scan", tmp_path / "in", "--exports", toy_exports, "-f", "jsonl", "--stability"),
         *("--batch-size", 6, "--workers", 2),
