@@ -1,21 +1,23 @@
 """From paths to a written report: joins discovery, scan, report format and output, with a progress bar beside them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from forensic_cli.console import note, track
+from forensic_cli.console import note, track, wants_colour
 from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
 from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
-from forensic_cli.reports import make_report
-from forensic_cli.results import RunHeader, Summary
-from forensic_cli.resume import Kept, keep_rows
+from forensic_cli.reports import Resumable, make_report
+from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
+from forensic_cli.seal_check import refuse_broken_seal
+from forensic_cli.selection import Selection, check_verdicts
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Target:
     """Show no progress bar."""
     resume: bool = False
     """Go on with the file where an earlier scan was stopped, if it is there."""
+    selection: Selection = field(default_factory=Selection)
+    """Which rows are written, and in which order."""
 
     @property
     def resumable(self) -> bool:
         """Whether a scan that is stopped can go on: rows that stand alone, in a file."""
-        return self.output is not None and self.format == "jsonl"
+        return self.output is not None and self.format == "jsonl" and self.selection.is_all
 
 
 def report_scan(
@@ -47,7 +51,7 @@ def report_scan(
     Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
     be fused, OutputError for a report that cannot be written.
     """
-    check_labels(models)
+    check_verdicts("--only", target.selection.only, check_labels(models))
     effective_level(models, settings.coverage)
     summary = Summary.empty()
     files = _images(paths, search, summary)
@@ -57,19 +61,22 @@ def report_scan(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
-    header = run_header(models, settings)
+    header = replace(run_header(models, settings), selection=target.selection.record())
     kept = _kept(target, header, chain([first], files), summary)
+    # Before the output is opened: a format whose package is missing leaves no file
+    report = make_report(target.format, colour=target.output is None and wants_colour())
     with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        report = make_report(target.format, colour=out.is_terminal)
-        if not kept.length:
+        if kept.length and target.output and isinstance(report, Resumable):
+            report.go_on(kept_lines(target.output, kept.length))
+        else:
             out.write(report.begin(header))
         try:
-            for result in track(scan(kept.files, models, settings, kept.seen), "scanning", total, quiet):
+            judged = _added(summary, track(scan(kept.files, models, settings, kept.seen), "scanning", total, quiet))
+            for result in target.selection.apply(judged):
                 out.write(report.row(result))
-                summary.add(result)
         except KeyboardInterrupt:
             if target.resumable:
                 note("To go on, give the same command with --resume")
@@ -78,13 +85,26 @@ def report_scan(
     return summary
 
 
+def _added(summary: Summary, results: Iterable[FileResult]) -> Iterator[FileResult]:
+    """Yield the results, each one counted, whether it will be shown or not."""
+    for result in results:
+        summary.add(result)
+        yield result
+
+
 def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
         return Kept(0, files, 0, Seen.nothing(header.dedupe))
+    if not target.selection.is_all:
+        raise UsageError(
+            "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
+        )
     if target.output is None or not target.resumable:
         raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
     kept = keep_rows(target.output, header, files, summary)
+    if kept.length:
+        refuse_broken_seal(target.output)
     if kept.rows:
         note(f"{target.output}: {kept.rows} rows are kept")
     return kept
