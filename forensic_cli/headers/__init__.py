@@ -1,13 +1,14 @@
 """Reads the headers of image files: format, size, what decoding will change, and what is wrong before it begins.
 
-`inspect` answers with a Header or with the reason why there will be no pixels, and never raises for bad input. PNG and
-JPEG, which most files are, have readers of their own: they see every part of the file, they cost microseconds, and no
-part of it can keep them busy for long. The rest goes through Pillow.
+`inspect` answers with a Header or with the reason why there will be no pixels, and never raises for bad input. PNG,
+JPEG and GIF have readers of their own: they see every part of the file, they cost microseconds, and no part of it can
+keep them busy for long. The rest goes through Pillow.
 """
 
 from forensic_cli.headers.base import Header, Unreadable
 from forensic_cli.headers.boxes import iso_format
 from forensic_cli.headers.general import inspect_general
+from forensic_cli.headers.gif import inspect_gif
 from forensic_cli.headers.heic import inspect_heic
 from forensic_cli.headers.jpeg import inspect_jpeg
 from forensic_cli.headers.png import SIGNATURE, inspect_png
@@ -24,7 +25,7 @@ _MAGIC = {
     b"\0\0\0\x0cjP  ": "JPEG2000",
     b"\xff\x4f\xff\x51": "JPEG2000",
 }
-_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "HEIC": inspect_heic}
+_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "HEIC": inspect_heic}
 _LONGEST_BRANDS = 256
 """Bytes of a first box that are looked at; real ones have ten brands or so."""
 

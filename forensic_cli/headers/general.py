@@ -15,12 +15,16 @@ from forensic_cli.headers.base import (
     truncated,
     valid_orientation,
 )
-from forensic_cli.headers.boxes import boxes_end_early, is_deep_avif, jpeg2000_size
+from forensic_cli.headers.boxes import boxes_end_early, has_too_many_boxes, is_deep_avif, jpeg2000_size
 from forensic_cli.headers.tiff import look_at_tiff
 
 _ORIENTATION = 0x0112  # EXIF tag
 _ALPHA = frozenset(("LA", "La", "PA", "RGBA", "RGBa"))
 _BOXED = frozenset(("AVIF", "JPEG2000"))
+_UNPROMISED = ("PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "QOI", "ICNS", "DIB", "SUN")
+"""Formats without a signature worth the name. Pillow has more, and with some of them a header takes it minutes."""
+_UNPROMISED_BYTES = 1 << 16
+"""More of a file is not searched for such a header."""
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # decode() has its own limit, with a reason that the report can print
@@ -28,13 +32,15 @@ Image.MAX_IMAGE_PIXELS = None  # decode() has its own limit, with a reason that 
 
 def inspect_general(data: bytes, promised: str | None) -> Header | Unreadable:
     """Read a header with Pillow; `promised` is the format that the first bytes say, None where they say nothing."""
-    header = _open(data, promised)
-    if header is None and promised is None:
-        return Unreadable("not_an_image", "no known image format")
-    if promised is not None and _ends_early(data, promised):
+    if promised is None:
+        return _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
+    if promised in _BOXED and has_too_many_boxes(data):
+        return bad_header(promised)
+    header = _open(data, (promised,))
+    if _ends_early(data, promised):
         return truncated(header, promised)
     if header is None:
-        return bad_header(str(promised))
+        return bad_header(promised)
     if promised == "TIFF" and look_at_tiff(data).ambiguous:
         return Unreadable("damaged", "the TIFF gives its width or height twice", header)
     if promised == "JPEG2000" and (jpeg2000_size(data) or ())[:2] != (header.width, header.height):
@@ -58,10 +64,10 @@ def after_failure(data: bytes, header: Header) -> Unreadable:
     return Unreadable("damaged", f"the {name} data is damaged", header)
 
 
-def _open(data: bytes, promised: str | None) -> Header | None:
+def _open(data: bytes, formats: tuple[str, ...]) -> Header | None:
     try:
-        # One format alone, so that a file cannot be one thing to Pillow and another one to the decoder
-        with Image.open(io.BytesIO(data), formats=[promised] if promised else None) as image:
+        # Not every format, so that a file cannot be one thing to Pillow and another one to the decoder
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             return _header(image, data)
     except Exception:  # Pillow's parsers raise whatever a hostile header leads them into
         return None

@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 from forensic_cli.headers.base import Header, Unreadable, bad_header, is_other_profile, make_header, truncated
-from forensic_cli.headers.boxes import boxes_end_early
+from forensic_cli.headers.boxes import boxes_end_early, has_too_many_boxes
 
 _MISSING = Unreadable(
     "unsupported",
@@ -22,6 +22,8 @@ def open_heic(data: bytes) -> Any:
 
 def inspect_heic(data: bytes) -> Header | Unreadable:
     """Read the header of a HEIC file; without pillow-heif the answer says what to install."""
+    if has_too_many_boxes(data):
+        return bad_header("HEIC")
     try:
         file = open_heic(data)
         image = file[file.primary_index]

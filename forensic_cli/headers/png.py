@@ -12,6 +12,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
 _WANTED = frozenset((b"IHDR", b"tRNS", b"acTL", b"eXIf", b"iCCP"))
 _BESIDE_THE_PICTURE = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"))
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""{type of the colours: its bits}."""
 _MOST_CHUNKS = 1 << 18  # 2 GB in chunks of 8 KB; a file of empty chunks must not take minutes
 _PROFILE_BYTES = 1 << 16  # of a profile that may be a bomb; its name stands in its first hundreds
 
@@ -83,8 +85,8 @@ def _header(chunks: _Found) -> Header | None:
     start = chunks.bodies.get(b"IHDR", b"")
     if len(start) != 13 or next(iter(chunks.bodies)) != b"IHDR":
         return None
-    width, height, depth, colours = struct.unpack(">IIBB", start[:10])
-    if not width or not height:
+    width, height, depth, colours, *methods = struct.unpack(">IIBBBBB", start)
+    if not width or not height or depth not in _DEPTHS.get(colours, ()) or methods not in ([0, 0, 0], [0, 0, 1]):
         return None
     good = {name: body for name, body in chunks.bodies.items() if name not in chunks.bad}
     changes = {
