@@ -68,7 +68,7 @@ def test_a_folder_is_judged_in_order(run: Any, toy_exports: Path, images: Path) 
     assert [row["confidence"] for row in rows] == pytest.approx([sure(4), sure(4), sure(4), 1 / 3, sure(4)], abs=1e-5)
     assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
     assert [row["views"] for row in rows] == [4, 4, 4, 4, 1]
-    assert [row["warnings"] for row in rows] == [[], [], [], [], ["padded"]]
+    assert [row["warnings"] for row in rows] == [[], [], [], [], ["padded", "tiny"]]
     assert [row["format"] for row in rows] == ["PNG", "WEBP", "BMP", "PNG", "PNG"]
     assert [(row["width"], row["height"]) for row in rows] == [(40, 36), (90, 70), (40, 36), (40, 36), (12, 9)]
     assert {row["status"] for row in rows} == {"ok"}
@@ -232,7 +232,7 @@ def test_techniques_with_views_of_their_own_are_fused(run: Any, tmp_path: Path, 
     rows = rows_of(run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl").stdout)
     assert verdicts(rows) == EXPECTED
     assert rows[0]["techniques"]["weighted"]["confidence"] == pytest.approx(sure(4.5), abs=1e-5)
-    assert rows[4]["warnings"] == ["padded", "upscaled"]
+    assert rows[4]["warnings"] == ["padded", "tiny", "upscaled"]
 
 
 def test_the_temperature_of_the_card_is_applied(run: Any, tmp_path: Path, images: Path) -> None:
