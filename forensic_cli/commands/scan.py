@@ -85,6 +85,13 @@ def scan(
             "an image whose label flips `inconclusive`.",
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Then wait for new and changed files in the folders and judge these, until Ctrl-C; needs watchfiles.",
+        ),
+    ] = False,
     dedupe: Annotated[
         bool,
         typer.Option(
@@ -131,9 +138,12 @@ def scan(
 
         genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
 
+        genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
+
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports,
+    130 interrupted.
     """
     from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, sources
@@ -142,8 +152,11 @@ def scan(
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
+    from forensic_cli.watch import check_watch
 
     named = sources(paths)
+    if watch:
+        check_watch(named, report_format, resume)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -157,5 +170,5 @@ def scan(
         max_pixels=max_pixels or MAX_PIXELS,
         dedupe=dedupe_distance() if dedupe else None,
     )
-    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume))
+    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume, watch))
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)
