@@ -88,6 +88,13 @@ def scan(
             "an image whose label flips `inconclusive`.",
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Then wait for new and changed files in the folders and judge these, until Ctrl-C; needs watchfiles.",
+        ),
+    ] = False,
     dedupe: Annotated[
         bool,
         typer.Option(
@@ -156,13 +163,16 @@ def scan(
 
         genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
 
+        genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
+
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
         genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
 
         genforensic scan incoming/ --fail-on stylegan2 --fail-on stylegan3 --quiet
 
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on.
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on,
+    130 interrupted.
     """
     from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, sources
@@ -172,8 +182,11 @@ def scan(
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
     from forensic_cli.selection import Selection, check_verdicts
+    from forensic_cli.watch import check_watch
 
     named = sources(paths)
+    if watch:
+        check_watch(named, report_format, resume, sort)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -192,7 +205,9 @@ def scan(
     if sort and not quiet:
         note("Rows are sorted: none is written before all are known")
     shown = Selection(sort, tuple(only or ()), min_confidence)
-    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume, shown))
+    summary = report_scan(
+        named, search, models, settings, Target(output, report_format, force, quiet, resume, shown, watch)
+    )
     if any(summary.verdicts.get(name) for name in fail_on or ()):
         raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)
