@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 from forensic_cli.errors import ModelError
 
 CARD_KEY = "genforensic"
-"""Key of the card in the ONNX file's metadata_props."""
+"""Key of the card in the ONNX file's metadata_props; where a file has several techniques, `genforensic.TECHNIQUE`."""
 CARD_VERSION = 1
 LEAST_PROBABILITY = 1e-9
 """Probabilities are kept this far from 0 and 1 before their log odds are taken."""
@@ -178,6 +178,9 @@ class ModelCard:
     """{re-encoding, or `original`: {accuracy, macro_recall, images}} on the set `test`; empty: not measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings, seed, device, versions, hash of the split: what makes the weights again."""
+    precision: Mapping[str, Any] = field(default_factory=dict)
+    """How an export of reduced precision judges beside the float32 one: {precision, same_label, accuracy, ...}; empty:
+    float32."""
     limits: tuple[str, ...] = ()
     """Known limits, one sentence each."""
     created: str = ""
@@ -217,10 +220,20 @@ class ModelCard:
             for name in ("name", "technique", "recipe", "created", "genforensic", "validation"):
                 if not isinstance(known.get(name, ""), str):
                     raise TypeError(f"{name} is not text")
-            for name in ("data", "sources", "metrics", "robustness", "training"):
+            for name in ("data", "sources", "metrics", "robustness", "training", "precision"):
                 if not isinstance(known.get(name, {}), dict):
                     raise TypeError(f"{name} is not an object")
             return cls(**known)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = " ".join(str(error).split())
             raise ModelError(f"the model card cannot be read ({type(error).__name__}: {what})") from error
+
+
+def card_key(technique: str, techniques: int) -> str:
+    """Return the key of a technique's card in a file with so many techniques."""
+    return CARD_KEY if techniques == 1 else f"{CARD_KEY}.{technique}"
+
+
+def output_name(technique: str, techniques: int) -> str:
+    """Return the graph's output with a technique's logits in a file with so many techniques."""
+    return "logits" if techniques == 1 else f"logits.{technique}"

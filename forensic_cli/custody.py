@@ -21,13 +21,12 @@ def check_files(path: Path, root: Path) -> Iterator[Finding | None]:
 
 
 def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Finding | None]:
-    """Look for each model's file among the exports by its sha256; None for one that is there."""
+    """Look for each of the models' files among the exports by its sha256; None for one that is there."""
     folders = export_folders(exports)
     there = {file: file_sha256(file) for folder in folders for file in sorted(folder.glob("*.onnx"))}
-    for model in header.get("models") or ():
-        if not isinstance(model, Mapping):
-            continue
-        name, sha256 = str(model.get("file")), model.get("sha256")
+    models = [one for one in header.get("models") or () if isinstance(one, Mapping)]
+    # Several techniques may share a file
+    for name, sha256 in dict.fromkeys((str(one.get("file")), str(one.get("sha256"))) for one in models):
         if sha256 in there.values():
             yield None
         elif same := next((file for file in there if file.name == name), None):

@@ -1,12 +1,14 @@
 """From paths to a written report: joins discovery, scan, report format and output, with a progress bar beside them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from forensic_cli.console import note, track, wants_colour
-from forensic_cli.discover import LISTED, LeftOut, Search, discover
+from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
+from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
@@ -17,6 +19,7 @@ from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
 from forensic_cli.seal_check import refuse_broken_seal
 from forensic_cli.selection import Selection, check_verdicts
+from forensic_cli.watch import LastRows, arrivals
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Target:
     """Go on with the file where an earlier scan was stopped, if it is there."""
     selection: Selection = field(default_factory=Selection)
     """Which rows are written, and in which order."""
+    watch: bool = False
+    """Go on with files that arrive later, until an interrupt."""
 
     @property
     def resumable(self) -> bool:
@@ -43,9 +48,9 @@ class Target:
 
 
 def report_scan(
-    paths: Sequence[Path], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
+    paths: Sequence[Source], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
 ) -> Summary:
-    """Scan, and write each row as soon as it is known. Returns the totals.
+    """Scan, and write each row as soon as it is known. Returns the totals; never where it is to watch.
 
     Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
     be fused, OutputError for a report that cannot be written.
@@ -53,15 +58,16 @@ def report_scan(
     check_verdicts("--only", target.selection.only, check_labels(models))
     effective_level(models, settings.coverage)
     summary = Summary.empty()
+    arriving = _watched(paths, search) if target.watch else None
     files = _images(paths, search, summary)
     first = next(files, None)
-    if first is None:
+    if first is None and arriving is None:
         raise UsageError(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
     header = replace(run_header(models, settings), selection=target.selection.record())
-    kept = _kept(target, header, chain([first], files), summary)
+    kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
     report = make_report(target.format, colour=target.output is None and wants_colour())
     with Output(target.output, target.force or target.resume, kept.length) as out:
@@ -72,12 +78,16 @@ def report_scan(
             report.go_on(kept_lines(target.output, kept.length))
         else:
             out.write(report.begin(header))
+        judge = partial(scan, models=models, settings=settings, seen=kept.seen)
+        rows = track(judge(kept.files), "scanning", total, quiet)
         try:
-            judged = _added(summary, track(scan(kept.files, models, settings), "scanning", total, quiet))
-            for result in target.selection.apply(judged):
+            found = rows if arriving is None else _and_arriving(rows, arriving, judge)
+            for result in target.selection.apply(_added(summary, found)):
                 out.write(report.row(result))
         except KeyboardInterrupt:
-            if target.resumable:
+            if target.watch:
+                out.write(report.end(summary))
+            elif target.resumable:
                 note("To go on, give the same command with --resume")
             raise
         out.write(report.end(summary))
@@ -91,10 +101,30 @@ def _added(summary: Summary, results: Iterable[FileResult]) -> Iterator[FileResu
         yield result
 
 
+def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
+    """Watch folders from now on: what arrives while they are searched is not missed."""
+    arriving = arrivals([path for path in paths if isinstance(path, Path)], search)
+    next(arriving)
+    return arriving
+
+
+def _and_arriving(
+    rows: Iterator[FileResult],
+    arriving: Iterator[list[Path]],
+    judge: Callable[[Sequence[Path]], Iterator[FileResult]],
+) -> Iterator[FileResult]:
+    """Yield rows, and then those of files that arrive; a file that is found again as it was has none."""
+    last = LastRows()
+    yield from filter(last.is_news, rows)
+    note("Waiting for new and changed files; Ctrl-C ends")
+    for files in filter(None, arriving):
+        yield from filter(last.is_news, judge(files))
+
+
 def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
-        return Kept(0, files, 0)
+        return Kept(0, files, 0, Seen.nothing(header.dedupe))
     if not target.selection.is_all:
         raise UsageError(
             "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
@@ -109,7 +139,7 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
     return kept
 
 
-def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator[Path]:
+def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Path]:
     for found in discover(paths, search):
         if isinstance(found, LeftOut):
             summary.left_out += 1
@@ -117,5 +147,5 @@ def _images(paths: Sequence[Path], search: Search, summary: Summary) -> Iterator
             yield found
 
 
-def _count(paths: Sequence[Path], search: Search) -> int:
+def _count(paths: Sequence[Source], search: Search) -> int:
     return sum(1 for _ in _images(paths, search, Summary.empty()))

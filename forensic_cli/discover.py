@@ -1,12 +1,14 @@
 """Turns the paths that a user gives into image files, in a stable order, without opening anything special."""
 
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import sniff
@@ -20,8 +22,18 @@ IMAGE_SUFFIXES = frozenset(
 """Files with such a name get a row even when they turn out not to be images."""
 
 
-LISTED = Path("-")
-"""Stands for the paths that standard input lists."""
+class Listed(Enum):
+    """Stands for the paths that standard input lists: no Path, for a file may be named `-`, too."""
+
+    STDIN = "-"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+LISTED = Listed.STDIN
+Source: TypeAlias = Path | Listed
+"""What an argument of a scan names."""
 _BLOCK = 1 << 16
 """Bytes that are read of a list at once."""
 
@@ -56,29 +68,46 @@ class Search:
                 raise UsageError(f"{glob!r} is not a glob; give one such as '*.png', in quotes")
 
 
-def check_paths(paths: Sequence[Path]) -> None:
-    """Raise UsageError for the first path that does not exist."""
-    for path in paths:
-        if path == LISTED and sys.stdin is None:
+def sources(arguments: Sequence[str]) -> list[Source]:
+    """Return what arguments name, each once; `-` is the list on standard input, `./-` a file.
+
+    Raises UsageError for the first path that does not exist.
+    """
+    found = [LISTED if argument == "-" else Path(argument) for argument in arguments]
+    for path in found:
+        if path is LISTED and sys.stdin is None:
             raise UsageError("-: standard input is closed; pipe a list of paths into it, or name paths")
-        if path != LISTED and not os.path.lexists(path):
+        if path is not LISTED and not os.path.lexists(path):
             raise UsageError(f"{path}: no such file or folder; give existing images or folders")
+    unique: dict[str, Source] = {}
+    for path in found:
+        unique.setdefault(place_of(path) if isinstance(path, Path) else "", path)
+    return list(unique.values())
 
 
-def discover(paths: Sequence[Path], search: Search = Search()) -> Iterator[Path | LeftOut]:
+def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Path | LeftOut]:
     """Yield image files, folder by folder in name order, and what was left out with its reason.
 
     A file named by the user is always yielded, on the command line or in the list that LISTED (`-`) stands for. In
-    folders, files with an image suffix are yielded, others when their first bytes look like an image. Links to
-    folders are not followed (no loops); pipes, sockets and devices are never opened.
+    folders, files with an image suffix are yielded, others when their first bytes look like an image. What is named
+    itself is not yielded a second time as a part of a folder. Links to folders are not followed (no loops); pipes,
+    sockets and devices are never opened.
     """
+    apart = frozenset(place_of(path) for path in paths if isinstance(path, Path)) if len(paths) > 1 else frozenset()
     for path in paths:
-        for named in listed_paths(sys.stdin.buffer) if path == LISTED else (path,):
+        for named in listed_paths(sys.stdin.buffer) if isinstance(path, Listed) else (path,):
             if _is_folder(named):
-                yield from _walk(named, search)
+                yield from _walk(named, search, apart)
             else:
                 gone = not os.path.lexists(named) or _is_broken_link(named)
                 yield named if gone or _is_regular(named) else LeftOut(named, "not a regular file")
+
+
+def place_of(path: Path) -> str:
+    """Return where a path lies: the same for two ways to write it. A link is a place of its own."""
+    if path.name in ("", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118  # as in _is_folder
 
 
 def listed_paths(stream: BinaryIO) -> Iterator[Path]:
@@ -95,26 +124,49 @@ def listed_paths(stream: BinaryIO) -> Iterator[Path]:
         yield Path(os.fsdecode(rest))
 
 
-def _walk(folder: Path, search: Search) -> Iterator[Path | LeftOut]:
+def _walk(folder: Path, search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:
+    """Yield what is in a folder; places in `apart` are left to others, without a word."""
+    place = os.path.realpath(folder) if apart else ""
     try:
         with os.scandir(folder) as listing:
-            names = sorted(entry.name for entry in listing)  # all that is kept of a folder of any size
+            names = _compact(entry.name for entry in listing)  # all that is kept of a folder of any size
     except OSError:
         yield folder  # becomes a row, so that an analyst sees that something was not searched
         return
     for name in names:
-        path = folder / name
-        if _matches(path, search.exclude):
-            yield LeftOut(path, "excluded")
-        elif _is_folder(path):
-            if path.is_symlink():
-                yield LeftOut(path, "a link to a folder")
-            elif search.recursive:
-                yield from _walk(path, search)
-        elif search.include and not _matches(path, search.include):
-            yield LeftOut(path, "not included")
-        else:
-            yield _file(path)
+        if not apart or os.path.join(place, name) not in apart:  # noqa: PTH118  # as in _is_folder
+            yield from _entry(folder / name, search, apart)
+
+
+def _compact(names: Iterable[str]) -> Iterator[str]:
+    """Return names in order, out of one string: a list of a million would need four times the memory for hours."""
+    joined = "\0".join(sorted(names))
+    return (found.group() for found in re.finditer(r"[^\0]+", joined))
+
+
+def _entry(path: Path, search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:
+    if _matches(path, search.exclude):
+        yield LeftOut(path, "excluded")
+    elif _is_folder(path):
+        if path.is_symlink():
+            yield LeftOut(path, "a link to a folder")
+        elif search.recursive:
+            yield from _walk(path, search, apart)
+    elif search.include and not _matches(path, search.include):
+        yield LeftOut(path, "not included")
+    else:
+        yield _file(path)
+
+
+def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:
+    """Yield the image files that a search of `folder` finds at or below `inner`, a path inside it, by now."""
+    *between, _ = inner.parts
+    path = folder
+    for name in between:
+        path /= name
+        if not search.recursive or path.is_symlink() or _matches(path, search.exclude):
+            return
+    yield from (found for found in _entry(folder / inner, search) if isinstance(found, Path))
 
 
 def _matches(path: Path, globs: Sequence[str]) -> bool:

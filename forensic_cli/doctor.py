@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "train": ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib"),
+    "heif": ("pillow_heif",),
     "c2pa": ("c2pa",),
+    "dedupe": ("imagehash",),
+    "watch": ("watchfiles",),
     "parquet": ("pyarrow",),
 }
 """Packages of each optional extra."""
-_USES = {"train": "train, evaluate and audit", "c2pa": "C2PA manifests", "parquet": "scan --format parquet"}
+_USES = {
+    "train": "train, evaluate and audit",
+    "heif": "HEIC images",
+    "c2pa": "C2PA manifests",
+    "dedupe": "scan --dedupe",
+    "watch": "scan --watch",
+    "parquet": "scan --format parquet",
+}
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _LARGEST_DIFFERENCE = 0.01
 """Of logits between two providers; more would be another model."""
@@ -57,7 +67,7 @@ def examine(exports: Path | None) -> Iterator[Check]:
             yield _self_test(found)
             models.append(found)
     if models:
-        yield Check("CPUExecutionProvider", "ok", f"runs {len(models)} exports")
+        yield Check("CPUExecutionProvider", "ok", f"runs {len(models)} models")
         yield _cuda(models[0])
     yield from _extras()
 
@@ -98,7 +108,7 @@ def _exports(option: Path | None) -> "Iterator[Model | Check]":
         return
     for path in files:
         try:
-            yield Model.load(path, "cpu", threads=1)
+            yield from Model.load_all(path, "cpu")
         except GenforensicError as error:
             yield Check(path.name, "fault", str(error))
 
@@ -108,10 +118,10 @@ def _self_test(model: "Model") -> Check:
     try:
         first, second = _judged(model), _judged(model)
     except GenforensicError as error:
-        return Check(model.path.name, "fault", str(error))
+        return Check(model.card.name, "fault", str(error))
     if first.tobytes() != second.tobytes():
-        return Check(model.path.name, "fault", "the same image gives two results; check the memory of this machine")
-    return Check(model.path.name, "ok", f"{model.path}, sha256 {model.sha256[:12]}, judges a sample twice alike")
+        return Check(model.card.name, "fault", "the same image gives two results; check the memory of this machine")
+    return Check(model.card.name, "ok", f"{model.path}, sha256 {model.sha256[:12]}, judges a sample twice alike")
 
 
 def _cuda(reference: "Model") -> Check:
@@ -119,7 +129,8 @@ def _cuda(reference: "Model") -> Check:
     from forensic_cli.model import CUDA, Model
 
     try:
-        found = _judged(Model.load(reference.path, "cuda", threads=1))
+        on_cuda = Model.load_all(reference.path, "cuda")
+        found = _judged(next(model for model in on_cuda if model.card == reference.card))
     except GenforensicError as error:
         return Check(CUDA, "absent", f"{str(error).partition(';')[0]}; scans run on the CPU")
     difference = float(np.abs(found - _judged(reference)).max())

@@ -70,7 +70,7 @@ def peek_exports(files: Sequence[Path]) -> list[Export]:
     found, errors = [], []
     for path in files:
         try:
-            found.append(Export.peek(path))
+            found += Export.peek(path)
         except ModelError as error:
             errors.append(error)
     if not found:
@@ -80,11 +80,12 @@ def peek_exports(files: Sequence[Path]) -> list[Export]:
     return found
 
 
-def load_models(exports: Sequence[Export], device: str, threads: int = 0) -> list["Model"]:
-    """Start a session for each export."""
+def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list["Model"]:
+    """Start a session for each file, and return the exports' models in their order."""
     from forensic_cli.model import Model
 
-    return [Model.load(one.path, device, threads) for one in exports]
+    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(one.path for one in exports)}
+    return [next(model for model in loaded[one.path] if model.card.technique == one.card.technique) for one in exports]
 
 
 def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -> list[T]:

@@ -17,6 +17,7 @@ from forensic_cli.commands import (
     doctor,
     evaluate,
     export,
+    merge,
     models,
     scan,
     train,
@@ -125,6 +126,7 @@ app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command()(merge.merge)
 app.command()(benchmark.benchmark)
 
 

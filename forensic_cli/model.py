@@ -3,24 +3,28 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import ModelCard, Preprocessing, output_name
 from forensic_cli.errors import ModelError
-from forensic_cli.peek import MAX_EXPORT_BYTES, read_card
+from forensic_cli.peek import MAX_EXPORT_BYTES, read_cards
 from forensic_cli.preprocess import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+_PROVIDER_TOLERANCE = 2e-2
+"""Difference of logits between providers that rounding can explain, as a share of the largest logit."""
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float = 1.0) -> npt.NDArray[np.float64]:
@@ -31,57 +35,153 @@ def softmax(logits: npt.NDArray[Any], temperature: float = 1.0) -> npt.NDArray[n
 
 
 @dataclass(frozen=True)
-class Model:
-    """One export, ready to judge views."""
+class Session:
+    """ONNX Runtime's session on one export file; several threads may run it at once."""
 
-    card: ModelCard
-    """What the file says of itself."""
     path: Path
-    """Where it was read."""
+    """Where the file was read."""
     sha256: str
     """Of the whole file, hexadecimal."""
-    session: Any
+    runtime: Any
     """onnxruntime.InferenceSession."""
-
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> "Model":
-        """Read an export and start a session.
-
-        `threads`: intra-op threads, 0 for one a core. `auto` takes CUDA where it works, `cuda` fails where it
-        does not. Raises ModelError for a file that is not a genforensic export. The file is loaded from
-        memory, so weights outside it (external data) are refused.
-        """
-        data = _read(path)
-        card = read_card(BytesIO(data), path)
-        session = _session(path, data, device, threads)
-        _check_signature(path, session, card)
-        return cls(card, path, hashlib.sha256(data).hexdigest(), session)
+    turns: AbstractContextManager[Any]
+    """Entered around each run: one at a time on a GPU, whose memory several would share; free on a CPU."""
 
     @property
     def provider(self) -> str:
         """The execution provider that the session really runs on; available providers are only a wish."""
-        return str(self.session.get_providers()[0])
+        return str(self.runtime.get_providers()[0])
+
+    def run(self, outputs: Sequence[str], views: Views) -> list[Logits]:
+        """Run uint8 views N x S x S x 3; returns float32 N x K for each named output."""
+        try:
+            binding = self.runtime.io_binding()
+            binding.bind_cpu_input("views", np.ascontiguousarray(views))
+            for name in outputs:
+                binding.bind_output(name)
+            with self.turns:
+                self.runtime.run_with_iobinding(binding)
+            found = [np.asarray(one, np.float32) for one in binding.copy_outputs_to_cpu()]
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            raise ModelError(f"{self.path}: failed on {len(views)} views ({_first_line(error)})") from error
+        if not all(np.isfinite(one).all() for one in found):
+            raise ModelError(f"{self.path}: computed values that are not numbers; copy it again or export it again")
+        return found
+
+    def image_logits(self, outputs: Sequence[str], images: Sequence[Views]) -> list[Logits]:
+        """Run the views of B images (each V x S x S x 3, V may differ); returns the means over views, B x K."""
+        counts = np.array([len(views) for views in images])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        found = self.run(outputs, np.concatenate(images) if len(images) > 1 else images[0])
+        return [np.asarray(np.add.reduceat(one, starts, axis=0) / counts[:, None], np.float32) for one in found]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One technique of an export, ready to judge views."""
+
+    card: ModelCard
+    """What the file says of the technique."""
+    session: Session
+    """Of the file; techniques in one file share it."""
+    output: str
+    """Name of the graph's output with the technique's logits."""
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu", threads: int = 1) -> "Model":
+        """Read an export of one technique and start a session; see load_all()."""
+        (model,) = cls.load_all(path, device, threads)
+        return model
+
+    @classmethod
+    def load_all(cls, path: Path, device: str = "cpu", threads: int = 1) -> list["Model"]:
+        """Read an export and start a session; returns a model for each technique in it.
+
+        `threads`: intra-op threads of one run, 0 for one a core; one is best where several threads run the session
+        at once. `auto` takes CUDA where it works, `cuda` fails where it does not. Raises ModelError for a file that is
+        not a genforensic export. The file is loaded from memory, so weights outside it (external data) are refused.
+        """
+        data = _read(path)
+        cards = read_cards(BytesIO(data), path)
+        runtime = _start(path, data, device, threads)
+        on_cpu = runtime.get_providers()[0] == CPU
+        session = Session(path, hashlib.sha256(data).hexdigest(), runtime, nullcontext() if on_cpu else Lock())
+        models = [cls(card, session, output_name(card.technique, len(cards))) for card in cards]
+        _check_signature(models)
+        return models
+
+    @property
+    def path(self) -> Path:
+        """Where the export was read."""
+        return self.session.path
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole export, hexadecimal."""
+        return self.session.sha256
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the session really runs on."""
+        return self.session.provider
 
     def logits(self, views: Views) -> Logits:
         """Run uint8 views N x S x S x 3; returns float32 N x K."""
-        try:
-            logits = np.asarray(self.session.run(["logits"], {"views": views})[0], np.float32)
-        except Exception as error:  # ONNX Runtime's exceptions share no public base class
-            raise ModelError(f"{self.path}: failed on {len(views)} views ({_first_line(error)})") from error
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{self.path}: computed values that are not numbers; copy it again or export it again")
-        return logits
+        return self.session.run([self.output], views)[0]
 
     def image_logits(self, images: Sequence[Views]) -> Logits:
         """Run the views of B images (each V x S x S x 3, V may differ) and average over views; B x K."""
-        logits = self.logits(np.concatenate(images))
-        counts = np.array([len(views) for views in images])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        return np.asarray(np.add.reduceat(logits, starts, axis=0) / counts[:, None], np.float32)
+        return self.session.image_logits([self.output], images)[0]
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
         """Calibrate image logits B x K with the card's temperature."""
         return softmax(logits, self.card.calibration.temperature)
+
+
+def image_logits(
+    models: Sequence[Model], preprocessings: Sequence[Preprocessing], images: Sequence[Sequence[Views]]
+) -> list[Logits]:
+    """Return each model's logits B x K of B images, each given as its views for every preprocessing.
+
+    Models of one session are run together, so that what their graphs share is computed once.
+    """
+    found: dict[int, Logits] = {}
+    for session in {id(model.session): model.session for model in models}.values():
+        places = [i for i, model in enumerate(models) if model.session is session]
+        cut = preprocessings.index(models[places[0]].card.preprocessing)
+        logits = session.image_logits([models[i].output for i in places], [views[cut] for views in images])
+        found.update(zip(places, logits, strict=True))
+    return [found[i] for i in range(len(models))]
+
+
+def check_against_cpu(model: Model, reference: Model) -> None:
+    """Compare a model on its provider with itself on the CPU, on views made by a formula. Raises ModelError.
+
+    Rounding differs between devices, by more in 16-bit floats; a driver or a device that computes something else
+    differs by far more than that.
+    """
+    views = _test_views(model.card.preprocessing.size)
+    found, expected = model.logits(views), reference.logits(views)
+    worst = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+    if not worst < _PROVIDER_TOLERANCE:
+        raise ModelError(
+            f"{model.path}: {model.provider} computes other logits than the CPU (by {worst:.1e} of their size, allowed "
+            f"{_PROVIDER_TOLERANCE:.0e}); check the driver, or scan with --device cpu"
+        )
+
+
+def _test_views(size: int) -> Views:
+    """Return a gradient, a checkerboard and noise, 3 x S x S x 3."""
+    rows, columns = np.mgrid[:size, :size]
+    gradient = np.stack([rows, columns, rows + columns], axis=-1) * 255 // (2 * size)
+    checkerboard = np.repeat(((rows // 4 + columns // 4) % 2 * 255)[..., None], 3, axis=-1)
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3))
+    return np.stack([gradient, checkerboard, noise]).astype(np.uint8)
+
+
+def images_at_once(models: Sequence[Model]) -> int:
+    """Return how many images one run should hold: one on a CPU, whose caches more would spill, and 32 on a GPU."""
+    return 1 if all(model.provider == CPU for model in models) else 32
 
 
 def _read(path: Path) -> bytes:
@@ -94,7 +194,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _session(path: Path, data: bytes, device: str, threads: int) -> Any:
+def _start(path: Path, data: bytes, device: str, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # a session that does not start raises, with the same words
@@ -134,20 +234,22 @@ def _prepare_cuda(required: bool) -> bool:
     return False
 
 
-def _check_signature(path: Path, session: Any, card: ModelCard) -> None:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+def _check_signature(models: Sequence[Model]) -> None:
+    session, card = models[0].session, models[0].card
+    inputs = session.runtime.get_inputs()
+    outputs = {one.name: one.shape[-1] for one in session.runtime.get_outputs()}
     size = card.preprocessing.size
     fits = (
         [i.name for i in inputs] == ["views"]
         and inputs[0].type == "tensor(uint8)"
         and list(inputs[0].shape[1:]) == [size, size, 3]
-        and [o.name for o in outputs] == ["logits"]
-        and outputs[0].shape[-1] == len(card.labels)
+        and outputs == {model.output: len(model.card.labels) for model in models}
+        and all(model.card.preprocessing == card.preprocessing for model in models)
     )
     if not fits:
         raise ModelError(
-            f"{path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3] "
-            f"and logits [N, {len(card.labels)}]); export it again"
+            f"{session.path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3] "
+            f"and {', '.join(f'{m.output} [N, {len(m.card.labels)}]' for m in models)}); export it again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Reads the card of an export without starting a session, and without reading its weights."""
+"""Reads the cards of an export without starting a session, and without reading its weights."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from forensic_cli.card import CARD_KEY, ModelCard
+from forensic_cli.card import CARD_KEY, ModelCard, card_key
 from forensic_cli.errors import ModelError
 
 MAX_EXPORT_BYTES = 1 << 30
@@ -24,36 +24,39 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 @dataclass(frozen=True)
 class Export:
-    """A file and what it says of itself; nothing of it has run."""
+    """A technique in a file and what the file says of it; nothing of it has run."""
 
     card: ModelCard
     path: Path
 
     @classmethod
-    def peek(cls, path: Path) -> "Export":
-        """Read the card of a file. Raises ModelError for a file that is not a genforensic export."""
+    def peek(cls, path: Path) -> list["Export"]:
+        """Read the cards of a file, one a technique. Raises ModelError for a file that is not a genforensic export."""
         try:
             state = path.stat()
             if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_EXPORT_BYTES:
                 raise ModelError(f"{path}: not a file of at most {MAX_EXPORT_BYTES} bytes, as an export is")
             with path.open("rb") as stream:
-                return cls(read_card(stream, path), path)
+                return [cls(card, path) for card in read_cards(stream, path)]
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def read_card(stream: BinaryIO, path: Path) -> ModelCard:
-    """Return the card in an ONNX file. Raises ModelError, which names the path."""
+def read_cards(stream: BinaryIO, path: Path) -> list[ModelCard]:
+    """Return the cards in an ONNX file, one a technique. Raises ModelError, which names the path."""
     try:
-        texts = [text for key, text in _metadata(stream) if key == CARD_KEY]
+        texts = {key: text for key, text in _metadata(stream) if key.split(".")[0] == CARD_KEY}
     except ValueError as error:
         raise ModelError(f"{path}: not a usable ONNX file ({error}); copy it again or export it again") from error
     if not texts:
         raise ModelError(f"{path}: an ONNX file without a genforensic model card; export it with `genforensic export`")
     try:
-        return ModelCard.from_json(texts[-1])
+        cards = [ModelCard.from_json(text) for text in texts.values()]
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    if {card_key(card.technique, len(cards)) for card in cards} != set(texts):
+        raise ModelError(f"{path}: its cards are not those of its techniques; export it again")
+    return cards
 
 
 def _metadata(stream: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -1,21 +1,56 @@
-"""Bounded, threaded read -> hash -> decode -> views -> batches; order is kept, memory does not grow."""
+"""Bounded, threaded work on files: each worker reads, hashes, decodes, cuts and judges its own, one after another.
+
+So no core waits for another one: decoding never waits for inference, nor the other way round. Order is kept, and memory
+does not grow with the number of files.
+"""
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
+from forensic_cli.duplicates import Original, Originals, Turns
 from forensic_cli.metadata import Finding, read_metadata
-from forensic_cli.preprocess import MAX_PIXELS, Decoded, Header, Unreadable, Views, decode, view_warnings, views
+from forensic_cli.preprocess import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    Decoded,
+    Header,
+    Pixels,
+    Unreadable,
+    Views,
+    decode,
+    name_warnings,
+    view_warnings,
+    views,
+)
 from forensic_cli.reencode import variants
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+AHEAD = 64
+"""Files that may be done before the one whose turn it is: a large one holds the others up for no longer than that."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """One file's bytes."""
+
+    path: Path
+    """As found."""
+    data: bytes | Unreadable
+    """Or why they cannot be had."""
+    sha256: str | None
+    """Of the bytes; None where they cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +75,19 @@ class Prepared:
     """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
     metadata: tuple[Finding, ...] = ()
     """What the file says of its own origin."""
+    fingerprint: int | None = None
+    """Perceptual hash of the pixels; None where none is wanted."""
+    original: Original | None = None
+    """What is remembered of the content; None where nothing is."""
+    is_copy: bool = False
+    """An earlier file has the same bytes: this one was not decoded, and has its row."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
     """Return a file's bytes, or why they cannot be had."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=_open_at_once) as stream:
+            return _read_unchanged(stream)
     except FileNotFoundError:
         return Unreadable("missing", "the file is gone")
     except ValueError:
@@ -58,34 +100,123 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe that took the file's place must not keep the scan waiting for a writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
+    before = os.fstat(stream.fileno())
+    if not stat.S_ISREG(before.st_mode):
+        return Unreadable("unreadable", "not a regular file (any more)")
+    if before.st_size > MAX_BYTES:
+        reason = f"{before.st_size} bytes are more than the {MAX_BYTES / (1 << 30):g} GiB that are read"
+        return Unreadable("too_large", reason)
+    data = stream.read(before.st_size + 1)  # not to the end: a file may grow faster than it is read
+    after = os.fstat(stream.fileno())
+    if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
+    return data
+
+
+def read(path: Path) -> Content:
+    """Read and hash one file."""
+    data = read_file(path)
+    return Content(path, data, None if isinstance(data, Unreadable) else hashlib.sha256(data).hexdigest())
+
+
 def prepare(
     path: Path, wanted: Sequence[Preprocessing], reencodings: Sequence[str] = (), max_pixels: int = MAX_PIXELS
 ) -> Prepared:
     """Read, hash and decode one file once; cut it, and each of its re-encodings, for every wanted preprocessing."""
-    data = read_file(path)
+    return cut(read(path), Reading(tuple(wanted), tuple(reencodings), max_pixels))
+
+
+def cut(content: Content, reading: "Reading") -> Prepared:
+    """Decode one file that was read; cut it, and each of its re-encodings, for every wanted preprocessing."""
+    path, data = content.path, content.data
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
-    digest = hashlib.sha256(data).hexdigest()
     said = read_metadata(data)
-    decoded = decode(data, max_pixels)
+    decoded = decode(data, reading.max_pixels)
     if isinstance(decoded, Unreadable):
-        return Prepared(path, digest, len(data), decoded.header, (), (), decoded, metadata=said)
-    prepared = replace(_cut(path, digest, len(data), decoded, wanted), metadata=said)
-    changed = variants(decoded.pixels, reencodings)
-    return replace(prepared, variants={name: tuple(views(one, w) for w in wanted) for name, one in changed})
+        return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded, metadata=said)
+    wanted = reading.wanted
+    prepared = _cut(path, content.sha256, len(data), decoded, wanted)
+    changed = variants(decoded.pixels, reading.reencodings)
+    return replace(
+        prepared,
+        variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
+        metadata=said,
+        fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,
+    )
 
 
-def _cut(path: Path, digest: str, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
-    warnings = set(decoded.header.warnings)
+def _cut(path: Path, digest: str | None, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
+    warnings = {*decoded.header.warnings, *name_warnings(path, decoded.header)}
     for one in wanted:
         warnings.update(view_warnings(decoded.pixels, one))
     cut = tuple(views(decoded.pixels, one) for one in wanted)
     return Prepared(path, digest, size, decoded.header, cut, tuple(sorted(warnings)), None)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, whatever is then done with them."""
+
+    wanted: tuple[Preprocessing, ...]
+    """Each different preprocessing that views are cut for."""
+    reencodings: tuple[str, ...] = ()
+    """Names from reencode.REENCODINGS that each image is cut under, too."""
+    max_pixels: int = MAX_PIXELS
+    """Images with more are `too_large`."""
+    batch_size: int = 1
+    """Files that are worked on together."""
+    workers: int = 0
+    """Threads; 0: one a core."""
+    fingerprint: Callable[[Pixels], int] | None = None
+    """Perceptual hash that is taken of each image; None: none."""
+
+
+def work_on(
+    files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R], originals: Originals | None = None
+) -> Iterator[R]:
+    """Read files in batches and work on each batch, in threads; yields what `work` returns, in the files' order.
+
+    A file with the bytes of an earlier one is not decoded: it comes as a copy of what `originals` remembers; without
+    them every file is.
+    """
+    workers = reading.workers or default_workers()
+    ahead = -(-AHEAD // reading.batch_size) + workers
+    task = partial(_work, reading=reading, work=work, turns=Turns(originals or Originals(0)))
+    return ordered_map(task, enumerate(batches(files, reading.batch_size)), workers, ahead)
+
+
+def _work(batch: tuple[int, list[Path]], reading: Reading, work: Callable[[list[Prepared]], R], turns: Turns) -> R:
+    number, files = batch
+    with turns.turn(number) as claim:
+        contents = [read(path) for path in files]
+        claimed = claim([content.sha256 for content in contents])
+    contents.reverse()  # each one's bytes go when it is cut
+    return work([_prepare_once(contents.pop(), original, is_copy, reading) for original, is_copy in claimed])
+
+
+def _prepare_once(content: Content, original: Original | None, is_copy: bool, reading: Reading) -> Prepared:
+    if not is_copy:
+        return replace(cut(content, reading), original=original)
+    return Prepared(content.path, content.sha256, None, None, (), (), None, original=original, is_copy=True)
+
+
+def batches(files: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Group items, `size` at a time; the last group may be smaller."""
+    items = iter(files)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
     """Apply `function` in threads, at most `ahead` items beyond the one being yielded, in the items' order."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -98,27 +229,8 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ah
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def batches(items: Iterable[Prepared], batch_size: int) -> Iterator[list[Prepared]]:
-    """Group files until their views (of the first preprocessing) fill a batch; unreadable ones weigh nothing."""
-    batch: list[Prepared] = []
-    filled = 0
-    for item in items:
-        batch.append(item)
-        filled += len(item.views[0]) if item.views else 0
-        if is_full(filled, len(batch), batch_size):
-            yield batch
-            batch, filled = [], 0
-    if batch:
-        yield batch
-
-
-def is_full(views: int, files: int, batch_size: int) -> bool:
-    """Tell whether a batch of so many views, of so many files with the unreadable ones, waits for no more."""
-    return views >= batch_size or files >= 4 * batch_size
-
-
 def default_workers() -> int:
-    """Return how many threads decode: one a core that this process may use."""
+    """Return how many threads work: one a core that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

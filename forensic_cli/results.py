@@ -116,6 +116,12 @@ class FileResult:
     """Names from preprocess.WARNINGS."""
     metadata: "tuple[Finding, ...]" = ()
     """What the file says of its own origin; anybody can forge or remove that."""
+    duplicate_of: str | None = None
+    """Path of an earlier row whose file has the same bytes: this one is its copy but for the path. None: no copy."""
+    cluster: int | None = None
+    """Number of the finding, from 1 on, that near-duplicates share; None where nobody asked, or not ok."""
+    phash: str | None = None
+    """Perceptual hash, 16 hexadecimal digits; None as with `cluster`."""
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
@@ -141,6 +147,9 @@ class FileResult:
             "views": self.views,
             "warnings": list(self.warnings),
             "metadata": [one.record() for one in self.metadata],
+            "duplicate_of": self.duplicate_of,
+            "cluster": self.cluster,
+            "phash": self.phash,
         }
 
 
@@ -170,6 +179,8 @@ class RunHeader:
     """Views that go through a model at once."""
     max_pixels: int = 0
     """Images with more are `too_large`."""
+    dedupe: int | None = None
+    """Bits in which the perceptual hashes of near-duplicates may differ; None where nobody asked for findings."""
     command: tuple[str, ...] = ()
     """The command line, as it was given."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -191,6 +202,7 @@ class RunHeader:
             "reencodings": list(self.reencodings),
             "batch_size": self.batch_size,
             "max_pixels": self.max_pixels,
+            "dedupe": self.dedupe,
             "command": list(self.command),
             "versions": dict(self.versions),
             "selection": dict(self.selection),
@@ -207,6 +219,10 @@ class Summary:
     """Files per status other than ok."""
     left_out: int = 0
     """Entries of the folders that are not images."""
+    copies: int = 0
+    """Files with the bytes of an earlier one; they count in the other totals, too."""
+    findings: int | None = None
+    """Groups of near-duplicates; None where nobody asked for them, or nothing was judged."""
 
     @classmethod
     def empty(cls) -> "Summary":
@@ -215,12 +231,14 @@ class Summary:
 
     def add(self, result: FileResult) -> None:
         """Count one row."""
-        self.count(result.status, result.verdict.verdict if result.verdict else None)
-
-    def count(self, status: str, verdict: str | None) -> None:
-        """Count a row by its status and, where it has one, its verdict."""
-        totals, name = (self.statuses, status) if verdict is None else (self.verdicts, verdict)
+        if result.verdict is None:
+            totals, name = self.statuses, result.status
+        else:
+            totals, name = self.verdicts, result.verdict.verdict
         totals[name] = totals.get(name, 0) + 1
+        self.copies += result.duplicate_of is not None
+        if result.cluster is not None:
+            self.findings = max(self.findings or 0, result.cluster)
 
     @property
     def judged(self) -> int:
@@ -238,6 +256,8 @@ class Summary:
             "judged": self.judged,
             "unreadable": self.unreadable,
             "left_out": self.left_out,
+            "copies": self.copies,
+            "findings": self.findings,
             "verdicts": dict(sorted(self.verdicts.items(), key=lambda item: (-item[1], item[0]))),
             "statuses": dict(sorted(self.statuses.items())),
         }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from forensic_cli.console import note
+from forensic_cli.duplicates import Seen
 from forensic_cli.errors import OutputError, UsageError
-from forensic_cli.pipeline import is_full, read_file
+from forensic_cli.pipeline import read_file
 from forensic_cli.preprocess import Unreadable
-from forensic_cli.results import RunHeader, Summary, printable
+from forensic_cli.records import read_row
+from forensic_cli.results import FileResult, RunHeader, Summary, printable
 
 _MAY_DIFFER = ("started", "command")
 """Fields of the run header that may differ between a scan and what goes on with it."""
 _HEADER = b'{"genforensic": {'
 """How a report begins."""
+_PHASH = re.compile("[0-9a-f]{16}")
 _LONGEST_LINE = 1 << 24
 """Bytes; a longer line is no row."""
 _FOREIGN = "not a JSON Lines report of genforensic; choose another --output"
@@ -33,6 +37,8 @@ class Kept:
     """Files that are still to be judged, in order."""
     rows: int
     """Rows that stay."""
+    seen: Seen
+    """What these rows tell of the files that are still to be judged."""
 
 
 def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
@@ -40,8 +46,9 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
 
     A row stays where the same path has the same bytes. The first one that differs ends them, at the batch before it: a
     batch is judged as a whole, so that the report is byte for byte what a scan that nobody stopped would have
-    written. Memory does not grow with the report. Raises UsageError for a report of other models, settings or files,
-    and for a file that is no such report; OutputError for one that cannot be read.
+    written. What is known of copies and findings is that of the rows that stay. Memory does not grow with the report.
+    Raises UsageError for a report of other models, settings or files, and for a file that is no such report;
+    OutputError for one that cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -49,11 +56,11 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
             if not first.endswith(b"\n"):
                 if first and not _begins_like_a_header(first):
                     raise UsageError(f"{path}: {_FOREIGN}")
-                return Kept(0, files, 0)
+                return Kept(0, files, 0, Seen.nothing(header.dedupe))
             _check_header(path, first, header)
-            return _keep(path, _rows(stream, len(first)), len(first), header.batch_size, files, summary)
+            return _keep(path, _rows(stream, len(first)), len(first), header, files, summary)
     except FileNotFoundError:
-        return Kept(0, files, 0)
+        return Kept(0, files, 0, Seen.nothing(header.dedupe))
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -83,15 +90,16 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
         )
 
 
-def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
     """Yield whole rows and where each ends in the file; the first line that is none ends them."""
     while (line := stream.readline(_LONGEST_LINE)).endswith(b"\n"):
         offset += len(line)
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            return
-        if not _is_row(row):
+            record = json.loads(line)
+            if not _is_row(record):
+                return
+            row = read_row(record)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         yield row, offset
 
@@ -100,56 +108,57 @@ def _is_row(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and all(isinstance(row.get(name), str) for name in ("path", "status"))
-        and all(isinstance(row.get(name, 0), str | None) for name in ("reason", "sha256", "verdict"))
-        and type(row.get("views")) is int
-        and row["views"] >= 0
+        and all(isinstance(row.get(name, 0), str | None) for name in ("reason", "sha256", "verdict", "duplicate_of"))
+        and isinstance(row["cluster"], int | None)
+        and (row["phash"] is None or bool(_PHASH.fullmatch(row["phash"])))
     )
 
 
 def _keep(
     path: Path,
-    rows: Iterator[tuple[dict[str, Any], int]],
+    rows: Iterator[tuple[FileResult, int]],
     start: int,
-    batch_size: int,
+    header: RunHeader,
     files: Iterator[Path],
     summary: Summary,
 ) -> Kept:
-    kept, end, views = 0, start, 0
-    batch: list[tuple[Path, dict[str, Any]]] = []
+    kept, end, seen = 0, start, Seen.nothing(header.dedupe)
+    batch: list[tuple[Path, FileResult]] = []
     for row, offset in rows:
         file = next(files, None)
         if file is None or not _holds(row, file):
             again = [one for one, _ in batch] + ([] if file is None else [file])
-            if not kept and not batch and (file is None or row["path"] != printable(file)):
+            if not kept and not batch and (file is None or row.path != printable(file)):
                 raise UsageError(
-                    f"{path}: holds rows of other files, the first of {row['path']}; give the same paths, "
+                    f"{path}: holds rows of other files, the first of {row.path}; give the same paths, "
                     "choose another --output, or begin again with --force and without --resume"
                 )
             dropped = len(batch) + 1 + sum(1 for _ in rows)
             note(f"{path}: {dropped} rows are made again, from the first file that changed", "yellow")
-            return Kept(end, chain(again, files), kept)
+            return Kept(end, chain(again, files), kept, seen)
         batch.append((file, row))
-        views += row["views"]
-        if is_full(views, len(batch), batch_size):
-            kept, end, views = kept + _count(batch, summary), offset, 0
+        if len(batch) == header.batch_size:
+            kept, end = kept + _stay(batch, summary, seen), offset
             batch = []
     following = next(files, None)
     if following is None:  # the report is whole, its last batch too
-        return Kept(offset if batch else end, files, kept + _count(batch, summary))
-    return Kept(end, chain([one for one, _ in batch], [following], files), kept)
+        return Kept(offset if batch else end, files, kept + _stay(batch, summary, seen), seen)
+    return Kept(end, chain([one for one, _ in batch], [following], files), kept, seen)
 
 
-def _count(batch: list[tuple[Path, dict[str, Any]]], summary: Summary) -> int:
+def _stay(batch: list[tuple[Path, FileResult]], summary: Summary, seen: Seen) -> int:
+    """Count the rows of a whole batch and remember them; returns how many they are."""
     for _, row in batch:
-        summary.count(row["status"], row["verdict"])
+        summary.add(row)
+        seen.replay(row)
     return len(batch)
 
 
-def _holds(row: dict[str, Any], file: Path) -> bool:
+def _holds(row: FileResult, file: Path) -> bool:
     """Tell whether a file is still what a row was made of. The verdict in the row is taken as it stands."""
-    if row["path"] != printable(file):
+    if row.path != printable(file):
         return False
     data = read_file(file)
     if isinstance(data, Unreadable):
-        return (row["sha256"], row["status"], row["reason"]) == (None, data.status, data.reason)
-    return bool(row["sha256"] == hashlib.sha256(data).hexdigest())
+        return (row.sha256, row.status, row.reason) == (None, data.status, data.reason)
+    return row.sha256 == hashlib.sha256(data).hexdigest()

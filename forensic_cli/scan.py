@@ -14,15 +14,18 @@ import onnxruntime as ort
 import PIL
 
 from forensic_cli import __version__
+from forensic_cli.card import Preprocessing
+from forensic_cli.duplicates import Found, Seen
 from forensic_cli.ensemble import decide
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
+from forensic_cli.findings import perceptual_hash
 from forensic_cli.metadata import CONFLICT, disagrees
-from forensic_cli.model import Model
-from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.model import Model, image_logits, images_at_once
+from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS, Views
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
-from forensic_cli.stability import stable_verdicts
+from forensic_cli.stability import Judge, stable_verdicts
 
 
 @dataclass(frozen=True)
@@ -33,32 +36,40 @@ class ScanSettings:
     """Name from ensemble.FUSIONS; without effect on one model."""
     threshold: float | None = None
     """Confidence below which a verdict is `inconclusive`; None: the highest of the models' own."""
-    batch_size: int = 64
-    """Views that go through a model at once."""
+    batch_size: int = 0
+    """Images that go through a model at once; 0: what suits the models' devices (model.images_at_once)."""
     workers: int = 0
-    """Decoding threads; 0: one a core."""
+    """Threads, each of which reads and judges its own images; 0: one a core."""
     coverage: float | None = None
     """Level of the conformal sets; None: the highest of the models' own defaults."""
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
     max_pixels: int = MAX_PIXELS
     """Images with more are `too_large`, judged by their header."""
+    dedupe: int | None = None
+    """Bits in which the perceptual hashes of near-duplicates may differ; None: no search for them."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
 
 
-def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
+def scan(
+    files: Iterable[Path], models: Sequence[Model], settings: ScanSettings, seen: Seen | None = None
+) -> Iterator[FileResult]:
     """Judge files with one or more models of the same labels; yields a record a file, in the files' order.
 
+    `seen`: what is known of files before these. A file with the bytes of one that is known has its record.
     Raises ModelError when the models' labels differ. A bad file is a record with a status, never an exception.
     """
+    seen = seen or Seen.nothing(settings.dedupe)
     labels = check_labels(models)
-    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
-    workers = settings.workers or default_workers()
-    # Two batches ahead keep the models busy; each image waits as views, not as pixels, and re-encodings count as images
-    ahead = 2 * settings.batch_size // (1 + len(settings.reencodings)) + workers
-    reading = partial(prepare, wanted=wanted, reencodings=settings.reencodings, max_pixels=settings.max_pixels)
-    prepared = ordered_map(reading, files, workers, ahead)
+    reading = Reading(
+        wanted=_preprocessings(models),
+        reencodings=settings.reencodings,
+        max_pixels=settings.max_pixels,
+        batch_size=settings.batch_size or images_at_once(models),
+        workers=settings.workers,
+        fingerprint=None if settings.dedupe is None else perceptual_hash,
+    )
     decision = partial(
         decide,
         labels,
@@ -68,12 +79,18 @@ def scan(files: Iterable[Path], models: Sequence[Model], settings: ScanSettings)
         level=effective_level(models, settings.coverage),
     )
     judge = partial(_judge, models=models, labels=labels, decision=decision)
-    for batch in batches(prepared, settings.batch_size):
-        good = [item for item in batch if item.failure is None]
-        judged = judge([item.views for item in good])
-        verdicts = iter(stable_verdicts(good, judged, judge) if settings.reencodings else judged)
-        for item in batch:
-            yield _result(item, next(verdicts) if item.failure is None else None)
+    work = partial(_found, judge=judge, stable=bool(settings.reencodings))
+    for found in work_on(files, reading, work, seen.originals):
+        yield from map(seen.row, found)
+
+
+def _found(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[Found]:
+    good = [item for item in batch if item.failure is None and not item.is_copy]
+    judged = judge([item.views for item in good])
+    verdicts = iter(stable_verdicts(good, judged, judge) if stable else judged)
+    return [
+        Found(printable(item.path), item.original, None if item.is_copy else _result(item, verdicts)) for item in batch
+    ]
 
 
 def effective_threshold(models: Sequence[Model], option: float | None) -> float:
@@ -132,8 +149,9 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         coverage=float(level) if level else None,
         reencodings=settings.reencodings,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or images_at_once(models),
         max_pixels=settings.max_pixels,
+        dedupe=settings.dedupe,
         command=settings.command,
         versions=versions(),
     )
@@ -167,18 +185,21 @@ def _judge(
     """Judge images, each given as its views for every different preprocessing of the models."""
     if not images:
         return []
-    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
     by_technique = {}
-    for model in models:
-        place = wanted.index(model.card.preprocessing)
-        probabilities = model.probabilities(model.image_logits([views[place] for views in images]))
+    for model, logits in zip(models, image_logits(models, _preprocessings(models), images), strict=True):
         order = [model.card.labels.index(label) for label in labels]
-        by_technique[model.card.technique] = np.asarray(probabilities[:, order])
+        by_technique[model.card.technique] = np.asarray(model.probabilities(logits)[:, order])
     return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(images))]
 
 
-def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
+def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
+    return tuple(dict.fromkeys(model.card.preprocessing for model in models))
+
+
+def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
+    """Return a file's row; takes the next verdict where it was judged."""
     header = item.header
+    verdict = None if item.failure else next(verdicts)
     conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.verdict) else []
     return FileResult(
         path=printable(item.path),
@@ -193,4 +214,5 @@ def _result(item: Prepared, verdict: Verdict | None) -> FileResult:
         views=len(item.views[0]) if item.views else 0,
         warnings=tuple(sorted({*item.warnings, *conflict})),
         metadata=item.metadata,
+        phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
     )

@@ -1,6 +1,7 @@
 """Toy exports, toy images and a child process for the tests: small enough to check by hand."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -106,6 +107,11 @@ def make_images(folder: Path) -> Path:
     solid(folder / "4-grey.png", (128, 128, 128))
     solid(folder / "5-tiny.png", (255, 0, 0), (12, 9))
     return folder
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines report, without its header and seal."""
+    return [row for row in map(json.loads, text.splitlines()[1:]) if "seal" not in row]
 
 
 def child_environment(**more: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def models(
     """
     from forensic_cli.exports import export_files, load_models, peek_exports
 
-    found = load_models(peek_exports(export_files(exports)), "cpu", threads=1)
+    found = load_models(peek_exports(export_files(exports)), "cpu")
     if as_json:
         cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
         typer.echo(json.dumps(cards, ensure_ascii=False, indent=2))

@@ -17,7 +17,7 @@ _SORTS = ("confidence", "path", "disagreement")
 def scan(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Images, and folders of images; - for a list of paths on standard input, ended by newline or NUL.",
             show_default=False,
@@ -88,13 +88,35 @@ def scan(
             "an image whose label flips `inconclusive`.",
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Then wait for new and changed files in the folders and judge these, until Ctrl-C; needs watchfiles.",
+        ),
+    ] = False,
+    dedupe: Annotated[
+        bool,
+        typer.Option(
+            "--dedupe",
+            help="Gather images that look the same as one finding, numbered in the rows; needs imagehash.",
+        ),
+    ] = False,
     device: Annotated[
         str,
         typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Views that go through a model at once.")] = 32,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Decoding threads; 0: one a core.")] = 0,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=0, max=4096, help="Images that go through a model at once; 0: one on a CPU, 32 on a GPU."),
+    ] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Threads that each read and judge their own images; 0: one a core.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(min=1, max=256, help="Threads within one run of a model; more help where images are few.")
+    ] = 1,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -128,7 +150,8 @@ def scan(
     """Name the generator behind each image, with calibrated confidence and an evidence record.
 
     The verdict is a generator, `real`, `inconclusive` (several labels explain the image, or the best one is not
-    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it.
+    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it. Files
+    with the same bytes are judged once, and each has its row.
 
     Examples:
 
@@ -140,26 +163,33 @@ def scan(
 
         genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
 
+        genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
+
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
         genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
 
         genforensic scan incoming/ --fail-on stylegan2 --fail-on stylegan3 --quiet
 
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on.
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on,
+    130 interrupted.
     """
     from forensic_cli.desk import Target, report_scan
-    from forensic_cli.discover import Search, check_paths
+    from forensic_cli.discover import Search, sources
     from forensic_cli.exports import check_labels, export_files, load_models, peek_exports, select
+    from forensic_cli.findings import dedupe_distance
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
     from forensic_cli.selection import Selection, check_verdicts
+    from forensic_cli.watch import check_watch
 
-    check_paths(paths)
+    named = sources(paths)
+    if watch:
+        check_watch(named, report_format, resume, sort)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
-    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted)
+    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
     settings = ScanSettings(
         ensemble,
         threshold,
@@ -168,13 +198,16 @@ def scan(
         coverage=coverage,
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
+        dedupe=dedupe_distance() if dedupe else None,
         command=command_line(ctx),
     )
     check_verdicts("--fail-on", fail_on or (), check_labels(models))
     if sort and not quiet:
         note("Rows are sorted: none is written before all are known")
     shown = Selection(sort, tuple(only or ()), min_confidence)
-    summary = report_scan(paths, search, models, settings, Target(output, report_format, force, quiet, resume, shown))
+    summary = report_scan(
+        named, search, models, settings, Target(output, report_format, force, quiet, resume, shown, watch)
+    )
     if any(summary.verdicts.get(name) for name in fail_on or ()):
         raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

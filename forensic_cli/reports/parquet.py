@@ -4,7 +4,7 @@ import io
 import json
 from typing import Any
 
-from forensic_cli.errors import UsageError
+from forensic_cli.extras import require
 from forensic_cli.results import FileResult, RunHeader, Summary
 
 _GROUP = 2048
@@ -21,14 +21,9 @@ class ParquetReport:
 
     def __init__(self, colour: bool = False) -> None:
         del colour
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "--format parquet needs pyarrow, which is not installed; run: pip install 'genforensic[parquet]' "
-                "(in a checkout: pip install '.[parquet]')"
-            ) from error
+        require(("pyarrow", "pyarrow.parquet"), "parquet", "--format parquet")
+        import pyarrow
+
         self._arrow: Any = pyarrow
         self._sink = _Sink()
         self._writer: Any = None

@@ -31,12 +31,14 @@ class TableReport:
         self._validated: tuple[str, ...] = ()
         self._has_ratios = False
         self._reencodings: tuple[str, ...] = ()
+        self._has_findings = False
         self._unreadable: list[FileResult] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return what judges the files, and the column titles."""
         self._labels = known_labels(tuple(header.models[0]["labels"]))
         self._reencodings = header.reencodings
+        self._has_findings = header.dedupe is not None
         self._width = max(len(name) for name in (*self._labels, INCONCLUSIVE))
         with_ratios = [model for model in header.models if model.get("log10_lr_bounds")]
         self._has_ratios = bool(with_ratios)
@@ -50,7 +52,7 @@ class TableReport:
         )
         if self._reencodings:
             about += f", judged again as {', '.join(self._reencodings)}"
-        ratio = "  log10 LR" if self._has_ratios else ""
+        ratio = ("  log10 LR" if self._has_ratios else "") + self._finding("finding")
         title = f"{'verdict':<{self._width}}  confidence{self._range('range')}  agreement{ratio}  file"
         return self._render(Text(about, style="dim"), Text(title, style="bold"))
 
@@ -59,13 +61,16 @@ class TableReport:
         name = Text(visible(result.path))
         if result.warnings:
             name.append(f"  [{', '.join(result.warnings)}]", style="yellow")
+        if result.duplicate_of is not None:
+            name.append(f"  [copy of {visible(result.duplicate_of)}]", style="yellow")
         verdict = result.verdict
         if verdict is not None and verdict.stability is not None and verdict.stability.flips:
             flips = ", ".join(f"{label} as {one}" for one, label in verdict.stability.flips.items())
             name.append(f"  [{flips}]", style="yellow")
         if verdict is None:
             self._unreadable.append(result) if len(self._unreadable) < _LISTED else None
-            blank = f"{'–':<{self._width}}  {'–':>10}{self._range('–')}  {'–':>9}{self._ratio(None)}  "
+            ratio = self._ratio(None) + self._finding("–")
+            blank = f"{'–':<{self._width}}  {'–':>10}{self._range('–')}  {'–':>9}{ratio}  "
             line = Text(blank, style="dim").append(name)
             return self._render(line.append(f"  ({result.status})", style="red"))
         if verdict.verdict == INCONCLUSIVE and verdict.candidates:
@@ -75,15 +80,16 @@ class TableReport:
         line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
         found = verdict.stability
         spread = self._range(f"{found.lowest:.3f}–{found.highest:.3f}" if found else "–")
-        return self._render(
-            line.append(f"  {verdict.confidence:>10.3f}{spread}  {agreeing:>9}{ratio}  ", style="default").append(name)
-        )
+        finding = self._finding("–" if result.cluster is None else str(result.cluster))
+        cells = f"  {verdict.confidence:>10.3f}{spread}  {agreeing:>9}{ratio}{finding}  "
+        return self._render(line.append(cells, style="default").append(name))
 
     def end(self, summary: Summary) -> str:
         """Return the totals by verdict, the unreadable files, and what the verdicts mean."""
-        table = Table(
-            "verdict", "images", "share", title=f"{counted(summary.judged, 'image')} judged", title_justify="left"
-        )
+        title = f"{counted(summary.judged, 'image')} judged"
+        if summary.findings is not None:
+            title = f"{counted(summary.judged, 'image')} in {counted(summary.findings, 'finding')}"
+        table = Table("verdict", "images", "share", title=title, title_justify="left")
         for column in table.columns[1:]:
             column.justify = "right"
         for verdict, count in summary.record()["verdicts"].items():
@@ -94,6 +100,9 @@ class TableReport:
             parts += [Text(f"  {visible(one.path)}: {one.reason}") for one in self._unreadable]
             if summary.unreadable > _LISTED:
                 parts.append(Text(f"  and {summary.unreadable - _LISTED} more; --format jsonl names them all"))
+        if summary.copies:
+            files = "1 file is a copy" if summary.copies == 1 else f"{summary.copies} files are copies"
+            parts.append(Text(f"{files} of another, byte for byte, and not judged again."))
         if summary.left_out:
             parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
         if self._reencodings:
@@ -111,6 +120,10 @@ class TableReport:
         if not self._has_ratios:
             return ""
         return f"  {'–':>8}" if value is None else f"  {value:>+8.1f}"
+
+    def _finding(self, text: str) -> str:
+        """Return the cell of a column that is there only where near-duplicates were asked for."""
+        return f"  {text:>7}" if self._has_findings else ""
 
     def _range(self, text: str) -> str:
         """Return the cell of a column that is there only where stability was asked for."""

@@ -91,8 +91,11 @@ def test_json_has_every_change(run: Any, scan: Scan, images: Path) -> None:
     ]
 
 
-def test_a_file_that_was_scanned_twice_is_compared_by_its_turn(run: Any, scan: Scan, images: Path) -> None:
-    once, twice = scan("once.jsonl"), scan("twice.jsonl", images / "1-red.png")
+def test_a_file_with_two_rows_is_compared_by_its_turn(run: Any, scan: Scan, images: Path, tmp_path: Path) -> None:
+    """--watch writes another row when a file changes."""
+    once, twice = scan("once.jsonl"), tmp_path / "twice.jsonl"
+    lines = once.read_text().splitlines()
+    twice.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
     done = run("diff", once, twice)
     assert done.exit_code == 1
     assert done.stdout.splitlines()[0] == f"+ {images}/1-red.png (scanned again, 2): verdict real"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_cli.discover import IMAGE_SUFFIXES, LeftOut, Search, check_paths, discover, listed_paths
+from forensic_cli.discover import IMAGE_SUFFIXES, LISTED, LeftOut, Search, discover, listed_paths, rediscover, sources
 from forensic_cli.errors import UsageError
 from forensic_cli.pipeline import prepare
 from toys import genforensic, make_images, solid
@@ -80,7 +80,7 @@ def test_a_broken_link_in_a_folder_gets_a_row(tmp_path: Path) -> None:
 def test_a_broken_link_that_the_user_names_gets_a_row(tmp_path: Path) -> None:
     link = tmp_path / "gone.png"
     link.symlink_to(tmp_path / "nowhere.png")
-    check_paths([link])
+    assert sources([str(link)]) == [link]
     assert list(discover([link])) == [link]
 
 
@@ -127,9 +127,9 @@ def test_a_file_that_the_user_names_is_always_scanned(tmp_path: Path) -> None:
     assert list(discover([tmp_path / "notes.txt"])) == [tmp_path / "notes.txt"]
 
 
-def test_check_paths_names_the_first_one_missing(tmp_path: Path) -> None:
+def test_the_first_path_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        check_paths([tmp_path, tmp_path / "b", tmp_path / "a"])
+        sources([str(tmp_path), str(tmp_path / "b"), str(tmp_path / "a")])
     assert str(caught.value) == f"{tmp_path / 'b'}: no such file or folder; give existing images or folders"
 
 
@@ -200,3 +200,60 @@ def test_a_glob_of_nothing_is_wrong_use(glob: str, run: Any, toy_exports: Path, 
     done = run("scan", images, "--exports", toy_exports, "--include", glob)
     assert done.exit_code == 2
     assert done.stderr == f"genforensic: {glob!r} is not a glob; give one such as '*.png', in quotes\n"
+
+
+def test_a_file_with_the_name_of_the_list_can_be_named(toy_exports: Path, tmp_path: Path) -> None:
+    solid(tmp_path / "-", (0, 255, 0), format="PNG")
+    solid(tmp_path / "listed.png", (255, 0, 0))
+    shared = ("--exports", toy_exports, "-f", "csv")
+    done = genforensic("scan", "./-", *shared, cwd=tmp_path, input="")
+    assert (done.returncode, done.stderr) == (0, "")
+    # a spreadsheet would run what begins with a hyphen
+    assert [line.split(",")[:4] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "", "alpha"]]
+    both = genforensic("scan", "-", "./-", *shared, cwd=tmp_path, input="listed.png\n-\n")
+    assert [line.split(",")[0] for line in both.stdout.splitlines()[1:]] == ["listed.png", "'-", "'-"]
+
+
+def test_what_is_named_twice_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_images(tmp_path / "d").parent)
+    (tmp_path / "link").symlink_to("d", target_is_directory=True)
+    assert sources(["d", "./d/", "d", str(tmp_path / "d"), "d/../d", "-", "-", "link"]) == [
+        *(Path("d"), LISTED, Path("link"))
+    ]
+    assert sources(["d/1-red.png", "d/2-green.webp", "link/1-red.png"]) == [Path("d/1-red.png"), Path("d/2-green.webp")]
+
+
+def test_what_is_named_itself_is_not_found_again_in_a_folder(tmp_path: Path) -> None:
+    inner = make_images(make_images(tmp_path / "d") / "inner")
+    (tmp_path / "d" / "other").symlink_to(inner / "1-red.png")
+    for paths in ([tmp_path / "d", inner], [inner, tmp_path / "d", inner / "3-blue.bmp"]):
+        found = list(discover(sources(list(map(str, paths)))))
+        assert len(found) == len(set(found)) == 11
+        assert [path for path in found if isinstance(path, LeftOut)] == []
+    first = list(discover([inner / "3-blue.bmp", tmp_path / "d"]))
+    assert first.index(inner / "3-blue.bmp") == 0
+    assert first.count(inner / "3-blue.bmp") == 1
+
+
+def test_excluded_files_that_are_named_are_judged_once(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "d")
+    found = list(discover([folder, folder / "1-red.png"], Search(exclude=("*.png",))))
+    assert [path.name for path in found if isinstance(path, Path)] == ["2-green.webp", "3-blue.bmp", "1-red.png"]
+
+
+@pytest.mark.parametrize(
+    "search", [Search(), Search(False), Search(include=("*.webp",)), Search(exclude=("inner", "*.bmp"))]
+)
+def test_a_search_at_any_place_finds_what_the_whole_search_finds_there(tmp_path: Path, search: Search) -> None:
+    make_images(tmp_path / "inner" / "deep")
+    make_images(tmp_path)
+    (tmp_path / "inner" / "notes.txt").write_text("text")
+    (tmp_path / "loop").symlink_to(tmp_path / "inner", target_is_directory=True)
+    whole = [path for path in discover([tmp_path], search) if isinstance(path, Path)]
+    places = [*tmp_path.rglob("*"), *(tmp_path / "loop").rglob("*")]
+    assert len(places) > 20
+    for place in places:
+        inner = place.relative_to(tmp_path)
+        expected = [path for path in whole if path.relative_to(tmp_path).parts[: len(inner.parts)] == inner.parts]
+        assert list(rediscover(tmp_path, inner, search)) == expected, inner
+    assert list(rediscover(tmp_path, Path("gone.png"), search)) == []

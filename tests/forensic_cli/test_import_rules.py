@@ -9,7 +9,10 @@ import pytest
 
 from toys import ROOT, child_environment
 
-NEVER_IN_A_SCAN = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+NEVER_IN_A_SCAN = (
+    *("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train"),
+    *("imagehash", "watchfiles"),
+)
 NEVER_IN_HELP = (*NEVER_IN_A_SCAN, "cv2", "onnxruntime", "numpy", "PIL")
 SOURCES = sorted((ROOT / "forensic_cli").rglob("*.py"))
 PROGRAM = """

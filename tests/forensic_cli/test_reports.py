@@ -44,6 +44,9 @@ FIELDS = [
     "height",
     "warnings",
     "metadata",
+    "duplicate_of",
+    "cluster",
+    "phash",
 ]
 
 HEADER = RunHeader(
@@ -133,6 +136,7 @@ def read_csv(text: str) -> list[Row]:
             ("bytes", int),
             ("width", int),
             ("height", int),
+            ("cluster", int),
         ):
             row[name] = kind(row[name]) if row[name] else None  # type: ignore[operator]
         row["warnings"] = split(flat["warnings"])
@@ -235,6 +239,8 @@ def test_json_is_one_document_with_run_files_and_summary() -> None:
         "judged": 2,
         "unreadable": 1,
         "left_out": 3,
+        "copies": 0,
+        "findings": None,
         "verdicts": {"alpha": 2},
         "statuses": {"truncated": 1},
     }

@@ -9,8 +9,11 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from forensic_cli import duplicates
 from toys import child_environment, genforensic, make_images, solid, write_toy_exports
 
 IMAGES = 400
@@ -23,12 +26,18 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Several hundred files, bad ones among them."""
+    """Several hundred files: new contents, copies of earlier ones, and bad files, copied as well."""
     folder = make_images(tmp_path_factory.mktemp("many"))
+    chance = random.Random(1)
     for i in range(IMAGES):
-        os.link(folder / ("2-green.webp" if i % 3 else "5-tiny.png"), folder / f"z{i:04}.png")
+        earlier = folder / f"z{chance.randrange(i + 1):04}.png"
+        if chance.random() < 0.5 and earlier.exists():
+            os.link(earlier, folder / f"z{i:04}.png")
+        else:
+            pattern = np.random.default_rng(i).integers(0, 256, (20, 24, 3), np.uint8)
+            Image.fromarray(pattern).save(folder / f"z{i:04}.png")
         if i % 50 == 0:
-            (folder / f"z{i:04}-bad.png").write_text("not an image")
+            (folder / f"z{i:04}-bad.png").write_text(f"not an image {i % 100}")
     return folder
 
 
@@ -44,9 +53,10 @@ def command(exports: Path, images: Path, out: Path, *more: str) -> list[Any]:
         "-o",
         out,
         "--batch-size",
-        "8",
+        "2",
         "-t",
         "all",
+        "--dedupe",
         *more,
     ]
 
@@ -100,6 +110,51 @@ def test_a_report_cut_at_any_byte_is_completed(
     if cut > data.index(b"\n"):  # else the header, which names the time, is a new one
         assert out.read_bytes() == data  # the seal as well
     assert run("verify", out, "--exports", exports).exit_code == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_copies_of_forgotten_files_are_judged_again_as_in_a_scan_that_nobody_stopped(
+    seed: int, run: Any, exports: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "REMEMBERED", 20)
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl"
+    assert run(*command(exports, many, whole)).exit_code == 1
+    copies = sum(json.loads(row)["duplicate_of"] is not None for row in rows(whole))
+    contents = len({json.loads(row)["sha256"] for row in rows(whole)})
+    assert 20 < copies < len(rows(whole)) - contents
+    data = whole.read_bytes()
+    out.write_bytes(data[: random.Random(seed).randrange(len(data))])
+    assert run(*command(exports, many, out, "--resume")).exit_code == 1
+    assert rows(out) == rows(whole)
+
+
+def test_the_files_to_resume_have_copies_and_findings(undisturbed: list[bytes]) -> None:
+    found = [json.loads(row) for row in undisturbed]
+    assert 150 < sum(row["duplicate_of"] is not None for row in found) < 250
+    assert {row["status"] for row in found if row["duplicate_of"]} == {"ok", "not_an_image"}
+    assert max(row["cluster"] or 0 for row in found) > 100
+
+
+def test_the_totals_of_a_resumed_scan_count_kept_copies(
+    run: Any, exports: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forensic_cli import desk
+
+    os.link(images / "1-red.png", images / "1-tinted.png")
+    out = tmp_path / "rows.jsonl"
+    assert run(*command(exports, images, out)).exit_code == 0
+    totals = []
+    report_scan = desk.report_scan
+
+    def noted(*arguments: Any) -> Any:
+        totals.append(report_scan(*arguments))
+        return totals[-1]
+
+    monkeypatch.setattr(desk, "report_scan", noted)
+    for length in (None, 900):
+        out.write_bytes(out.read_bytes()[:length])
+        assert run(*command(exports, images, out, "--resume")).exit_code == 0
+    assert [(one.judged, one.copies) for one in totals] == [(6, 1), (6, 1)]
 
 
 def test_a_whole_report_is_left_as_it_is_and_nothing_is_judged(

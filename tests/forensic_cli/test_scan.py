@@ -25,6 +25,7 @@ from toys import (
     drop_root_override,
     genforensic,
     make_images,
+    rows_of,
     solid,
     toy_card,
     write_toy_export,
@@ -44,10 +45,6 @@ HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")
 def sure(gain: float) -> float:
     """Probability that a toy network of this gain gives to the label of a pure colour."""
     return exp(gain) / (exp(gain) + 2)
-
-
-def rows_of(text: str) -> list[dict[str, Any]]:
-    return [row for row in map(json.loads, text.splitlines()[1:]) if "seal" not in row]
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
@@ -71,7 +68,7 @@ def test_a_folder_is_judged_in_order(run: Any, toy_exports: Path, images: Path) 
     assert [row["confidence"] for row in rows] == pytest.approx([sure(4), sure(4), sure(4), 1 / 3, sure(4)], abs=1e-5)
     assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
     assert [row["views"] for row in rows] == [4, 4, 4, 4, 1]
-    assert [row["warnings"] for row in rows] == [[], [], [], [], ["padded"]]
+    assert [row["warnings"] for row in rows] == [[], [], [], [], ["padded", "tiny"]]
     assert [row["format"] for row in rows] == ["PNG", "WEBP", "BMP", "PNG", "PNG"]
     assert [(row["width"], row["height"]) for row in rows] == [(40, 36), (90, 70), (40, 36), (40, 36), (12, 9)]
     assert {row["status"] for row in rows} == {"ok"}
@@ -235,7 +232,7 @@ def test_techniques_with_views_of_their_own_are_fused(run: Any, tmp_path: Path, 
     rows = rows_of(run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl").stdout)
     assert verdicts(rows) == EXPECTED
     assert rows[0]["techniques"]["weighted"]["confidence"] == pytest.approx(sure(4.5), abs=1e-5)
-    assert rows[4]["warnings"] == ["padded", "upscaled"]
+    assert rows[4]["warnings"] == ["padded", "tiny", "upscaled"]
 
 
 def test_the_temperature_of_the_card_is_applied(run: Any, tmp_path: Path, images: Path) -> None:
@@ -379,7 +376,7 @@ def test_a_missing_path_is_wrong_use(run: Any, toy_exports: Path, images: Path, 
         (("--ensemble", "max"), "'max' is not one of mean, vote"),
         (("--device", "tpu"), "'tpu' is not one of auto, cpu, cuda"),
         (("--threshold", "1.5"), "Invalid value for '--threshold': Input should be less than or equal to 1"),
-        (("--batch-size", "0"), "Invalid value for '--batch-size': Input should be greater than or equal to 1"),
+        (("--batch-size", "-1"), "Invalid value for '--batch-size': Input should be greater than or equal to 0"),
         (("--frobnicate",), "No such option: --frobnicate"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -127,7 +127,7 @@ def test_two_edits_are_two_findings(case: Case) -> None:
     [
         ('"verdict": "alpha"', '"verdict": "beta"', r"row_edited: row 2 \(.*2-green.webp\) was edited"),
         ('"judged": 5', '"judged": 4', "summary_edited: the summary was edited"),
-        ('"batch_size": 32', '"batch_size": 31', "header_edited: the run header was edited"),
+        ('"batch_size": 1,', '"batch_size": 2,', "header_edited: the run header was edited"),
     ],
 )
 def test_a_json_document_is_sealed_as_well(old: str, new: str, message: str, tmp_path: Path, run: Any) -> None:

@@ -1,5 +1,6 @@
 """Evaluation of exported ONNX files on labelled images; never of checkpoints."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,14 +12,12 @@ from forensic_cli.card import ModelCard
 from forensic_cli.console import track
 from forensic_cli.ensemble import UNKNOWN, judge, predict
 from forensic_cli.errors import DataError
-from forensic_cli.model import Logits, Model
-from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.model import Logits, Model, images_at_once
+from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_train.calibrate import Targets, expected_calibration_error
 from forensic_train.likelihood import RatioCosts, measure_ratios
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,9 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
 
 def infer(model: Model, rows: Sequence[Row]) -> Logits:
     """Return image logits B x K of images, in their order, whatever their labels."""
-    wanted = [model.card.preprocessing]
-    prepared = ordered_map(partial(prepare, wanted=wanted), (row.path for row in rows), default_workers(), 2 * _BATCH)
-    watched = track(prepared, f"evaluating {model.card.name}", len(rows))
-    parts = [_batch_logits(model, batch) for batch in batches(watched, _BATCH)]
+    reading = Reading((model.card.preprocessing,), batch_size=images_at_once([model]))
+    judged = work_on((row.path for row in rows), reading, partial(_batch_logits, model))
+    parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / reading.batch_size)))
     return np.concatenate(parts) if parts else np.zeros((0, len(model.card.labels)), np.float32)
 
 
@@ -153,6 +151,6 @@ def evaluate_all(models: Sequence[Model], rows: Sequence[Row]) -> list[Evaluatio
     return [evaluate_model(model, chosen, name) for model in models for name, chosen in image_sets(rows, model).items()]
 
 
-def _batch_logits(model: Model, batch: Sequence[Prepared]) -> Logits:
+def _batch_logits(model: Model, batch: list[Prepared]) -> Logits:
     check_readable(batch)
     return model.image_logits([item.views[0] for item in batch])

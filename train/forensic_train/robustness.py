@@ -1,5 +1,6 @@
 """Robustness: what each export still gets right when its test images are re-encoded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
-from forensic_cli.model import Model
-from forensic_cli.pipeline import Prepared, batches, default_workers, ordered_map, prepare
+from forensic_cli.model import Model, images_at_once
+from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import Views
 from forensic_cli.reencode import ORIGINAL, REENCODINGS
 from forensic_train.calibrate import Targets
@@ -21,7 +22,6 @@ from forensic_train.metrics import wilson_interval
 
 TEST = "test"
 """Name of the split that is measured."""
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -91,21 +91,15 @@ def reencoded_labels(
     for model in models:
         check_labels_known(model, rows)
     names = (ORIGINAL, *reencodings)
-    wanted = list(dict.fromkeys(model.card.preprocessing for model in models))
-    tops = np.full((len(models), len(names), len(rows)), -1)  # predicted label; -1: cannot be re-encoded so
-    load = partial(prepare, wanted=wanted, reencodings=tuple(reencodings))
-    workers = default_workers()
-    ahead = _BATCH // len(names) + workers  # an image waits as the views of all its re-encodings
-    prepared = ordered_map(load, (row.path for row in rows), workers, ahead)
-    start = 0
-    for batch in batches(track(prepared, "evaluating re-encodings", len(rows)), _BATCH):
-        check_readable(batch)
-        for m, model in enumerate(models):
-            place = wanted.index(model.card.preprocessing)
-            for n, name in enumerate(names):
-                there, top = _top_labels(model, [_views_of(item, name, place) for item in batch])
-                tops[m, n, start + there] = top
-        start += len(batch)
+    reading = Reading(
+        wanted=tuple(dict.fromkeys(model.card.preprocessing for model in models)),
+        reencodings=tuple(reencodings),
+        batch_size=images_at_once(models),
+    )
+    work = partial(_top_labels, models=models, wanted=reading.wanted, names=names)
+    judged = work_on((row.path for row in rows), reading, work)
+    parts = list(track(judged, "evaluating re-encodings", math.ceil(len(rows) / reading.batch_size)))
+    tops = np.concatenate(parts, axis=2)
     return [Reencoded(model.card, names, tops[m], targets_of(model.card, rows)) for m, model in enumerate(models)]
 
 
@@ -138,13 +132,21 @@ def _views_of(item: Prepared, name: str, place: int) -> Views | None:
     return item.variants[name][place] if name in item.variants else None
 
 
-def _top_labels(model: Model, images: Sequence[Views | None]) -> tuple[Targets, Targets]:
-    """Return which images of a batch have views, and the index of the label that each of these gets."""
-    there = np.array([i for i, views in enumerate(images) if views is not None], np.int64)
-    if not len(there):
-        return there, there
-    logits = model.image_logits([views for views in images if views is not None])
-    return there, np.asarray(logits.argmax(axis=1), np.int64)
+def _top_labels(
+    batch: list[Prepared], models: Sequence[Model], wanted: Sequence[Preprocessing], names: Sequence[str]
+) -> Targets:
+    """Return models x names x images: the index of the predicted label, -1 where an image cannot be re-encoded so."""
+    check_readable(batch)
+    tops = np.full((len(models), len(names), len(batch)), -1)
+    for m, model in enumerate(models):
+        place = wanted.index(model.card.preprocessing)
+        for n, name in enumerate(names):
+            cut = [_views_of(item, name, place) for item in batch]
+            there = [i for i, views in enumerate(cut) if views is not None]
+            if there:
+                logits = model.image_logits([views for views in cut if views is not None])
+                tops[m, n, there] = logits.argmax(axis=1)
+    return tops
 
 
 def _point(card: ModelCard, name: str, tops: Targets, targets: Targets, images: str) -> RobustnessPoint | None:

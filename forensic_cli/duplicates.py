@@ -1,0 +1,145 @@
+"""Files with the same bytes are judged once: remembers the rows of the last contents, in the files' order."""
+
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Condition
+from typing import TypeAlias
+
+from forensic_cli.findings import Findings
+from forensic_cli.records import read_row
+from forensic_cli.results import FileResult
+
+REMEMBERED = 4096
+"""Different contents that are remembered, those met last; about 1 KB each. An older one is judged again."""
+
+
+class Original:
+    """The first file of some content, and its row once that is known."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self) -> None:
+        self._row = b""
+
+    def keep(self, result: FileResult) -> None:
+        """Take the row of the first file."""
+        self._row = zlib.compress(json.dumps(result.record()).encode(), 1)
+
+    def row_for(self, path: str) -> FileResult:
+        """Return the row of a copy: the same but for its path."""
+        first = read_row(json.loads(zlib.decompress(self._row)))
+        return replace(first, path=path, duplicate_of=first.path)
+
+
+class Originals:
+    """The contents that were met last, by their hash. What is a copy depends on the files' order alone."""
+
+    def __init__(self, most: int | None = None) -> None:
+        """Remember so many contents at most; None: REMEMBERED."""
+        self._most = REMEMBERED if most is None else most
+        self._last: OrderedDict[bytes, Original] = OrderedDict()
+
+    def claim(self, sha256: str) -> tuple[Original, bool]:
+        """Return what is remembered of a content, and whether a file that has it is a copy: an earlier one had it."""
+        key = bytes.fromhex(sha256)
+        original = self._last.get(key)
+        if original is not None:
+            self._last.move_to_end(key)
+            return original, True
+        original = self._last[key] = Original()
+        if len(self._last) > self._most:
+            self._last.popitem(last=False)
+        return original, False
+
+
+Claim: TypeAlias = Callable[[Sequence[str | None]], list[tuple[Original | None, bool]]]
+"""Hashes of a batch's files, None where there is none -> what is remembered of each one, and whether it is a copy."""
+
+
+class Turns:
+    """Lets threads that read batches of files at once make their claims in the batches' order.
+
+    The threads must begin with the batches in that order, too: then the one that all wait for is always at work.
+    """
+
+    def __init__(self, originals: Originals) -> None:
+        self._originals = originals
+        self._next = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def turn(self, number: int) -> Iterator[Claim]:
+        """Give the batch of this number, from 0 on, a claim that it may make once; an unused one passes at the end."""
+        is_used = False
+
+        def claim(hashes: Sequence[str | None]) -> list[tuple[Original | None, bool]]:
+            nonlocal is_used
+            is_used = True
+            with self._wait_for(number):
+                return [(None, False) if one is None else self._originals.claim(one) for one in hashes]
+
+        try:
+            yield claim
+        finally:
+            if not is_used:
+                with self._wait_for(number):
+                    pass
+
+    @contextmanager
+    def _wait_for(self, number: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._next == number)
+            try:
+                yield
+            finally:
+                self._next += 1
+                self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of one file before the rows of earlier files are."""
+
+    path: str
+    """As it stands in the row."""
+    original: Original | None
+    """What is remembered of its content; None where nothing is."""
+    result: FileResult | None
+    """Its row, without a finding; None for a copy."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a scan remembers of earlier files; a resumed scan takes it from the rows that stay."""
+
+    originals: Originals
+    """Contents that were judged."""
+    findings: Findings | None
+    """Groups of near-duplicates; None where nobody asked for them."""
+
+    @classmethod
+    def nothing(cls, distance: int | None) -> "Seen":
+        """Return the memory of a scan that begins; `distance` as in ScanSettings.dedupe."""
+        return cls(Originals(), None if distance is None else Findings(distance))
+
+    def row(self, found: Found) -> FileResult:
+        """Return a file's row, and remember it; files come in their order."""
+        original, result = found.original, found.result
+        if result is None:
+            assert original is not None
+            return original.row_for(found.path)
+        if self.findings is not None and result.phash is not None:
+            result = replace(result, cluster=self.findings.number(int(result.phash, 16)))
+        if original is not None:
+            original.keep(result)
+        return result
+
+    def replay(self, result: FileResult) -> None:
+        """Remember a row of an earlier report as if its file had been judged just now."""
+        original, is_copy = (None, False) if result.sha256 is None else self.originals.claim(result.sha256)
+        if not is_copy:
+            self.row(Found(result.path, original, result))
