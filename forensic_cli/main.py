@@ -13,6 +13,7 @@ from forensic_cli.commands import (
     audit,
     benchmark,
     diff,
+    doctor,
     evaluate,
     export,
     merge,
@@ -89,6 +90,7 @@ app.command()(verify.verify)
 app.command()(diff.diff)
 app.command()(triage.triage)
 app.command()(models.models)
+app.command()(doctor.doctor)
 app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.duplicates import Original, Originals, Turns
+from forensic_cli.metadata import Finding, read_metadata
 from forensic_cli.preprocess import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -78,6 +79,8 @@ class Prepared:
     """What is remembered of the content; None where nothing is."""
     is_copy: bool = False
     """An earlier file has the same bytes: this one was not decoded, and has its row."""
+    metadata: tuple[Finding, ...] = ()
+    """What the file says of its own origin."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -134,14 +137,16 @@ def cut(content: Content, reading: "Reading") -> Prepared:
     path, data = content.path, content.data
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
+    said = read_metadata(data)
     decoded = decode(data, reading.max_pixels)
     if isinstance(decoded, Unreadable):
-        return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded)
+        return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded, metadata=said)
     wanted = reading.wanted
     prepared = _cut(path, content.sha256, len(data), decoded, wanted)
     changed = variants(decoded.pixels, reading.reencodings)
     return replace(
         prepared,
+        metadata=said,
         variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
         fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,
     )

@@ -4,7 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forensic_cli.metadata import Finding
 
 
 def printable(path: Path | str) -> str:
@@ -117,6 +120,8 @@ class FileResult:
     """Number of the finding, from 1 on, that near-duplicates share; None where nobody asked, or not ok."""
     phash: str | None = None
     """Perceptual hash, 16 hexadecimal digits; None as with `cluster`."""
+    metadata: "tuple[Finding, ...]" = ()
+    """What the file says of its own origin; anybody can forge or remove that."""
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
@@ -144,6 +149,7 @@ class FileResult:
             "duplicate_of": self.duplicate_of,
             "cluster": self.cluster,
             "phash": self.phash,
+            "metadata": [one.record() for one in self.metadata],
         }
 
 

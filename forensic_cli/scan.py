@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
 
@@ -19,6 +20,7 @@ from forensic_cli.ensemble import decide
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.findings import perceptual_hash
+from forensic_cli.metadata import CONFLICT, disagrees
 from forensic_cli.model import Model, image_logits, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS, Views
@@ -163,7 +165,15 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
+        "c2pa": _installed("c2pa-python"),
     }
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _judge(
@@ -189,17 +199,20 @@ def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
 def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
     """Return a file's row; takes the next verdict where it was judged."""
     header = item.header
+    verdict = None if item.failure else next(verdicts)
+    conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.verdict) else []
     return FileResult(
         path=printable(item.path),
         status=item.failure.status if item.failure else "ok",
         reason=item.failure.reason if item.failure else None,
-        verdict=None if item.failure else next(verdicts),
+        verdict=verdict,
         sha256=item.sha256,
         bytes=item.size,
         format=header.format if header else None,
         width=header.width if header else None,
         height=header.height if header else None,
         views=len(item.views[0]) if item.views else 0,
-        warnings=item.warnings,
+        warnings=tuple(sorted({*item.warnings, *conflict})),
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
+        metadata=item.metadata,
     )

@@ -58,6 +58,8 @@ WARNINGS = {
     "damaged_metadata": "a checksum of something beside the picture is wrong; the picture's own checksums are right",
     "first_frame_only": "the file has several frames or pages; only the first was judged",
     "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
+    "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "
+    "and verdicts can be wrong",
     "orientation_applied": "an EXIF rotation was applied",
     "padded": "smaller than one patch; mirrored at the border",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",

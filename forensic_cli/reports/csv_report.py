@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
-    *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates"),
+    *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates", "metadata"),
     *("duplicate_of", "cluster", "phash"),
 )
 _STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stability_reencodings")
@@ -54,6 +55,7 @@ class CsvReport:
         """Return one line."""
         record = result.record()
         record["warnings"] = ";".join(result.warnings)
+        record["metadata"] = json.dumps(record["metadata"], ensure_ascii=False) if record["metadata"] else None
         record["candidates"] = ";".join(record["candidates"] or ())
         cells = [*(record[name] for name in _FIELDS), *_stability(record["stability"])]
         cells += self._scores(record) + self._ratios(record)

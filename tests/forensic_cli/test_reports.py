@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from forensic_cli import __version__
+from forensic_cli.metadata import Finding
 from forensic_cli.reports import REPORTS, make_report
 from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
 from toys import child_environment, genforensic, solid
@@ -45,6 +46,7 @@ FIELDS = [
     "duplicate_of",
     "cluster",
     "phash",
+    "metadata",
 ]
 
 HEADER = RunHeader(
@@ -138,6 +140,7 @@ def read_csv(text: str) -> list[Row]:
         ):
             row[name] = kind(row[name]) if row[name] else None  # type: ignore[operator]
         row["warnings"] = split(flat["warnings"])
+        row["metadata"] = json.loads(flat["metadata"] or "[]")
         row["candidates"] = row["scores"] = row["log10_lr"] = row["techniques"] = None
         if row["status"] == "ok":
             row["candidates"] = split(flat["candidates"])
@@ -166,6 +169,7 @@ def read_parquet(text: str) -> list[Row]:
     for row in rows:
         row.update({name: dict(row[name]) if row[name] is not None else None for name in ("scores", "log10_lr")})
         row["techniques"] = row["techniques"] and json.loads(row["techniques"])
+        row["metadata"] = json.loads(row["metadata"])
     return rows
 
 
@@ -187,6 +191,7 @@ def test_every_format_is_tested() -> None:
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_every_format_carries_every_field_of_every_row(name: str) -> None:
     rows = [good(), bad(), weighed(), good("c.png", "inconclusive", ("alpha_dropped", "padded"))]
+    rows[1:3] = [replace(row, metadata=(Finding("png", "generated", "a; b, Steps"),)) for row in rows[1:3]]
     found = READERS[name](render(name, rows))
     assert [{field: row[field] for field in FIELDS} for row in found] == [
         {field: row.record()[field] for field in FIELDS} for row in rows
