@@ -178,6 +178,9 @@ class ModelCard:
     """{re-encoding, or `original`: {accuracy, macro_recall, images}} on the set `test`; empty: not measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings, seed, device, versions, hash of the split: what makes the weights again."""
+    precision: Mapping[str, Any] = field(default_factory=dict)
+    """How an export of reduced precision judges beside the float32 one: {precision, same_label, accuracy, ...}; empty:
+    float32."""
     limits: tuple[str, ...] = ()
     """Known limits, one sentence each."""
     created: str = ""
@@ -217,7 +220,7 @@ class ModelCard:
             for name in ("name", "technique", "recipe", "created", "genforensic", "validation"):
                 if not isinstance(known.get(name, ""), str):
                     raise TypeError(f"{name} is not text")
-            for name in ("data", "sources", "metrics", "robustness", "training"):
+            for name in ("data", "sources", "metrics", "robustness", "training", "precision"):
                 if not isinstance(known.get(name, {}), dict):
                     raise TypeError(f"{name} is not an object")
             return cls(**known)

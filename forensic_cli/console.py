@@ -1,5 +1,7 @@
 """Messages and progress for people: everything that is not a result goes to standard error through here."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +25,11 @@ def stdout_console() -> "Console":
 
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
+
+
+def wants_colour() -> bool:
+    """Tell whether standard output is a terminal that shows colours, and nobody has set NO_COLOR (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def note(message: str, style: str = "") -> None:

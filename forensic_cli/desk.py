@@ -1,22 +1,24 @@
 """From paths to a written report: joins discovery, scan, report format and output, with a progress bar beside them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from forensic_cli.console import note, track
+from forensic_cli.console import note, track, wants_colour
 from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
 from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
-from forensic_cli.reports import make_report
+from forensic_cli.reports import Resumable, make_report
 from forensic_cli.results import FileResult, RunHeader, Summary
-from forensic_cli.resume import Kept, keep_rows
+from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
+from forensic_cli.seal_check import refuse_broken_seal
+from forensic_cli.selection import Selection, check_verdicts
 from forensic_cli.watch import LastRows, arrivals
 
 
@@ -34,13 +36,15 @@ class Target:
     """Show no progress bar."""
     resume: bool = False
     """Go on with the file where an earlier scan was stopped, if it is there."""
+    selection: Selection = field(default_factory=Selection)
+    """Which rows are written, and in which order."""
     watch: bool = False
     """Go on with files that arrive later, until an interrupt."""
 
     @property
     def resumable(self) -> bool:
         """Whether a scan that is stopped can go on: rows that stand alone, in a file."""
-        return self.output is not None and self.format == "jsonl"
+        return self.output is not None and self.format == "jsonl" and self.selection.is_all
 
 
 def report_scan(
@@ -51,7 +55,7 @@ def report_scan(
     Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
     be fused, OutputError for a report that cannot be written.
     """
-    check_labels(models)
+    check_verdicts("--only", target.selection.only, check_labels(models))
     effective_level(models, settings.coverage)
     summary = Summary.empty()
     arriving = _watched(paths, search) if target.watch else None
@@ -62,21 +66,24 @@ def report_scan(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
-    header = run_header(models, settings)
+    header = replace(run_header(models, settings), selection=target.selection.record())
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
+    # Before the output is opened: a format whose package is missing leaves no file
+    report = make_report(target.format, colour=target.output is None and wants_colour())
     with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        report = make_report(target.format, colour=out.is_terminal)
-        if not kept.length:
+        if kept.length and target.output and isinstance(report, Resumable):
+            report.go_on(kept_lines(target.output, kept.length))
+        else:
             out.write(report.begin(header))
         judge = partial(scan, models=models, settings=settings, seen=kept.seen)
         rows = track(judge(kept.files), "scanning", total, quiet)
         try:
-            for result in rows if arriving is None else _and_arriving(rows, arriving, judge):
+            found = rows if arriving is None else _and_arriving(rows, arriving, judge)
+            for result in target.selection.apply(_added(summary, found)):
                 out.write(report.row(result))
-                summary.add(result)
         except KeyboardInterrupt:
             if target.watch:
                 out.write(report.end(summary))
@@ -85,6 +92,13 @@ def report_scan(
             raise
         out.write(report.end(summary))
     return summary
+
+
+def _added(summary: Summary, results: Iterable[FileResult]) -> Iterator[FileResult]:
+    """Yield the results, each one counted, whether it will be shown or not."""
+    for result in results:
+        summary.add(result)
+        yield result
 
 
 def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
@@ -111,9 +125,15 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
         return Kept(0, files, 0, Seen.nothing(header.dedupe))
+    if not target.selection.is_all:
+        raise UsageError(
+            "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
+        )
     if target.output is None or not target.resumable:
         raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
     kept = keep_rows(target.output, header, files, summary)
+    if kept.length:
+        refuse_broken_seal(target.output)
     if kept.rows:
         note(f"{target.output}: {kept.rows} rows are kept")
     return kept

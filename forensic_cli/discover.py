@@ -1,9 +1,10 @@
 """Turns the paths that a user gives into image files, in a stable order, without opening anything special."""
 
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePath
@@ -128,13 +129,19 @@ def _walk(folder: Path, search: Search, apart: Set[str] = frozenset()) -> Iterat
     place = os.path.realpath(folder) if apart else ""
     try:
         with os.scandir(folder) as listing:
-            names = sorted(entry.name for entry in listing)  # all that is kept of a folder of any size
+            names = _compact(entry.name for entry in listing)  # all that is kept of a folder of any size
     except OSError:
         yield folder  # becomes a row, so that an analyst sees that something was not searched
         return
     for name in names:
         if not apart or os.path.join(place, name) not in apart:  # noqa: PTH118  # as in _is_folder
             yield from _entry(folder / name, search, apart)
+
+
+def _compact(names: Iterable[str]) -> Iterator[str]:
+    """Return names in order, out of one string: a list of a million would need four times the memory for hours."""
+    joined = "\0".join(sorted(names))
+    return (found.group() for found in re.finditer(r"[^\0]+", joined))
 
 
 def _entry(path: Path, search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:

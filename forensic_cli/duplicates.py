@@ -13,7 +13,7 @@ from forensic_cli.findings import Findings
 from forensic_cli.records import read_row
 from forensic_cli.results import FileResult
 
-REMEMBERED = 16_384
+REMEMBERED = 4096
 """Different contents that are remembered, those met last; about 1 KB each. An older one is judged again."""
 
 

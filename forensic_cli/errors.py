@@ -21,6 +21,10 @@ class ExitCode(IntEnum):
     USAGE = 2
     MODEL = 3
     DATA = 4
+    VERDICT_FOUND = 10
+    """`scan --fail-on`: a row has such a verdict."""
+    NOT_HELD = 11
+    """`verify`: a results file, an image or a model is not what it was."""
     INTERRUPTED = 130
 
 

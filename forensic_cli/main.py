@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import audit, benchmark, evaluate, export, models, scan, train
+from forensic_cli.commands import (
+    COMMAND_LINE,
+    audit,
+    benchmark,
+    diff,
+    evaluate,
+    export,
+    merge,
+    models,
+    scan,
+    train,
+    triage,
+    verify,
+)
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -18,6 +31,10 @@ _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of i
 
 class _Group(TyperGroup):
     """Ends every command with the tool's own message and exit code, in a shell as in a test runner."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[COMMAND_LINE] = [ctx.info_name, *args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -68,11 +85,15 @@ def _about(
 
 
 app.command()(scan.scan)
+app.command()(verify.verify)
+app.command()(diff.diff)
+app.command()(triage.triage)
 app.command()(models.models)
 app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command()(merge.merge)
 app.command()(benchmark.benchmark)
 
 

@@ -23,6 +23,8 @@ Logits: TypeAlias = npt.NDArray[np.float32]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+_PROVIDER_TOLERANCE = 2e-2
+"""Difference of logits between providers that rounding can explain, as a share of the largest logit."""
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float = 1.0) -> npt.NDArray[np.float64]:
@@ -53,8 +55,13 @@ class Session:
     def run(self, outputs: Sequence[str], views: Views) -> list[Logits]:
         """Run uint8 views N x S x S x 3; returns float32 N x K for each named output."""
         try:
+            binding = self.runtime.io_binding()
+            binding.bind_cpu_input("views", np.ascontiguousarray(views))
+            for name in outputs:
+                binding.bind_output(name)
             with self.turns:
-                found = [np.asarray(one, np.float32) for one in self.runtime.run(list(outputs), {"views": views})]
+                self.runtime.run_with_iobinding(binding)
+            found = [np.asarray(one, np.float32) for one in binding.copy_outputs_to_cpu()]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             raise ModelError(f"{self.path}: failed on {len(views)} views ({_first_line(error)})") from error
         if not all(np.isfinite(one).all() for one in found):
@@ -145,6 +152,31 @@ def image_logits(
         logits = session.image_logits([models[i].output for i in places], [views[cut] for views in images])
         found.update(zip(places, logits, strict=True))
     return [found[i] for i in range(len(models))]
+
+
+def check_against_cpu(model: Model, reference: Model) -> None:
+    """Compare a model on its provider with itself on the CPU, on views made by a formula. Raises ModelError.
+
+    Rounding differs between devices, by more in 16-bit floats; a driver or a device that computes something else
+    differs by far more than that.
+    """
+    views = _test_views(model.card.preprocessing.size)
+    found, expected = model.logits(views), reference.logits(views)
+    worst = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+    if not worst < _PROVIDER_TOLERANCE:
+        raise ModelError(
+            f"{model.path}: {model.provider} computes other logits than the CPU (by {worst:.1e} of their size, allowed "
+            f"{_PROVIDER_TOLERANCE:.0e}); check the driver, or scan with --device cpu"
+        )
+
+
+def _test_views(size: int) -> Views:
+    """Return a gradient, a checkerboard and noise, 3 x S x S x 3."""
+    rows, columns = np.mgrid[:size, :size]
+    gradient = np.stack([rows, columns, rows + columns], axis=-1) * 255 // (2 * size)
+    checkerboard = np.repeat(((rows // 4 + columns // 4) % 2 * 255)[..., None], 3, axis=-1)
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3))
+    return np.stack([gradient, checkerboard, noise]).astype(np.uint8)
 
 
 def images_at_once(models: Sequence[Model]) -> int:

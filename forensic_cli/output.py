@@ -11,7 +11,7 @@ from forensic_cli.errors import OutputError
 
 
 class Output:
-    """Appends whole chunks of text, each one flushed. On a full disk the file ends with the last whole chunk."""
+    """Appends whole chunks of text or bytes, each flushed. On a full disk the file ends with the last whole chunk."""
 
     def __init__(self, path: Path | None, force: bool = False, keep: int = 0) -> None:
         """Open `path` for writing, or standard output for None; go on behind its first `keep` bytes.
@@ -40,14 +40,14 @@ class Output:
         """Tell whether a person reads along."""
         return self._descriptor is None and sys.stdout.isatty()
 
-    def write(self, text: str) -> None:
+    def write(self, chunk: str | bytes) -> None:
         """Append one chunk. Raises OutputError when it cannot be written whole, BrokenPipeError when nobody reads."""
-        if not text:
+        if not chunk:
             return
         if self._descriptor is None:
-            self._write_stdout(text)
+            self._write_stdout(chunk)
             return
-        data = text.encode("utf-8", "backslashreplace")
+        data = chunk if isinstance(chunk, bytes) else chunk.encode("utf-8", "backslashreplace")
         try:
             written = 0
             while written < len(data):
@@ -60,10 +60,15 @@ class Output:
             ) from error
         self._good += len(data)
 
-    def _write_stdout(self, text: str) -> None:
+    def _write_stdout(self, chunk: str | bytes) -> None:
+        if isinstance(chunk, bytes) and self.is_terminal:
+            raise OutputError("a terminal cannot show this format; name a file with --output, or pipe it")
         try:
-            encoding = sys.stdout.encoding or "utf-8"
-            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            if isinstance(chunk, bytes):
+                sys.stdout.buffer.write(chunk)
+            else:
+                encoding = sys.stdout.encoding or "utf-8"
+                sys.stdout.write(chunk.encode(encoding, "backslashreplace").decode(encoding))
             sys.stdout.flush()
         except BrokenPipeError:
             raise

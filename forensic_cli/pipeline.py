@@ -6,6 +6,7 @@ does not grow with the number of files.
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.duplicates import Original, Originals, Turns
 from forensic_cli.preprocess import (
+    MAX_BYTES,
     MAX_PIXELS,
     Decoded,
     Header,
@@ -25,6 +27,7 @@ from forensic_cli.preprocess import (
     Unreadable,
     Views,
     decode,
+    name_warnings,
     view_warnings,
     views,
 )
@@ -80,7 +83,8 @@ class Prepared:
 def read_file(path: Path) -> bytes | Unreadable:
     """Return a file's bytes, or why they cannot be had."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=_open_at_once) as stream:
+            return _read_unchanged(stream)
     except FileNotFoundError:
         return Unreadable("missing", "the file is gone")
     except ValueError:
@@ -91,6 +95,25 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", f"the file cannot be read ({error.strerror})")
     except MemoryError:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe that took the file's place must not keep the scan waiting for a writer
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
+    before = os.fstat(stream.fileno())
+    if not stat.S_ISREG(before.st_mode):
+        return Unreadable("unreadable", "not a regular file (any more)")
+    if before.st_size > MAX_BYTES:
+        reason = f"{before.st_size} bytes are more than the {MAX_BYTES / (1 << 30):g} GiB that are read"
+        return Unreadable("too_large", reason)
+    data = stream.read(before.st_size + 1)  # not to the end: a file may grow faster than it is read
+    after = os.fstat(stream.fileno())
+    if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
+    return data
 
 
 def read(path: Path) -> Content:
@@ -125,7 +148,7 @@ def cut(content: Content, reading: "Reading") -> Prepared:
 
 
 def _cut(path: Path, digest: str | None, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
-    warnings = set(decoded.header.warnings)
+    warnings = {*decoded.header.warnings, *name_warnings(path, decoded.header)}
     for one in wanted:
         warnings.update(view_warnings(decoded.pixels, one))
     cut = tuple(views(decoded.pixels, one) for one in wanted)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
-def printable(path: Path) -> str:
-    r"""Return a path as text that every output can carry; bytes that are not UTF-8 appear as \xNN."""
+def printable(path: Path | str) -> str:
+    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -175,6 +175,12 @@ class RunHeader:
     """Images with more are `too_large`."""
     dedupe: int | None = None
     """Bits in which the perceptual hashes of near-duplicates may differ; None where nobody asked for findings."""
+    command: tuple[str, ...] = ()
+    """The command line, as it was given."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """{python, platform, numpy, opencv, pillow: what the scan ran on}."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """{sort, only, min_confidence}: which rows are written; empty: all of them."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -191,6 +197,9 @@ class RunHeader:
             "batch_size": self.batch_size,
             "max_pixels": self.max_pixels,
             "dedupe": self.dedupe,
+            "command": list(self.command),
+            "versions": dict(self.versions),
+            "selection": dict(self.selection),
         }
 
 

@@ -17,7 +17,7 @@ from forensic_cli.preprocess import Unreadable
 from forensic_cli.records import read_row
 from forensic_cli.results import FileResult, RunHeader, Summary, printable
 
-_TIMES = ("started",)
+_MAY_DIFFER = ("started", "command")
 """Fields of the run header that may differ between a scan and what goes on with it."""
 _HEADER = b'{"genforensic": {'
 """How a report begins."""
@@ -65,6 +65,13 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def kept_lines(path: Path, length: int) -> Iterator[bytes]:
+    """Yield the lines in the first `length` bytes of a report, without their newlines."""
+    with path.open("rb") as stream:
+        while stream.tell() < length:
+            yield stream.readline().removesuffix(b"\n")
+
+
 def _begins_like_a_header(line: bytes) -> bool:
     return line.startswith(_HEADER[: len(line)])
 
@@ -75,7 +82,7 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: {_FOREIGN}") from error
     now = json.loads(json.dumps(header.record()))
-    changed = [name for name in now if name not in _TIMES and before.get(name) != now[name]]
+    changed = [name for name in now if name not in _MAY_DIFFER and before.get(name) != now[name]]
     if changed:
         raise UsageError(
             f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "

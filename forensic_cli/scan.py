@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from platform import platform, python_version
 
+import cv2
 import numpy as np
 import onnxruntime as ort
+import PIL
 
 from forensic_cli import __version__
 from forensic_cli.card import Preprocessing
@@ -43,6 +46,8 @@ class ScanSettings:
     """Images with more are `too_large`, judged by their header."""
     dedupe: int | None = None
     """Bits in which the perceptual hashes of near-duplicates may differ; None: no search for them."""
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
 
 
 def scan(
@@ -145,7 +150,20 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         batch_size=settings.batch_size or images_at_once(models),
         max_pixels=settings.max_pixels,
         dedupe=settings.dedupe,
+        command=settings.command,
+        versions=versions(),
     )
+
+
+def versions() -> dict[str, str]:
+    """Return what a scan runs on, besides ONNX Runtime."""
+    return {
+        "python": python_version(),
+        "platform": platform(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+    }
 
 
 def _judge(

@@ -14,6 +14,8 @@ from forensic_cli.results import FileResult
 
 SETTLED_SECONDS = 1.0
 """A file is whole when its size and its time of change have stayed the same for so long."""
+_ENDLESS = ("table", "jsonl", "csv", "markdown")
+"""Formats whose rows are of use before the report ends."""
 _TICK_MS = 200
 """How often files that are being written are looked at."""
 
@@ -21,7 +23,7 @@ _State = tuple[int, int] | None
 """Size and time of change, in nanoseconds; None for a link that leads nowhere."""
 
 
-def check_watch(paths: Sequence[object], report_format: str, resume: bool) -> None:
+def check_watch(paths: Sequence[object], report_format: str, resume: bool, sort: str | None) -> None:
     """Raise UsageError where --watch cannot do what the other options ask for, or its package is missing."""
     require(("watchfiles",), "watch", "--watch")
     for path in paths:
@@ -29,10 +31,14 @@ def check_watch(paths: Sequence[object], report_format: str, resume: bool) -> No
             raise UsageError("--watch watches folders, and - is a list that ends; name the folders")
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises for odd links
             raise UsageError(f"--watch watches folders, and {path} is none; name its folder, and it with --include")
-    if report_format == "json":
-        raise UsageError("--watch goes on without an end, and --format json needs one; take jsonl, csv or table")
+    if report_format not in _ENDLESS:
+        raise UsageError(
+            f"--watch goes on without an end, and --format {report_format} needs one; take {', '.join(_ENDLESS)}"
+        )
     if resume:
         raise UsageError("--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out")
+    if sort:
+        raise UsageError("--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out")
 
 
 def arrivals(folders: Sequence[Path], search: Search) -> Iterator[list[Path]]:

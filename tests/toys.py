@@ -1,6 +1,7 @@
 """Toy exports, toy images and a child process for the tests: small enough to check by hand."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -106,6 +107,11 @@ def make_images(folder: Path) -> Path:
     return folder
 
 
+def rows_of(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines report, without its header and seal."""
+    return [row for row in map(json.loads, text.splitlines()[1:]) if "seal" not in row]
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment of a child process that imports this checkout."""
     environment = {name: value for name, value in os.environ.items() if name != "GENFORENSIC_EXPORTS"}
@@ -120,7 +126,7 @@ def genforensic(
     settings: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "timeout": 60, **options}
     environment = child_environment(**(env or {}))
     done = subprocess.run([sys.executable, "-m", "forensic_cli", *arguments], env=environment, check=False, **settings)
-    assert "Traceback" not in (done.stdout or "") + (done.stderr or "")
+    assert "Traceback" not in str(done.stdout) + str(done.stderr)
     return done
 
 

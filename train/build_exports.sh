@@ -32,5 +32,4 @@ for technique in baseline finetune; do
     "${unseen[@]/#/--holdout=source=}" --calibrate "$run/left-out" --output "$run/adapted" --resume
 done
 
-mkdir -p exports
-cp "$run"/everything/exports/native-*.{onnx,md} "$run"/adapted/exports/native-finetune.{onnx,md} exports/
+genforensic merge "$run"/everything/exports/native-*.onnx "$run"/adapted/exports/native-finetune.onnx --output exports/native.onnx

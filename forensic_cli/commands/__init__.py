@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import typer
 
 from forensic_cli.errors import UsageError
+from forensic_cli.results import printable
+
+T = TypeVar("T", str, str | None)
 
 DEVICES = ("auto", "cpu", "cuda")
 """What --device takes; auto is the GPU where one works."""
+COMMAND_LINE = "genforensic.command_line"
+"""Key in the context's `meta` of the words that the command was given."""
 _TRAINING_PACKAGES = (
     "torch",
     "torchvision",
@@ -21,15 +27,20 @@ _TRAINING_PACKAGES = (
 )
 
 
-def one_of(allowed: Collection[str]) -> Callable[[str], str]:
-    """Return a Typer callback that accepts one of the allowed names and names them all otherwise."""
+def one_of(allowed: Collection[str]) -> Callable[[T], T]:
+    """Return a Typer callback that accepts one of the allowed names, or none, and names them all otherwise."""
 
-    def check(value: str) -> str:
-        if value not in allowed:
+    def check(value: T) -> T:
+        if value is not None and value not in allowed:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
     return check
+
+
+def command_line(ctx: typer.Context) -> tuple[str, ...]:
+    """Return the words that the user typed, as text that every output can carry."""
+    return tuple(printable(word) for word in ctx.meta.get(COMMAND_LINE, ()))
 
 
 def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:

@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, one_of
+from forensic_cli.commands import DEVICES, command_line, one_of
+from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import REPORTS
 
 _FUSIONS = ("mean", "vote")
+_SORTS = ("confidence", "path", "disagreement")
 
 
 def scan(
+    ctx: typer.Context,
     paths: Annotated[
         list[str],
         typer.Argument(
@@ -120,6 +123,28 @@ def scan(
             metavar="N", min=1, help="Images with more pixels by their header are `too_large`; else 200000000."
         ),
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(_SORTS),
+            callback=one_of(_SORTS),
+            help="Order of the rows: surest first, by path, or where techniques disagree first. No row is written "
+            "before all are known, and all are held in memory.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VERDICT", help="Show only rows with this verdict, and files that cannot be read; may be repeated."
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, metavar="N", help="Show only rows with at least this confidence.")
+    ] = 0.0,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERDICT", help="Exit code 10 when an image has this verdict; may be repeated."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Name the generator behind each image, with calibrated confidence and an evidence record.
@@ -142,21 +167,26 @@ def scan(
 
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports,
+        genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
+
+        genforensic scan incoming/ --fail-on stylegan2 --fail-on stylegan3 --quiet
+
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on,
     130 interrupted.
     """
     from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, sources
-    from forensic_cli.exports import export_files, load_models, peek_exports, select
+    from forensic_cli.exports import check_labels, export_files, load_models, peek_exports, select
     from forensic_cli.findings import dedupe_distance
     from forensic_cli.preprocess import MAX_PIXELS
     from forensic_cli.reencode import STABILITY
     from forensic_cli.scan import ScanSettings
+    from forensic_cli.selection import Selection, check_verdicts
     from forensic_cli.watch import check_watch
 
     named = sources(paths)
     if watch:
-        check_watch(named, report_format, resume)
+        check_watch(named, report_format, resume, sort)
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -169,6 +199,15 @@ def scan(
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
         dedupe=dedupe_distance() if dedupe else None,
+        command=command_line(ctx),
     )
-    summary = report_scan(named, search, models, settings, Target(output, report_format, force, quiet, resume, watch))
+    check_verdicts("--fail-on", fail_on or (), check_labels(models))
+    if sort and not quiet:
+        note("Rows are sorted: none is written before all are known")
+    shown = Selection(sort, tuple(only or ()), min_confidence)
+    summary = report_scan(
+        named, search, models, settings, Target(output, report_format, force, quiet, resume, shown, watch)
+    )
+    if any(summary.verdicts.get(name) for name in fail_on or ()):
+        raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

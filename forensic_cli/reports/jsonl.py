@@ -1,25 +1,39 @@
-"""JSON Lines: the run header, then one evidence record a line. For pipelines, and for scans of any size."""
+"""JSON Lines: the run header, one evidence record a line, then the seal. For pipelines, and for scans of any size."""
 
 import json
+from collections.abc import Iterable
 
 from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.seal import Sealer, seal_line
 
 
 class JsonLinesReport:
-    """One JSON object a line; the first one is {"genforensic": run header}."""
+    """One JSON object a line; the first one is {"genforensic": run header}, the last one {"seal": ...}."""
 
     def __init__(self, colour: bool = False) -> None:
         del colour
+        self._sealer = Sealer("")
 
     def begin(self, header: RunHeader) -> str:
         """Return the header line."""
-        return json.dumps({"genforensic": header.record()}, ensure_ascii=False) + "\n"
+        text = json.dumps({"genforensic": header.record()}, ensure_ascii=False)
+        self._sealer = Sealer(text)
+        return text + "\n"
+
+    def go_on(self, lines: Iterable[bytes]) -> None:
+        """Take the header and the rows of an earlier scan, each without its newline, as if they had been returned."""
+        kept = iter(lines)
+        self._sealer = Sealer(next(kept))
+        for line in kept:
+            self._sealer.add(line)
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
-        return json.dumps(result.record(), ensure_ascii=False) + "\n"
+        text = json.dumps(result.record(), ensure_ascii=False)
+        self._sealer.add(text)
+        return text + "\n"
 
     def end(self, summary: Summary) -> str:
-        """Return nothing: the lines say it all, and a summary line would not be a row."""
+        """Return the seal, and no totals: the lines say it all."""
         del summary
-        return ""
+        return seal_line(self._sealer.close()) + "\n"

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from forensic_cli.card import ModelCard
 from forensic_cli.errors import ModelError, UsageError
 from forensic_cli.exports import check_labels, export_files, export_folders, peek_exports, select
-from forensic_cli.model import Model
+from forensic_cli.model import Model, check_against_cpu
 from forensic_cli.peek import Export, read_cards
 from toys import genforensic, toy_card, write_toy_export, write_toy_exports
 
@@ -219,3 +220,13 @@ def test_a_pipe_among_the_exports_is_left_out(toy_exports: Path, images: Path, t
 def test_a_file_of_endless_fields_is_no_export() -> None:
     with pytest.raises(ModelError, match="too many fields"):
         read_cards(io.BytesIO(b"\x08\x01" * 200_000), Path("a.onnx"))
+
+
+def test_a_provider_that_computes_something_else_is_found_before_a_scan(tmp_path: Path) -> None:
+    same = Model.load(write_toy_export(tmp_path / "a.onnx", toy_card(), weights=np.eye(3) * 4))
+    near = Model.load(write_toy_export(tmp_path / "b.onnx", toy_card(), weights=np.eye(3) * 4.01))
+    other = Model.load(write_toy_export(tmp_path / "c.onnx", toy_card(), weights=np.eye(3) * 5))
+    check_against_cpu(near, same)
+    with pytest.raises(ModelError, match="computes other logits than the CPU") as caught:
+        check_against_cpu(other, same)
+    assert str(tmp_path / "c.onnx") in str(caught.value)

@@ -206,7 +206,7 @@ def test_a_lossless_file_gives_its_pixels_back(height: int, width: int, kind: st
     assert isinstance(answer, Decoded)
     assert np.array_equal(answer.pixels, pixels)
     assert (answer.header.width, answer.header.height, answer.header.format) == (width, height, kind)
-    assert answer.header.warnings == ()
+    assert answer.header.warnings == (("tiny",) if min(width, height) < 16 else ())
 
 
 @few
@@ -399,7 +399,7 @@ def test_the_pixel_limit_itself_is_allowed() -> None:
         (b"This is text.", "not_an_image"),
         (b"\xff\xd8\xff and then text, not a picture", "damaged"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "unsupported"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "truncated"),
         (encode(frames[0], "TGA"), "unsupported"),
     ],
 )

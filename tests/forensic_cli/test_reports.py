@@ -4,19 +4,25 @@ import csv
 import io
 import json
 import os
+import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from forensic_cli import __version__
 from forensic_cli.reports import REPORTS, make_report
 from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
-from toys import genforensic, solid
+from toys import child_environment, genforensic, solid
 
 Row = dict[str, Any]
+
+BINARY = "latin-1"
+"""Bytes of a format that is no text pass through the tests as this."""
 
 FIELDS = [
     "path",
@@ -92,15 +98,16 @@ def render(
 ) -> str:
     report, summary = make_report(name, colour), Summary.empty()
     summary.left_out = left_out
-    text = report.begin(header)
+    chunks = [report.begin(header)]
     for row in rows:
-        text += report.row(row)
+        chunks.append(report.row(row))
         summary.add(row)
-    return text + report.end(summary)
+    chunks.append(report.end(summary))
+    return "".join(one if isinstance(one, str) else one.decode(BINARY) for one in chunks)
 
 
 def read_jsonl(text: str) -> list[Row]:
-    return [json.loads(line) for line in text.split("\n")[1:-1]]
+    return [json.loads(line) for line in text.split("\n")[1:-2]]
 
 
 def read_json(text: str) -> list[Row]:
@@ -150,12 +157,31 @@ def read_csv(text: str) -> list[Row]:
     return rows
 
 
-READERS: dict[str, Callable[[str], list[Row]]] = {"jsonl": read_jsonl, "json": read_json, "csv": read_csv}
-"""How a program reads each format back; `table` is for people."""
+def read_sarif(text: str) -> list[Row]:
+    return [result["properties"] for result in json.loads(text)["runs"][0]["results"]]
+
+
+def read_parquet(text: str) -> list[Row]:
+    rows = parquet.read_table(io.BytesIO(text.encode(BINARY))).to_pylist()
+    for row in rows:
+        row.update({name: dict(row[name]) if row[name] is not None else None for name in ("scores", "log10_lr")})
+        row["techniques"] = row["techniques"] and json.loads(row["techniques"])
+    return rows
+
+
+READERS: dict[str, Callable[[str], list[Row]]] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "sarif": read_sarif,
+    "parquet": read_parquet,
+}
+"""How a program reads each format back; those in FOR_PEOPLE are for people."""
+FOR_PEOPLE = {"table", "markdown"}
 
 
 def test_every_format_is_tested() -> None:
-    assert set(READERS) | {"table"} == set(REPORTS)
+    assert set(READERS) | FOR_PEOPLE == set(REPORTS)
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
@@ -187,21 +213,22 @@ def test_every_format_says_what_judged_the_files(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(REPORTS))
 def test_a_format_with_no_rows_is_still_whole(name: str) -> None:
     text = render(name, [])
-    assert text.endswith("\n")
+    assert text.endswith("PAR1" if name == "parquet" else "\n")
     if name in READERS:
         assert READERS[name](text) == []
 
 
 def test_the_first_line_of_jsonl_is_the_header() -> None:
     lines = render("jsonl", [good(), bad()]).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert json.loads(lines[0]) == {"genforensic": HEADER.record()}
     assert next(iter(json.loads(lines[1]))) == "path"
+    assert list(json.loads(lines[-1])) == ["seal"]
 
 
 def test_json_is_one_document_with_run_files_and_summary() -> None:
     document = json.loads(render("json", [good(), bad(), good()], left_out=3))
-    assert list(document) == ["run", "files", "summary"]
+    assert list(document) == ["run", "files", "summary", "seal"]
     assert document["run"] == HEADER.record()
     assert document["summary"] == {
         "judged": 2,
@@ -275,14 +302,19 @@ def test_real_file_names_of_any_bytes_reach_every_report(name: str, tmp_path: Pa
     folder.mkdir()
     for raw in (b"new\nline.png", b"esc\x1b[2J.png", b"latin\xe9.png", b"[bold]markup.png"):
         solid(tmp_path / "x.png", (255, 0, 0)).rename(folder / os.fsdecode(raw))
-    done = genforensic("scan", folder, "--exports", toy_exports, "-f", name)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = genforensic("scan", folder, "--exports", toy_exports, "-f", name, encoding=None)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(BINARY if name == "parquet" else "utf-8")
+    if name == "markdown":
+        shown = [r"esc\\x1b\[2J.png", r"latin\\xe9.png", r"new\\nline.png", r"\[bold\]markup.png"]
+        assert [one for one in shown if f"/in/{one} |" not in text] == []
+        return
     if name == "table":
         shown = [r"esc\x1b[2J.png", r"latin\xe9.png", r"new\nline.png", "[bold]markup.png"]
-        assert [one for one in shown if f"/in/{one}" not in done.stdout] == []
-        assert "\x1b" not in done.stdout
+        assert [one for one in shown if f"/in/{one}" not in text] == []
+        assert "\x1b" not in text
         return
-    rows = csv.DictReader(io.StringIO(done.stdout, newline="")) if name == "csv" else READERS[name](done.stdout)
+    rows = csv.DictReader(io.StringIO(text, newline="")) if name == "csv" else READERS[name](text)
     found = sorted(Path(str(row["path"])).name for row in rows)
     assert found == ["[bold]markup.png", "esc\x1b[2J.png", r"latin\xe9.png", "new\nline.png"]
 
@@ -371,3 +403,145 @@ def test_the_table_has_colours_only_where_asked() -> None:
 
 def test_the_version_is_that_of_the_package(run: Any) -> None:
     assert run("--version").stdout == f"genforensic {__version__}\n"
+
+
+# Markdown
+
+
+def test_markdown_by_hand() -> None:
+    rows = [good(), good("case/small.png", "inconclusive", ("alpha_dropped", "padded")), weighed(), bad()]
+    assert render("markdown", rows, left_out=2) == (
+        "# genforensic report\n\n"
+        "- genforensic 1.2.3, started 2026-01-02T03:04:05+00:00\n"
+        f"- model native-baseline, sha256 `{'a' * 64}`\n"
+        f"- model native-weighted, sha256 `{'b' * 64}`\n"
+        "- CPUExecutionProvider of ONNX Runtime 1.31.1\n"
+        "- fused by mean\n\n"
+        "| verdict | confidence | label | candidates | file | sha256 | remarks |\n"
+        "|---|---|---|---|---|---|---|\n"
+        f"| alpha | 0.703 | alpha | – | case/a.png | {'c' * 64} | – |\n"
+        f"| inconclusive | 0.703 | alpha | – | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
+        f"| inconclusive | 0.688 | alpha | real, alpha | case/w.png | {'c' * 64} | – |\n"
+        f"| – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
+        "## 3 images judged\n\n"
+        "| verdict | images | share |\n|---|---:|---:|\n"
+        "| inconclusive | 2 | 66.7% |\n| alpha | 1 | 33.3% |\n\n"
+        "## 1 file could not be read\n\n"
+        "- case/b.png: the file ends before the picture does\n\n"
+        "Left out, because not an image: 2.\n\n"
+        "A verdict is the most similar of the known labels (real, alpha), not a proof.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "a|b.png",
+            "`code`.png",
+            "<img src=x onerror=y>.png",
+            "[x](y).png",
+            "**b**.png",
+            "&lt;.png",
+            "line\nbreak.png",
+        ),
+        *("https://x.example/a.png", "www.x.example", "@someone", r"back\slash|.png", "- item"),
+    ],
+)
+def test_a_file_name_is_no_markup(path: str) -> None:
+    lines = render("markdown", [good(path), bad(path)]).splitlines()
+    rows = [line for line in lines if line.startswith(("| alpha", "| –"))][:2]
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 8
+        cell = re.split(r"(?<!\\)\|", row.replace(r"\\", "\0"))[5].strip().replace("\0", r"\\")
+        bare = re.sub(r"\\.", "", cell)
+        assert not re.search(r"[`<>\[\]*&|@:]|www\.", bare)
+        assert re.sub(r"\\(.)", r"\1", cell) == path.replace("\n", r"\n")
+
+
+# SARIF
+
+
+def test_sarif_has_the_structure_of_version_2_1_0() -> None:
+    rows = [good(), good("b.png", "real"), weighed("c d/é.png"), good("/abs/u.png", "unknown"), bad()]
+    log = json.loads(render("sarif", rows, left_out=3))
+    assert (set(log), log["version"]) == ({"$schema", "version", "runs"}, "2.1.0")
+    (run,) = log["runs"]
+    assert set(run) == {"tool", "columnKind", "properties", "results", "invocations"}
+    driver = run["tool"]["driver"]
+    assert (driver["name"], driver["semanticVersion"]) == ("genforensic", "1.2.3")
+    rules = [rule["id"] for rule in driver["rules"]]
+    assert rules == ["real", "alpha", "inconclusive", "unknown", "unreadable"]
+    assert all(set(rule) == {"id", "shortDescription", "help"} for rule in driver["rules"])
+    assert run["invocations"][0]["executionSuccessful"] is True
+    assert run["invocations"][0]["properties"]["summary"]["left_out"] == 3
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["message"]["text"]
+        assert result["level"] == "none" or result["kind"] == "fail"  # 3.27.10: a kind other than fail has no level
+        assert re.fullmatch(
+            r"[A-Za-z0-9._~/%:-]+", result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        )
+    assert [(one["ruleId"], one["kind"], one["level"]) for one in run["results"]] == [
+        ("alpha", "fail", "warning"),
+        ("real", "pass", "none"),
+        ("inconclusive", "open", "none"),
+        ("unknown", "open", "none"),
+        ("unreadable", "fail", "error"),
+    ]
+    uris = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]]
+    assert uris == ["case/a.png", "b.png", "c%20d/%C3%A9.png", "file:///abs/u.png", "case/b.png"]
+    assert run["results"][0]["fingerprints"] == {"sha256/v1": "c" * 64}
+
+
+def test_sarif_names_a_file_by_its_bytes() -> None:
+    log = json.loads(render("sarif", [good(r"latin\xe9:#?.png")]))
+    location = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert location == {"artifactLocation": {"uri": "latin%E9%3A%23%3F.png"}}
+
+
+# Parquet
+
+
+def test_parquet_carries_the_header_and_the_totals_and_many_row_groups() -> None:
+    data = io.BytesIO(render("parquet", [good(f"{i}.png") for i in range(5000)]).encode(BINARY))
+    file = parquet.ParquetFile(data)
+    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (5000, 3)
+    assert json.loads(file.metadata.metadata[b"genforensic"]) == json.loads(json.dumps(HEADER.record()))
+    assert json.loads(file.metadata.metadata[b"summary"])["verdicts"] == {"alpha": 5000}
+
+
+def test_every_field_of_a_row_is_a_column_of_parquet() -> None:
+    table = parquet.read_table(io.BytesIO(render("parquet", []).encode(BINARY)))
+    assert sorted(table.column_names) == sorted(good().record())
+
+
+def test_parquet_without_pyarrow_is_one_line_that_mends_it(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')")
+    paths = os.pathsep.join([str(tmp_path), child_environment()["PYTHONPATH"]])
+    done = genforensic(
+        *("scan", images, "--exports", toy_exports, "-f", "parquet", "-o", tmp_path / "out.parquet"),
+        env={"PYTHONPATH": paths},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "genforensic: --format parquet needs pyarrow, which is not installed; run: pip install 'genforensic[parquet]' "
+        "(in a checkout: pip install '.[parquet]')\n"
+    )
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_parquet_is_not_sent_to_a_terminal(toy_exports: Path, images: Path) -> None:
+    reading, writing = os.openpty()
+    try:
+        done = genforensic(
+            *("scan", images, "--exports", toy_exports, "-f", "parquet"),
+            capture_output=False,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert done.returncode == 2
+    assert done.stderr == ("genforensic: a terminal cannot show this format; name a file with --output, or pipe it\n")

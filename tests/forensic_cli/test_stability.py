@@ -16,13 +16,9 @@ from forensic_cli.ensemble import decide
 from forensic_cli.reencode import STABILITY
 from forensic_cli.results import Stability
 from forensic_cli.stability import with_stability
-from toys import LABELS, make_images, solid, toy_card, write_toy_export
+from toys import LABELS, make_images, rows_of, solid, toy_card, write_toy_export
 
 WHOLE = Preprocessing("whole", 24)
-
-
-def rows_of(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()[1:]]
 
 
 def framed(path: Path) -> Path:

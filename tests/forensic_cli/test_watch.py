@@ -1,6 +1,5 @@
 """Tests of `scan --watch` with real processes: files are dropped, rows appear, Ctrl-C ends."""
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toys import child_environment, solid
+from toys import child_environment, rows_of, solid
 
 WAITING = "Waiting for new and changed files; Ctrl-C ends\n"
 INTERRUPTED = "genforensic: interrupted; what was written so far is whole\n"
@@ -49,7 +48,7 @@ class Watcher:
 
     def rows(self) -> list[dict[str, Any]]:
         text = self.out.read_text() if self.out.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True)[1:] if line.endswith("\n")]
+        return rows_of("".join(line for line in text.splitlines(keepends=True) if line.endswith("\n")))
 
     def found(self) -> list[tuple[str, str, str | None, str | None]]:
         """Return each row's path in the folder, status, label, and the path of what it is a copy of."""
@@ -233,12 +232,17 @@ def test_the_report_for_people_ends_with_the_totals(start: Start, tmp_path: Path
         (
             ["in"],
             ("-f", "json"),
-            "--watch goes on without an end, and --format json needs one; take jsonl, csv or table",
+            "--watch goes on without an end, and --format json needs one; take table, jsonl, csv, markdown",
         ),
         (
             ["in"],
             ("--resume", "-f", "jsonl", "-o", "rows.jsonl"),
             "--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out",
+        ),
+        (
+            ["in"],
+            ("--sort", "path"),
+            "--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out",
         ),
     ],
 )

@@ -161,6 +161,15 @@ def _entropy(p: npt.NDArray[np.float64]) -> float:
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
+def _pillow_facts(data: bytes) -> tuple[Mapping[int, Sequence[int]], set[str]]:
+    """Return quantisation tables and the names of the metadata; nothing where Pillow cannot read what OpenCV can."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return getattr(image, "quantization", None) or {}, set(map(str, image.info))
+    except Exception:  # Pillow's parsers raise whatever a hostile header leads them into
+        return {}, set()
+
+
 def _facts(row: Row) -> dict[str, list[float]]:
     data = read_file(row.path)
     header = None if isinstance(data, Unreadable) else read_header(data)
@@ -171,9 +180,7 @@ def _facts(row: Row) -> dict[str, list[float]]:
             "JPEG quality": [0.0] * 2,
             "metadata": [0.0] * 3,
         }
-    with Image.open(io.BytesIO(data)) as image:
-        tables = getattr(image, "quantization", None) or {}
-        info = set(image.info)
+    tables, info = _pillow_facts(data)
     pixels = max(1, header.width * header.height)
     return {
         "format": [float(header.format == name) for name in _FORMATS],

@@ -36,6 +36,8 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
     parts += [metrics_markdown(name, metrics) for name, metrics in card.metrics.items()] or ["Not evaluated."]
     if card.robustness:
         parts += ["### Under re-encoding", *_robustness(card.robustness)]
+    if card.precision:
+        parts += ["### Reduced precision", _precision(card.precision)]
     parts += ["## Training", _settings(card.training)]
     return "\n\n".join(parts) + "\n"
 
@@ -101,6 +103,16 @@ def ratios_markdown(ratios: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     header = ["log10 LR of", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others"]
     return f"{markdown_table(header, rows)}\n\n{_COSTS}"
+
+
+def _precision(found: Mapping[str, Any]) -> str:
+    return (
+        f"The weights are {found['precision']}"
+        + (f", calibrated on {found['calibration_images']} training images" if found["calibration_images"] else "")
+        + f". On {found['images']} images ({found['set']}) {found['same_label']:.1%} get the label that float32 gives "
+        f"them; accuracy {found['accuracy']:.3f} (float32 {found['accuracy_fp32']:.3f}), expected calibration error "
+        f"{found['ece']:.3f} (float32 {found['ece_fp32']:.3f})."
+    )
 
 
 def _named(metrics: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Export: a trained network and its card in one ONNX file, checked against PyTorch before anyone may use it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from forensic_cli.card import CARD_KEY, ModelCard
+from forensic_cli.card import ModelCard, card_key
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
 from forensic_train.network import Network
@@ -40,18 +41,17 @@ def export_network(network: Network, card: ModelCard, path: Path) -> None:
     )
     assert program is not None
     proto = program.model_proto
-    _strip(proto)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        _save(proto, card, temporary)
+        write_model(proto, [card], temporary)
         check_parity(network, temporary)
 
 
 def write_card(path: Path, card: ModelCard) -> None:
-    """Replace the card inside an export; the graph and the weights stay as they are."""
+    """Replace the card inside an export of one technique; the graph and the weights stay as they are."""
     proto = onnx.load(path)
     with atomic(path) as temporary:
-        _save(proto, card, temporary)
+        write_model(proto, [card], temporary)
 
 
 def check_parity(network: Network, path: Path) -> None:
@@ -76,9 +76,12 @@ def check_parity(network: Network, path: Path) -> None:
         )
 
 
-def _save(proto: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+def write_model(proto: onnx.ModelProto, cards: Sequence[ModelCard], path: Path) -> None:
+    """Write a graph with the card of each technique in it, and nothing of the machine that it was made on."""
+    _strip(proto)
     del proto.metadata_props[:]
-    proto.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    for card in cards:
+        proto.metadata_props.add(key=card_key(card.technique, len(cards)), value=card.to_json())
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString(deterministic=True))
 

@@ -26,6 +26,7 @@ from forensic_train.left_out_report import left_out_robustness
 from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
+from forensic_train.reduced import as_record, reduce_export
 from forensic_train.robustness import card_robustness, measure_test
 from forensic_train.run import (
     CHECKPOINT_FILE,
@@ -102,10 +103,12 @@ def export_run(
     robust: bool = False,
     evaluated: bool = True,
     scores: Path | None = None,
+    precision: str = "fp32",
 ) -> Path:
     """Export a trained run: parity check, calibration, evaluation, card. Returns the file.
 
     Calibrated on `val` and evaluated on `test`, or both on the cross-fitted scores of the folder `scores`.
+    `precision`: int8 or fp16 are compared with float32, and what loses more than reduced.MOST_LOST is refused.
     `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations. `evaluated` off:
     neither calibrate nor evaluate.
     """
@@ -116,9 +119,13 @@ def export_run(
     rows = read_split(output)
     network = load_network(run, config, recipe)
     fitted = [row for row in rows if row.split in splits_behind(kind)]
-    path = (target or output / EXPORTS_FOLDER) / f"{config.recipe}-{config.technique}.onnx"
+    folder = EXPORTS_FOLDER if precision == "fp32" else f"{EXPORTS_FOLDER}-{precision}"
+    path = (target or output / folder) / f"{config.recipe}-{config.technique}.onnx"
     card = _card(config, recipe, kind, fitted, run.environment(), left_out=scores is not None)
     export_network(network, card, path)
+    if precision != "fp32":
+        card = replace(card, precision=as_record(reduce_export(path, precision, fitted, *_unfitted(rows, kind))))
+        write_card(path, card)
     if not evaluated:
         return path
     if scores is None:
@@ -143,6 +150,15 @@ def export_run(
         temporary.write_text(card_markdown(card, path.name), encoding="utf-8")
     note(f"{technique}: exported to {path}")
     return path
+
+
+def _unfitted(rows: Sequence[Row], kind: type[Technique]) -> tuple[list[Row], str]:
+    """Return images that a technique was not fitted on, and a name for them; where there are none, those it was."""
+    for name in ("val", "adapt", "test"):
+        chosen = [row for row in rows if row.split == name and name not in splits_behind(kind)]
+        if chosen:
+            return chosen, f"split `{name}`, not fitted on"
+    return [row for row in rows if row.split == "train"], "split `train`, fitted on"
 
 
 def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:

@@ -1,0 +1,84 @@
+"""`genforensic verify`: are a results file, its images and its models still what they were?"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forensic_cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from forensic_cli.seal_check import Checked, Finding
+
+_SHOWN = 50
+"""Findings that are printed; --json has them all."""
+
+
+def verify(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="JSON Lines or JSON of a scan.")],
+    root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that relative paths in the results start from.")
+    ] = Path(),
+    exports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the models; else $GENFORENSIC_EXPORTS, else what ships."),
+    ] = None,
+    seal: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="The seal as you noted it down after the scan.", show_default=False),
+    ] = None,
+    files: Annotated[bool, typer.Option(help="Compare the images with their hashes.")] = True,
+    models: Annotated[bool, typer.Option(help="Compare the models with their hashes.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that a results file is as it was sealed, and that images and models still have their hashes.
+
+    Says what changed: a row that was edited, removed, added or moved, an edited header, a file that changed or is
+    gone, another model. The seal keeps no secret: who edits a file can seal it anew. Note its hash down elsewhere
+    when the scan is done, and give it with --seal.
+
+    Examples:
+
+        genforensic verify case-17.jsonl
+
+        genforensic verify case-17.jsonl --seal 139b7db804cc55dff7b176284f5738fa05e24c1c768de8f127d44319ac8d218f
+
+        genforensic verify case-17.jsonl --no-files
+
+    Exit code: 0 all holds, 11 something does not, 2 wrong use.
+    """
+    from forensic_cli.custody import check_files, check_models
+    from forensic_cli.seal_check import check_results
+
+    checked = check_results(results, seal)
+    images = list(check_files(results, root)) if files else []
+    used = list(check_models(checked.header, exports)) if models else []
+    findings = [one for one in (*checked.findings, *images, *used) if one is not None]
+    if as_json:
+        typer.echo(json.dumps(_record(checked, findings, len(images), len(used)), ensure_ascii=False, indent=2))
+    else:
+        typer.echo("\n".join(_lines(results, checked, findings, len(images), len(used))))
+    raise typer.Exit(ExitCode.NOT_HELD if findings else ExitCode.DONE)
+
+
+def _record(checked: "Checked", findings: "Iterable[Finding]", images: int, models: int) -> dict[str, object]:
+    changes = [one.record() for one in findings]
+    counts = {"rows": checked.rows, "images": images, "models": models}
+    return {"holds": not changes, "seal": checked.seal, "compared": counts, "findings": changes}
+
+
+def _lines(results: Path, checked: "Checked", findings: "list[Finding]", images: int, models: int) -> "Iterable[str]":
+    from forensic_cli.reports.table import counted, visible
+
+    compared = f"{counted(checked.rows, 'row')}, {counted(images, 'image')} and {counted(models, 'model')} compared"
+    if not findings:
+        yield f"{results}: holds; {compared}"
+        yield f"seal {checked.seal}"
+        return
+    for one in findings[:_SHOWN]:
+        yield f"{one.kind}: {visible(one.message)}"
+    if len(findings) > _SHOWN:
+        yield f"and {len(findings) - _SHOWN} more; --json names them all"
+    yield f"{results}: does not hold; {compared}"

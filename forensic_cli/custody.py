@@ -1,0 +1,78 @@
+"""Custody: are the images still what was judged, and the models those that judged? `seal_check` does the rows."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from forensic_cli.exports import export_folders
+from forensic_cli.record import read_entries
+from forensic_cli.seal_check import Finding
+
+
+def check_files(path: Path, root: Path) -> Iterator[Finding | None]:
+    """Compare every image with its row, in the rows' order; None for one that holds. Relative paths start at `root`."""
+    for entry in read_entries(path):
+        if entry.kind == "row":
+            yield check_file(entry.record, root)
+
+
+def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Finding | None]:
+    """Look for each model's file among the exports by its sha256; None for one that is there."""
+    folders = export_folders(exports)
+    there = {file: file_sha256(file) for folder in folders for file in sorted(folder.glob("*.onnx"))}
+    for model in header.get("models") or ():
+        if not isinstance(model, Mapping):
+            continue
+        name, sha256 = str(model.get("file")), model.get("sha256")
+        if sha256 in there.values():
+            yield None
+        elif same := next((file for file in there if file.name == name), None):
+            yield Finding(
+                "model_changed", str(same), f"{same}: has another sha256 than the model that judged ({sha256})"
+            )
+        else:
+            where = " or ".join(map(str, folders))
+            yield Finding("model_missing", name, f"{name}: not among the exports in {where}; name its folder")
+
+
+def check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
+    """Compare one image with its row; None where it holds."""
+    name, expected = row["path"], row.get("sha256")
+    file = find_file(name, root)
+    if file is None:
+        if expected is None:
+            return None
+        return Finding("file_missing", name, f"{name}: the file is gone; relative paths start at {root}")
+    found = file_sha256(file)
+    if found == expected:
+        return None
+    if found is None:
+        return Finding("file_changed", name, f"{name}: cannot be read any more")
+    if expected is None:
+        return Finding("file_changed", name, f"{name}: could not be read then, and can be read now")
+    return Finding("file_changed", name, f"{name}: has another sha256 than the file that was judged")
+
+
+def find_file(name: str, root: Path) -> Path | None:
+    """Return the file that a row names; bytes that are not UTF-8 stand there as \\xNN."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), name.encode("utf-8", "surrogateescape"))
+    for text in (name, os.fsdecode(raw)):
+        file = root / text
+        if "\0" not in text and os.path.lexists(file):
+            return file
+    return None
+
+
+def file_sha256(file: Path) -> str | None:
+    """Hash a regular file; None for anything else, which is never opened, and for one that cannot be read."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            return None
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,106 @@
+"""What every header reader answers with, and what the names in a row's `status` and `warnings` mean."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+TINY = 16
+"""Pixels; below that a side has not even two JPEG blocks to measure."""
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says, before any pixel is decoded."""
+
+    format: str
+    """JPEG, PNG, WEBP, ..."""
+    width: int
+    """Pixels, as stored (before an EXIF rotation)."""
+    height: int
+    """Pixels, as stored."""
+    warnings: tuple[str, ...]
+    """What decoding will change, and what was lost before; names from WARNINGS."""
+    orientation: int = 1
+    """EXIF's, 1 to 8, where it is still to be undone; 1 where the decoder does that by itself."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that gives no pixels: a value, not an exception."""
+
+    status: str
+    """One of STATUSES."""
+    reason: str
+    """One line for the report."""
+    header: Header | None = None
+    """What could be read of the header."""
+
+
+STATUSES = {
+    "missing": "there is no such file (any more)",
+    "unreadable": "the operating system does not give the file's bytes",
+    "changed": "the file changed while it was read",
+    "empty": "the file has no bytes",
+    "not_an_image": "no known image format",
+    "truncated": "the file ends before the picture does",
+    "damaged": "the bytes contradict themselves",
+    "unsupported": "an image that this installation cannot decode",
+    "too_large": "more pixels or bytes than allowed",
+}
+"""Every status of a row that is not `ok`, and what it means."""
+
+WARNINGS = {
+    "alpha_dropped": "transparency was dropped; colours under it were judged as stored",
+    "colour_profile_ignored": "an ICC profile other than sRGB was not applied; the numbers were judged as stored",
+    "converted_from_cmyk": "CMYK was converted to RGB",
+    "damaged_data": "the JPEG decoder met damaged data and guessed what it could not read",
+    "damaged_metadata": "a checksum of something beside the picture is wrong; the picture's own checksums are right",
+    "first_frame_only": "the file has several frames or pages; only the first was judged",
+    "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
+    "orientation_applied": "an EXIF rotation was applied",
+    "padded": "smaller than one patch; mirrored at the border",
+    "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",
+    "tiny": f"a side below {TINY} pixels; there is hardly anything to measure",
+    "upscaled": "smaller than the view; enlarged",
+    "wrong_suffix": "the file's name promises another format than its bytes have",
+}
+"""Name of each warning in a row, and what it means."""
+
+
+def make_header(name: str, size: tuple[int, int], changes: dict[str, bool], orientation: int = 1) -> Header:
+    """Return a header of a format and a size (width, height) with the warnings whose condition holds."""
+    changes |= {"orientation_applied": orientation != 1, "tiny": min(size) < TINY}
+    return Header(name, *size, tuple(sorted(name for name, holds in changes.items() if holds)), orientation)
+
+
+def truncated(header: Header | None = None, name: str = "") -> Unreadable:
+    """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
+    if header is None:
+        return Unreadable("truncated", f"begins like a {name} file, but ends in its header")
+    return Unreadable("truncated", "the file ends before the picture does", header)
+
+
+def bad_header(name: str) -> Unreadable:
+    """Return the answer for a file that only begins like an image."""
+    return Unreadable("damaged", f"begins like a {name} file, but its header cannot be read")
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation that an EXIF block asks for, 1 to 8; 1 where it cannot be read."""
+    try:
+        found = Image.Exif()
+        found.load(exif)
+        return valid_orientation(found.get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not make a picture unreadable
+        return 1
+
+
+def valid_orientation(value: object) -> int:
+    """Return an orientation as it is, or 1 where EXIF does not know it."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def is_other_profile(icc: bytes) -> bool:
+    """Tell whether there is an ICC profile, and one that does not call itself sRGB (in ASCII or in UTF-16)."""
+    return bool(icc) and b"sRGB" not in icc and b"s\0R\0G\0B" not in icc

@@ -1,0 +1,110 @@
+"""Headers of JPEG files: a walk from marker to marker, up to the first scan."""
+
+import re
+from dataclasses import dataclass, field
+
+from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
+from forensic_cli.headers.base import truncated as ends_early
+
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_QUANTISATION, _SCAN, _END = 0xDB, 0xDA, 0xD9
+_EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+_MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
+_MOST_SCANS = 100
+"""Encoders write 20 or so. A scan of a hundred bytes costs a pass over all pixels, so thousands take hours."""
+_QUALITY_75 = 1858
+"""Sum of the luma quantisation table of JPEG's Annex K at the quality 75 of libjpeg; more is coarser."""
+
+
+@dataclass
+class _Segments:
+    frame: bytes = b""
+    """Body of the frame header: precision, height, width, components."""
+    tables: dict[int, int] = field(default_factory=dict)
+    """{number of a quantisation table: the sum of its 64 steps}, as they stand when the first scan begins."""
+    exif: bytes = b""
+    icc: bytes = b""
+    scan: int = 0
+    """Where the first scan begins; 0: nowhere."""
+    cut: bool = False
+    """The file ends inside the header."""
+
+
+def inspect_jpeg(data: bytes) -> Header | Unreadable:
+    """Read the header of a JPEG."""
+    found = _walk(data)
+    if len(found.frame) < 6 or not found.frame[5]:
+        return ends_early(name="JPEG") if found.cut else bad_header("JPEG")
+    header = _header(found)
+    if not header.width or not header.height:
+        return bad_header("JPEG")
+    if found.frame[0] != 8:
+        return Unreadable("unsupported", f"JPEG files of {found.frame[0]} bits a channel cannot be decoded", header)
+    if not found.scan:
+        return ends_early(header) if found.cut else Unreadable("damaged", "the JPEG data is damaged", header)
+    scans = _count_scans(data, found.scan)
+    if scans > _MOST_SCANS:
+        return Unreadable("damaged", f"the JPEG has {scans} scans; a picture has {_MOST_SCANS} at most", header)
+    return header
+
+
+def _count_scans(data: bytes, first: int) -> int:
+    end = data.find(b"\xff\xd9", first)  # what follows, such as a phone's video, is no scan
+    return data.count(b"\xff\xda", first, end if end >= 0 else len(data))
+
+
+def _walk(data: bytes) -> _Segments:
+    found, place = _Segments(), 2
+    for _ in range(_MOST_SEGMENTS):
+        match = _MARKER.search(data, place)
+        if match is None:
+            found.cut = True
+            break
+        marker, place = data[match.start() + 1], match.end()
+        if marker == _SCAN:
+            found.scan = match.start()
+            break
+        if marker == 1 or 0xD0 <= marker <= 0xD8:
+            continue
+        if marker == _END or marker < 0xC0:
+            break
+        end = place + int.from_bytes(data[place : place + 2], "big")
+        if end < place + 2 or end > len(data):
+            found.cut = end > len(data) or place + 2 > len(data)
+            break
+        _take(found, marker, data[place + 2 : end])
+        place = end
+    return found
+
+
+def _take(found: _Segments, marker: int, body: bytes) -> None:
+    if marker in _FRAMES and not found.frame:
+        found.frame = body
+    elif marker == _QUANTISATION:
+        found.tables |= _table_sums(body)
+    elif marker == 0xE1 and body.startswith(_EXIF) and not found.exif:
+        found.exif = body
+    elif marker == 0xE2 and body.startswith(_ICC) and len(found.icc) < 1 << 20:
+        found.icc += body[14:]
+
+
+def _table_sums(body: bytes) -> dict[int, int]:
+    sums, place = {}, 0
+    while place < len(body):
+        wide, number = body[place] >> 4, body[place] & 15
+        steps = body[place + 1 : place + 1 + (128 if wide else 64)]
+        sums[number] = 256 * sum(steps[::2]) + sum(steps[1::2]) if wide else sum(steps)
+        place += 1 + (128 if wide else 64)
+    return sums
+
+
+def _header(found: _Segments) -> Header:
+    height, width = int.from_bytes(found.frame[1:3], "big"), int.from_bytes(found.frame[3:5], "big")
+    luma = found.frame[8] if len(found.frame) > 8 else 0  # the first component says which table is its own
+    changes = {
+        "colour_profile_ignored": is_other_profile(found.icc),
+        "converted_from_cmyk": found.frame[5] == 4,
+        "heavily_compressed": found.tables.get(luma, 0) > _QUALITY_75,
+    }
+    return make_header("JPEG", (width, height), changes, exif_orientation(found.exif) if found.exif else 1)

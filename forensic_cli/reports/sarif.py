@@ -1,0 +1,90 @@
+"""SARIF 2.1.0, for code-scanning pages and CI: one result a file. Source: OASIS, "Static Analysis Results Interchange
+Format (SARIF) Version 2.1.0", 2020.
+"""
+
+import json
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+
+from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.results import FileResult, RunHeader, Summary
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_UNREADABLE = "unreadable"
+"""Rule of files without a verdict."""
+_KINDS = {"real": ("pass", "none"), INCONCLUSIVE: ("open", "none"), UNKNOWN: ("open", "none")}
+"""Kind and level of a verdict's results; that of a generator is a failure, and a warning."""
+_NOT_PROOF = "A verdict is the most similar of the known labels, not a proof."
+
+
+class SarifReport:
+    """One log with one run; each result stands on a line of its own."""
+
+    def __init__(self, colour: bool = False) -> None:
+        del colour
+        self._separator = "\n"
+        self._rules: list[str] = []
+
+    def begin(self, header: RunHeader) -> str:
+        """Return the tool, its rules (one a verdict), and the opened list of results."""
+        labels = header.models[0]["labels"]
+        self._rules = list(dict.fromkeys([*labels, INCONCLUSIVE, UNKNOWN, _UNREADABLE]))
+        driver = {
+            "name": "genforensic",
+            "semanticVersion": header.version,
+            "rules": [_rule(name) for name in self._rules],
+        }
+        run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "properties": {"run": header.record()}}
+        opened = json.dumps(run, ensure_ascii=False).removesuffix("}")
+        return f'{{"$schema": {json.dumps(SCHEMA)}, "version": "2.1.0",\n"runs": [{opened},\n"results": ['
+
+    def row(self, result: FileResult) -> str:
+        """Return one result."""
+        before, self._separator = self._separator, ",\n"
+        return before + json.dumps(self._result(result), ensure_ascii=False)
+
+    def end(self, summary: Summary) -> str:
+        """Close the list, and say how the run went."""
+        invocation = {"executionSuccessful": True, "properties": {"summary": summary.record()}}
+        return f'\n],\n"invocations": [{json.dumps(invocation, ensure_ascii=False)}]}}]}}\n'
+
+    def _result(self, result: FileResult) -> dict[str, Any]:
+        verdict = result.verdict
+        rule = verdict.verdict if verdict else _UNREADABLE
+        kind, level = _KINDS.get(rule, ("fail", "warning")) if verdict else ("fail", "error")
+        text = (
+            f"{verdict.verdict}: most similar to {verdict.label}, confidence {verdict.confidence:.3f}. {_NOT_PROOF}"
+            if verdict
+            else f"{result.status}: {result.reason}."
+        )
+        found: dict[str, Any] = {
+            "ruleId": rule,
+            "ruleIndex": self._rules.index(rule),
+            "kind": kind,
+            "level": level,
+            "message": {"text": text},
+            "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(result.path)}}}],
+            "properties": result.record(),
+        }
+        if result.sha256:
+            found["fingerprints"] = {"sha256/v1": result.sha256}
+        return found
+
+
+def uri(path: str) -> str:
+    r"""Return a path as a URI reference (RFC 3986), absolute for an absolute path; \xNN stands for its byte again."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), path.encode("utf-8", "surrogateescape"))
+    quoted = quote(raw if os.sep == "/" else raw.replace(b"\\", b"/"), safe="/")
+    return f"file://{quoted}" if quoted.startswith("/") else quoted
+
+
+def _rule(name: str) -> dict[str, Any]:
+    described = {
+        "real": "The image is most similar to photographs.",
+        INCONCLUSIVE: "Several labels explain the image, or the best one is not sure enough.",
+        UNKNOWN: "No known label explains the image.",
+        _UNREADABLE: "The file could not be read as an image.",
+    }.get(name, f"The image is most similar to those of {name}.")
+    return {"id": name, "shortDescription": {"text": described}, "help": {"text": _NOT_PROOF}}

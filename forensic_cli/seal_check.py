@@ -1,0 +1,234 @@
+"""Compares a results file with its seal, and tells what was changed: which row, the header, the totals, the seal."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from forensic_cli.errors import UsageError
+from forensic_cli.record import Entry, read_entries
+from forensic_cli.seal import chain, differing, digest, fold, mark, seal_of, unpack_marks
+
+_MOST_COMPARED = 4_000_000
+"""Pairs of marks that are aligned with each other; where more differ, only the place of the first is said."""
+_HEX = re.compile(r"(?:[0-9a-f]{64})\Z")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not hold."""
+
+    kind: str
+    """A name from KINDS."""
+    subject: str
+    """The row's path, the image or the model; empty where the results file itself is meant."""
+    message: str
+    """One line."""
+
+    def record(self) -> dict[str, str]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+
+KINDS = (
+    *("header_edited", "row_edited", "row_removed", "row_added", "rows_reordered", "rows_appended", "rows_changed"),
+    *("summary_edited", "seal_missing", "seal_edited", "sealed_anew"),
+    *("file_changed", "file_missing", "model_changed", "model_missing"),
+)
+"""Every kind of finding."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A results file beside its seal."""
+
+    header: Mapping[str, Any]
+    """The run header, as it stands there."""
+    rows: int
+    """Rows before the seal, odd lines among them."""
+    seal: str | None
+    """The seal's hash, as it stands there; None without a seal."""
+    findings: tuple[Finding, ...]
+    """What does not hold."""
+
+
+@dataclass
+class _Parts:
+    header: Entry
+    rows: list[bytes]
+    """Digest of each row before the seal."""
+    summary: bytes | None = None
+    seal: Entry | None = None
+    appended: int = 0
+
+
+def check_results(path: Path, noted: str | None = None) -> Checked:
+    """Compare a results file with its seal, and the seal with one that was noted down elsewhere."""
+    parts = _parts(path)
+    record = parts.seal.record if parts.seal else None
+    findings = list(_seal_findings(path, parts))
+    found = None if record is None else str(record.get("sha256"))
+    if noted and found and noted.lower() != found:
+        findings.append(
+            Finding("sealed_anew", "", f"the seal is {found}, not the {noted} that was noted down: sealed anew since")
+        )
+    return Checked(parts.header.record, len(parts.rows), found, tuple(findings))
+
+
+def refuse_broken_seal(path: Path) -> None:
+    """Raise UsageError for a results file that was edited since it was sealed: going on would seal the edit."""
+    checked = check_results(path)
+    if checked.seal is not None and checked.findings:
+        raise UsageError(
+            f"{path}: its seal does not hold, {checked.findings[0].message}; see `genforensic verify`, "
+            "choose another --output, or begin again with --force and without --resume"
+        )
+
+
+def _parts(path: Path) -> _Parts:
+    entries = read_entries(path)
+    parts = _Parts(next(entries), [])
+    for entry in entries:
+        if entry.kind == "seal" and parts.seal is None:
+            parts.seal = entry
+        elif entry.kind == "summary":
+            parts.summary = digest(entry.text)
+        elif parts.seal is not None:
+            parts.appended += 1
+        else:
+            parts.rows.append(digest(entry.text))
+    return parts
+
+
+def _seal_findings(path: Path, parts: _Parts) -> Iterator[Finding]:
+    if parts.seal is None:
+        yield Finding(
+            "seal_missing",
+            "",
+            f"no seal: the scan was stopped before its end, or the seal was removed; {len(parts.rows)} rows "
+            "cannot be checked",
+        )
+        return
+    seal = parts.seal.record
+    if parts.appended:
+        yield Finding("rows_appended", "", f"{parts.appended} lines were appended behind the seal")
+    if not _is_seal(seal):
+        yield Finding("seal_edited", "", "the seal was edited: it is not one that a scan writes")
+        return
+    header, summary = digest(parts.header.text), parts.summary
+    if header.hex() != seal["header"]:
+        yield Finding("header_edited", "", "the run header was edited")
+    if (summary.hex() if summary else None) != seal.get("summary"):
+        yield Finding("summary_edited", "", "the summary was edited")
+    sealed_summary = bytes.fromhex(seal["summary"]) if "summary" in seal else None
+    whole = chain(bytes.fromhex(seal["header"]), parts.rows, sealed_summary) == seal["sha256"]
+    marks = unpack_marks(seal["marks"])
+    if not whole:
+        changes = list(_row_changes(marks, seal["each"], seal["rows"], parts.rows))
+        yield from _named(path, changes)
+        if not changes:
+            yield Finding("seal_edited", "", "the seal was edited: its hash is not that of the rows")
+        return
+    found = fold([mark(one) for one in parts.rows], seal["each"])
+    made = seal_of(bytes.fromhex(seal["header"]), seal["sha256"], len(parts.rows), found, seal["each"], sealed_summary)
+    if made != seal or list(made) != list(seal):
+        yield Finding("seal_edited", "", "the seal was edited: its rows or marks are not those of the file")
+
+
+def _is_seal(seal: Mapping[str, Any]) -> bool:
+    hashes = [seal.get("sha256"), seal.get("header"), seal.get("summary", "0" * 64)]
+    if not all(isinstance(one, str) and _HEX.match(one) for one in hashes):
+        return False
+    rows, each, marks = seal.get("rows"), seal.get("each"), seal.get("marks")
+    if type(rows) is not int or type(each) is not int or rows < 0 or each < 1 or not isinstance(marks, str):
+        return False
+    try:
+        return len(unpack_marks(marks)) == -(-rows // each)
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Change:
+    kind: str
+    row: int
+    """Place among the rows that stand there now, from 0; the row whose path is named."""
+    message: str
+    """With {row} for number and path."""
+
+
+def _row_changes(sealed: Sequence[int], each: int, count: int, rows: Sequence[bytes]) -> Iterator[_Change]:
+    """Tell which rows differ from those that were sealed, by their marks."""
+    marks = [mark(one) for one in rows]
+    found = fold(marks, each)
+    places = differing(sealed, found)
+    if not places:
+        return
+    if each == 1 and sorted(sealed) == sorted(found):
+        message = (
+            f"rows {places[0] + 1} to {places[-1] + 1} stand in another order than sealed, the first now is {{row}}"
+        )
+        yield _Change("rows_reordered", places[0], message)
+        return
+    first, last = _middle(sealed, found)
+    here, there = found[first : len(found) - last], sealed[first : len(sealed) - last]
+    if each == 1 and len(here) * len(there) <= _MOST_COMPARED:
+        yield from _aligned(there, here, first)
+    elif count != len(rows):
+        kind, verb = ("row_removed", "removed") if count > len(rows) else ("row_added", "added")
+        message = (
+            f"{abs(count - len(rows))} rows were {verb}; the first difference is at {{row}} or up to {each - 1} on"
+        )
+        yield _Change(kind, min(first * each, max(len(rows) - 1, 0)), message)
+    else:
+        for place in places:
+            end = min(count, (place + 1) * each)
+            message = "{row} was edited" if each == 1 else f"between {{row}} and row {end}, some were edited or moved"
+            yield _Change("row_edited" if each == 1 else "rows_changed", place * each, message)
+
+
+def _aligned(sealed: Sequence[int], found: Sequence[int], offset: int) -> Iterator[_Change]:
+    for tag, i, i_end, j, j_end in SequenceMatcher(None, sealed, found, autojunk=False).get_opcodes():
+        if tag == "equal":
+            continue
+        both = min(i_end - i, j_end - j)
+        for k in range(both):
+            yield _Change("row_edited", offset + j + k, "{row} was edited")
+        for k in range(both, j_end - j):
+            yield _Change("row_added", offset + j + k, "{row} was added")
+        for k in range(both, i_end - i):
+            yield _Change(
+                "row_removed", offset + j_end, f"sealed row {offset + i + k + 1} was removed, in front of {{row}}"
+            )
+
+
+def _middle(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
+    """Return how many items two lists share at their beginning and, of the rest, at their end."""
+    most = min(len(a), len(b))
+    first = next((i for i in range(most) if a[i] != b[i]), most)
+    last = next((i for i in range(most - first) if a[-1 - i] != b[-1 - i]), most - first)
+    return first, last
+
+
+def _named(path: Path, changes: Sequence[_Change]) -> Iterator[Finding]:
+    names = _names(path, {one.row for one in changes})
+    for one in changes:
+        name = names.get(one.row)
+        row = "the end" if name is None else f"row {one.row + 1} ({name})" if name else f"row {one.row + 1}"
+        yield Finding(one.kind, name or "", one.message.format(row=row))
+
+
+def _names(path: Path, wanted: Collection[int]) -> dict[int, str]:
+    """Return the path in each wanted row; empty for a line that is no row any more."""
+    names = {}
+    row = -1
+    for entry in read_entries(path):
+        if entry.kind == "seal":
+            break
+        if entry.kind in ("row", "odd"):
+            row += 1
+            if row in wanted:
+                names[row] = str(entry.record.get("path", ""))
+    return names

@@ -1,0 +1,335 @@
+"""Tests of `genforensic verify`: what was left alone holds, and each way to tamper with a case is named."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forensic_cli import seal
+from forensic_cli.errors import UsageError
+from forensic_cli.seal import Sealer
+from forensic_cli.seal_check import KINDS, check_results
+from toys import make_images, solid, write_toy_exports
+
+Lines = list[str]
+
+
+class Case:
+    """A scanned folder: its images, its models and its results."""
+
+    def __init__(self, folder: Path, run: Any, report: str = "jsonl") -> None:
+        self.run = run
+        self.images = make_images(folder / "images")
+        self.exports = write_toy_exports(folder / "exports")
+        self.results = folder / f"case.{report}"
+        assert run("scan", self.images, "--exports", self.exports, "-f", report, "-o", self.results).exit_code == 0
+
+    def verify(self, *more: Any) -> Any:
+        return self.run("verify", self.results, "--exports", self.exports, *more)
+
+    def edit(self, change: Callable[[Lines], Lines]) -> None:
+        lines = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
+        self.results.write_text("".join(change(lines)), encoding="utf-8")
+
+
+@pytest.fixture
+def case(tmp_path: Path, run: Any) -> Case:
+    return Case(tmp_path, run)
+
+
+@pytest.mark.parametrize("report", ["jsonl", "json"])
+def test_an_untouched_case_holds(report: str, tmp_path: Path, run: Any) -> None:
+    case = Case(tmp_path, run, report)
+    done = case.verify()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(
+        rf"{re.escape(str(case.results))}: holds; 5 rows, 5 images and 1 model compared\nseal [0-9a-f]{{64}}\n",
+        done.stdout,
+    )
+
+
+def at(number: int, old: str, new: str) -> Callable[[Lines], Lines]:
+    """Return an edit of one line (0: the header)."""
+
+    def change(lines: Lines) -> Lines:
+        assert old in lines[number]
+        return [*lines[:number], lines[number].replace(old, new, 1), *lines[number + 1 :]]
+
+    return change
+
+
+TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], str]] = {
+    "a verdict": (at(2, '"verdict": "alpha"', '"verdict": "real"'), r"row_edited: row 2 \(.*2-green.webp\) was edited"),
+    "a digit": (at(4, '"bytes": 1', '"bytes": 2'), r"row_edited: row 4 \(.*4-grey.png\) was edited"),
+    "a blank": (at(5, '", "', '",  "'), r"row_edited: row 5 \(.*5-tiny.png\) was edited"),
+    "a row no more": (at(3, "{", ""), "row_edited: row 3 was edited"),
+    "removed": (
+        lambda lines: [*lines[:3], *lines[4:]],
+        r"row_removed: sealed row 3 was removed, in front of row 3 \(.*4-grey.png\)",
+    ),
+    "the last removed": (
+        lambda lines: [*lines[:5], lines[6]],
+        "row_removed: sealed row 5 was removed, in front of the end",
+    ),
+    "swapped": (
+        lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]],
+        r"rows_reordered: rows 2 to 3 stand in another order than sealed, the first now is row 2 \(.*3-blue.bmp\)",
+    ),
+    "added": (lambda lines: [*lines[:2], lines[1], *lines[2:]], r"row_added: row 2 \(.*1-red.png\) was added"),
+    "appended": (lambda lines: [*lines, lines[1]], "rows_appended: 1 lines were appended behind the seal"),
+    "the header": (at(0, '"threshold": 0.5', '"threshold": 0.4'), "header_edited: the run header was edited"),
+    "the time": (at(0, '"started": "2', '"started": "1'), "header_edited: the run header was edited"),
+    "the seal removed": (lambda lines: lines[:-1], "seal_missing: no seal: .* or the seal was removed; 5 rows cannot"),
+    "the seal cut": (lambda lines: [*lines[:-1], lines[-1][:50]], "seal_missing: no seal: "),
+    "the number of rows": (at(6, '"rows": 5', '"rows": 4'), "seal_edited: the seal was edited: it is not one"),
+    "the seal's hash": (
+        lambda lines: [*lines[:-1], re.sub(r'"sha256": "[0-9a-f]{4}', '"sha256": "beef', lines[-1])],
+        "seal_edited: the seal was edited: its hash is not that of the rows",
+    ),
+    "the seal's marks": (
+        lambda lines: [*lines[:-1], re.sub(r'"marks": "[0-9a-f]{4}', '"marks": "beef', lines[-1])],
+        "seal_edited: the seal was edited: its rows or marks are not those of the file",
+    ),
+    "a foreign field in the seal": (at(6, '{"rows"', '{"by": "me", "rows"'), "seal_edited: the seal was edited"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_each_way_to_tamper_with_the_rows_is_named(name: str, case: Case) -> None:
+    change, message = TAMPERINGS[name]
+    case.edit(change)
+    done = case.verify("--no-files", "--no-models")
+    assert (done.exit_code, done.stderr) == (11, "")
+    first, last = done.stdout.splitlines()
+    assert re.match(message, first), first
+    assert last.startswith(f"{case.results}: does not hold; ")
+
+
+def test_two_edits_are_two_findings(case: Case) -> None:
+    case.edit(at(1, '"verdict": "real"', '"verdict": "beta"'))
+    case.edit(at(5, '"verdict": "real"', '"verdict": "beta"'))
+    found = json.loads(case.verify("--no-files", "--no-models", "--json").stdout)
+    assert [(one["kind"], Path(one["subject"]).name) for one in found["findings"]] == [
+        ("row_edited", "1-red.png"),
+        ("row_edited", "5-tiny.png"),
+    ]
+    assert found["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"verdict": "alpha"', '"verdict": "beta"', r"row_edited: row 2 \(.*2-green.webp\) was edited"),
+        ('"judged": 5', '"judged": 4', "summary_edited: the summary was edited"),
+        ('"batch_size": 1,', '"batch_size": 2,', "header_edited: the run header was edited"),
+    ],
+)
+def test_a_json_document_is_sealed_as_well(old: str, new: str, message: str, tmp_path: Path, run: Any) -> None:
+    case = Case(tmp_path, run, "json")
+    text = case.results.read_text()
+    assert old in text
+    case.results.write_text(text.replace(old, new, 1))
+    done = case.verify("--no-files", "--no-models")
+    assert done.exit_code == 11
+    assert re.match(message, done.stdout)
+
+
+def test_a_json_document_in_another_layout_still_holds(tmp_path: Path, run: Any) -> None:
+    case = Case(tmp_path, run, "json")
+    case.results.write_text(json.dumps(json.loads(case.results.read_text()), indent=1))
+    assert case.verify().exit_code == 0
+
+
+def test_a_name_that_stands_twice_is_no_row(case: Case) -> None:
+    """Readers differ in which of two they take."""
+    case.edit(at(2, '"verdict"', '"verdict": "real", "verdict"'))
+    assert "row_edited: row 2 was edited" in case.verify("--no-files", "--no-models").stdout
+
+
+def test_a_file_that_was_sealed_anew_is_told_by_the_seal_that_was_noted_down(case: Case) -> None:
+    noted = case.verify().stdout.split()[-1]
+    lines = case.results.read_text().splitlines()[:-1]
+    lines[2] = lines[2].replace('"verdict": "alpha"', '"verdict": "real"')
+    sealer = Sealer(lines[0])
+    for line in lines[1:]:
+        sealer.add(line)
+    case.results.write_text("\n".join([*lines, seal.seal_line(sealer.close())]) + "\n")
+    assert case.verify().exit_code == 0
+    done = case.verify("--seal", noted)
+    assert done.exit_code == 11
+    assert re.match(rf"sealed_anew: the seal is [0-9a-f]{{64}}, not the {noted} that was noted down", done.stdout)
+
+
+def test_changed_and_missing_images_are_named(case: Case) -> None:
+    solid(case.images / "1-red.png", (254, 0, 0))
+    (case.images / "3-blue.bmp").unlink()
+    done = case.verify()
+    assert done.exit_code == 11
+    assert done.stdout.splitlines()[:-1] == [
+        f"file_changed: {case.images}/1-red.png: has another sha256 than the file that was judged",
+        f"file_missing: {case.images}/3-blue.bmp: the file is gone; relative paths start at .",
+    ]
+    assert case.verify("--no-files").exit_code == 0
+
+
+def test_files_that_could_not_be_read_must_still_not_be_readable(tmp_path: Path, run: Any) -> None:
+    folder = make_images(tmp_path / "images")
+    (folder / "9-gone.png").symlink_to(folder / "later.png")
+    out, exports = tmp_path / "case.jsonl", write_toy_exports(tmp_path / "exports")
+    assert run("scan", folder, "--exports", exports, "-f", "jsonl", "-o", out).exit_code == 1
+    assert run("verify", out, "--exports", exports).exit_code == 0
+    solid(folder / "later.png", (0, 0, 255))
+    done = run("verify", out, "--exports", exports)
+    assert done.exit_code == 11
+    assert done.stdout.startswith(f"file_changed: {folder}/9-gone.png: could not be read then, and can be read now\n")
+
+
+def test_a_pipe_in_place_of_an_image_is_not_opened(case: Case) -> None:
+    import os
+
+    (case.images / "1-red.png").unlink()
+    os.mkfifo(case.images / "1-red.png")
+    assert "1-red.png: cannot be read any more" in case.verify().stdout
+
+
+def test_names_of_any_bytes_are_found_again(tmp_path: Path, run: Any) -> None:
+    import os
+
+    folder, exports = tmp_path / "images", write_toy_exports(tmp_path / "exports")
+    folder.mkdir()
+    for raw in (b"latin\xe9.png", rb"back\xe9slash.png", b"new\nline.png"):
+        solid(tmp_path / "x.png", (255, 0, 0)).rename(folder / os.fsdecode(raw))
+    out = tmp_path / "case.jsonl"
+    assert run("scan", folder, "--exports", exports, "-f", "jsonl", "-o", out).exit_code == 0
+    assert run("verify", out, "--exports", exports).exit_code == 0
+
+
+def test_relative_paths_start_where_the_user_says(
+    tmp_path: Path, run: Any, toy_exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    run("scan", "images", "--exports", toy_exports, "-f", "jsonl", "-o", "case.jsonl")
+    monkeypatch.chdir(tmp_path / "images")
+    shared = ("verify", tmp_path / "case.jsonl", "--exports", toy_exports)
+    assert run(*shared).stdout.count("file_missing") == 5
+    assert run(*shared, "--root", tmp_path).exit_code == 0
+
+
+def test_another_and_a_missing_model_are_named(case: Case, tmp_path: Path) -> None:
+    shutil.copy(case.exports / "native-weighted.onnx", case.exports / "native-baseline.onnx")
+    done = case.verify()
+    assert done.exit_code == 11
+    assert done.stdout.startswith(
+        f"model_changed: {case.exports}/native-baseline.onnx: has another sha256 than the model that judged ("
+    )
+    (tmp_path / "none").mkdir()
+    done = case.run("verify", case.results, "--exports", tmp_path / "none")
+    assert done.exit_code == 11
+    assert done.stdout.startswith(
+        f"model_missing: native-baseline.onnx: not among the exports in {tmp_path}/none; name its folder\n"
+    )
+    assert case.verify("--no-models").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "no results of a scan"),
+        ("mine\n", "no results of a scan"),
+        ('{"path": "a.png"}\n', "no results of a scan"),
+        ('{"run": {"version": "1"},\n"files": [\n{"path": ', "ends too early, as a scan that was stopped leaves it"),
+        ("[" * 100_000, "no results of a scan"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_wrong_use(content: str, why: str, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(content)
+    done = run("verify", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: {path}: {why}; give what `genforensic scan --format jsonl --output FILE` wrote\n"
+    )
+
+
+def test_a_missing_results_file_and_a_folder_are_wrong_use(run: Any, tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "is no file")):
+        done = run("verify", path)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"genforensic: {path}: {why}; give what `genforensic scan")
+
+
+def test_a_sealed_report_that_was_edited_is_not_resumed(case: Case) -> None:
+    """Going on would put a fresh seal on the edit."""
+    case.edit(at(2, '"verdict": "alpha"', '"verdict": "real"'))
+    before = case.results.read_bytes()
+    done = case.run("scan", case.images, "--exports", case.exports, "-f", "jsonl", "-o", case.results, "--resume")
+    assert (done.exit_code, case.results.read_bytes()) == (2, before)
+    assert f"{case.results}: its seal does not hold, row 2 ({case.images}/2-green.webp) was edited; see" in done.stderr
+
+
+def sealed(tmp_path: Path, count: int) -> tuple[Path, Lines]:
+    """Write a results file of many short rows; returns it and its lines."""
+    lines = ['{"genforensic": {"version": "1"}}']
+    lines += [json.dumps({"path": f"{i}.png", "status": "ok", "sha256": None}) for i in range(count)]
+    sealer = Sealer(lines[0])
+    for line in lines[1:]:
+        sealer.add(line)
+    lines.append(seal.seal_line(sealer.close()))
+    path = tmp_path / "many.jsonl"
+    return path, lines
+
+
+def kinds(path: Path, lines: Lines) -> list[str]:
+    path.write_text("\n".join(lines) + "\n")
+    return [one.message for one in check_results(path).findings]
+
+
+@pytest.mark.parametrize("count", [8, 9, 16, 17, 100])
+def test_where_rows_share_a_mark_their_range_is_named(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "MOST_MARKS", 8)
+    path, lines = sealed(tmp_path, count)
+    assert kinds(path, lines) == []
+    each = json.loads(lines[-1])["seal"]["each"]
+    assert each == {8: 1, 9: 2, 16: 2, 17: 4, 100: 16}[count]
+    edited = [*lines[:6], lines[6].replace("ok", "no"), *lines[7:]]
+    first = 5 // each * each
+    last = min(count, first + each)
+    assert kinds(path, edited) == (
+        ["row 6 (5.png) was edited"]
+        if each == 1
+        else [f"between row {first + 1} ({first}.png) and row {last}, some were edited or moved"]
+    )
+    removed = kinds(path, [*lines[:6], *lines[7:]])
+    assert len(removed) == 1
+    assert "removed" in removed[0]
+
+
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_other_byte_anywhere_is_found(place: int, value: int, tmp_path: Path) -> None:
+    path, lines = sealed(tmp_path, 12)
+    data = bytearray(("\n".join(lines) + "\n").encode())
+    place %= len(data)
+    if data[place] == value:
+        return
+    data[place] = value
+    path.write_bytes(data)
+    try:
+        assert check_results(path).findings
+    except UsageError:
+        assert place <= len(lines[0])  # a broken header makes it no results file at all
+
+
+def test_every_kind_of_finding_is_documented() -> None:
+    named = {message.partition(":")[0] for _, message in TAMPERINGS.values()}
+    assert named <= set(KINDS)
+    assert len(named) >= 8

@@ -1,0 +1,70 @@
+"""Exports of reduced precision: written where they judge as float32 does, refused where they do not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from forensic_cli.errors import TrainingError
+from forensic_cli.model import Model
+from forensic_train.card_markdown import card_markdown
+from forensic_train.manifest import Row
+from forensic_train.reduced import reduce_export
+from forensic_train.run import read_split
+from toys import solid, toy_card, write_toy_export
+
+
+@pytest.fixture(scope="module", params=["int8", "fp16"])
+def reduced(request: pytest.FixtureRequest, trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The toy run's baseline in a smaller precision, and which."""
+    from forensic_train.training import export_run
+
+    folder = tmp_path_factory.mktemp(request.param)
+    return export_run(trained_run, "baseline", folder, precision=request.param), request.param
+
+
+def test_the_card_says_how_a_reduced_export_compares_with_float32(reduced: Any, trained_run: Path) -> None:
+    path, precision = reduced
+    card = Model.load(path).card
+    held = [row for row in read_split(trained_run) if row.split == "val"]
+    assert card.precision["precision"] == precision
+    assert (card.precision["images"], card.precision["set"]) == (len(held), "split `val`, not fitted on")
+    assert card.precision["accuracy"] >= card.precision["accuracy_fp32"] - 0.005
+    assert card.metrics["test"]["images"] == sum(row.split == "test" for row in read_split(trained_run))
+    assert f"The weights are {precision}" in card_markdown(card, path.name)
+
+
+def test_a_reduced_export_computes_in_its_precision(reduced: Any, trained_run: Path) -> None:
+    path, precision = reduced
+    kinds = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    wanted = {"int8": onnx.TensorProto.INT8, "fp16": onnx.TensorProto.FLOAT16}[precision]
+    assert wanted in kinds
+    views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    plain = Model.load(trained_run / "exports" / "toy-baseline.onnx").logits(views)
+    found = Model.load(path).logits(views)
+    assert 0 < np.abs(found - plain).max() < 0.2 * np.abs(plain).max()
+
+
+def test_a_precision_that_costs_accuracy_is_refused(tmp_path: Path) -> None:
+    """Differences of colour that 8 bits cannot hold decide here."""
+    path = write_toy_export(tmp_path / "fine.onnx", toy_card(), weights=np.eye(3) * 4 + 1000)
+    colours = {"real": (130, 128, 128), "alpha": (128, 130, 128), "beta": (128, 128, 130)}
+    rows = [
+        Row(solid(tmp_path / f"{label}{i}.png", colour), label, "plain", split="val")
+        for label, colour in colours.items()
+        for i in range(3)
+    ]
+    with pytest.raises(TrainingError) as caught:
+        reduce_export(path, "int8", rows, rows, "toys")
+    assert str(caught.value).startswith("fine.onnx: int8 gets 0.333 of 9 images right and float32 1.000; more than")
+    assert not path.exists()
+
+
+def test_the_two_precisions_exclude_each_other(run: Any, trained_run: Path) -> None:
+    done = run("export", trained_run, "--int8", "--fp16")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "genforensic: --int8 and --fp16 exclude each other; export twice, with two --output folders\n"
+    )

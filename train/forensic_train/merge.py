@@ -1,0 +1,113 @@
+"""Several exports in one file: what their graphs share is stored once, and computed once for all techniques."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import compose
+
+from forensic_cli.card import output_name
+from forensic_cli.errors import ModelError
+from forensic_cli.exports import check_labels
+from forensic_cli.model import Model
+from forensic_cli.peek import Export
+from forensic_train.card_markdown import card_markdown
+from forensic_train.export import write_model
+from forensic_train.run import atomic
+
+_TOLERANCE = 1e-5
+_PARITY_BATCH = 3
+
+
+def merge_exports(files: Sequence[Path], output: Path) -> Path:
+    """Write one export with the techniques of several, and the Markdown of their cards beside it; returns the file.
+
+    Initialisers are shared by content; ONNX Runtime's common-subexpression elimination then computes a common encoder,
+    or the common beginning of several, once. Raises ModelError for exports that cannot be together: another recipe,
+    other labels, two of one technique, and where the merged file does not compute what they do.
+    """
+    exports = [export for path in files for export in Export.peek(path)]
+    _check(exports)
+    graphs = [onnx.load(path) for path in files]
+    merged = graphs[0].__class__()
+    merged.CopyFrom(graphs[0])
+    merged.ClearField("graph")
+    merged.graph.name = "merged"
+    merged.graph.input.extend(graphs[0].graph.input)
+    for place, (path, proto) in enumerate(zip(files, graphs, strict=True)):
+        _take_in(merged, proto, f"{place}/", [one.card.technique for one in exports if one.path == path], len(exports))
+    _share(merged.graph)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(output) as temporary:
+        write_model(merged, [one.card for one in exports], temporary)
+        _check_parity(files, temporary)
+    for one in exports:
+        with atomic(output.with_name(f"{one.card.name}.md")) as temporary:
+            temporary.write_text(card_markdown(one.card, output.name), encoding="utf-8")
+    return output
+
+
+def _check(exports: Sequence[Export]) -> None:
+    check_labels(exports)
+    first = exports[0]
+    for other in exports[1:]:
+        for what in ("recipe", "preprocessing"):
+            if getattr(other.card, what) != getattr(first.card, what):
+                raise ModelError(f"{other.path}: has another {what} than {first.path}; merge exports of one recipe")
+    techniques = [one.card.technique for one in exports]
+    for technique in techniques:
+        if techniques.count(technique) > 1:
+            raise ModelError(f"technique {technique!r} is in several of the files; merge one export of each")
+
+
+def _take_in(merged: onnx.ModelProto, proto: onnx.ModelProto, prefix: str, own: Sequence[str], techniques: int) -> None:
+    """Append a graph whose names get a prefix, but for its input; its outputs are named after their techniques."""
+    known = {one.domain: one.version for one in merged.opset_import}
+    for one in proto.opset_import:
+        if known.setdefault(one.domain, one.version) != one.version:
+            raise ModelError(f"the exports have different operator sets of {one.domain or 'ONNX'}; export them again")
+    del merged.opset_import[:]
+    merged.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in known.items())
+    graph = compose.add_prefix_graph(proto.graph, prefix, rename_inputs=False)
+    renamed = {f"{prefix}{output_name(name, len(own))}": output_name(name, techniques) for name in own}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for output in graph.output:
+        output.name = renamed[output.name]
+    merged.graph.node.extend(graph.node)
+    merged.graph.initializer.extend(graph.initializer)
+    merged.graph.output.extend(graph.output)
+
+
+def _share(graph: onnx.GraphProto) -> None:
+    """Keep one of all initialisers with the same type, shape and values."""
+    first: dict[tuple[int, tuple[int, ...], str], str] = {}
+    same: dict[str, str] = {}
+    kept = []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        key = (tensor.data_type, tuple(tensor.dims), sha256(np.ascontiguousarray(values).tobytes()).hexdigest())
+        same[tensor.name] = first.setdefault(key, tensor.name)
+        if same[tensor.name] == tensor.name:
+            kept.append(tensor)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+
+
+def _check_parity(files: Sequence[Path], merged: Path) -> None:
+    together = {model.card.technique: model for model in Model.load_all(merged)}
+    for path in files:
+        for model in Model.load_all(path):
+            size = model.card.preprocessing.size
+            views = np.random.default_rng(0).integers(0, 256, (_PARITY_BATCH, size, size, 3), dtype=np.uint8)
+            difference = float(np.abs(model.logits(views) - together[model.card.technique].logits(views)).max())
+            if not difference < _TOLERANCE:
+                raise ModelError(
+                    f"{model.card.technique}: the merged file differs from {path} by {difference:.1e} "
+                    f"(allowed {_TOLERANCE:.0e}); it was not written"
+                )
