@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from forensic_cli.config import config_files
 from forensic_cli.errors import GenforensicError
 from forensic_cli.exports import export_files
 from forensic_cli.preprocess import Decoded, Pixels, Views, decode, views
@@ -69,6 +70,8 @@ def _versions() -> Iterator[Check]:
     for name, found in versions().items():
         if name != "c2pa":  # one of the extras
             yield Check(name, "ok", found)
+    for path in config_files():
+        yield Check("configuration", "ok", str(path))
     there = [f"{name} {_version(name)}" for name in _RUNTIMES if _version(name)]
     if len(there) == 1:
         yield Check("ONNX Runtime", "ok", there[0])

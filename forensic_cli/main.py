@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from forensic_cli.commands import (
     triage,
     verify,
 )
+from forensic_cli.config import FILE, bind_environment, config_files, load_defaults, set_by
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -36,6 +38,12 @@ class _Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[COMMAND_LINE] = [ctx.info_name, *args]
         return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            bind_environment(command)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -73,16 +81,39 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _configure(ctx: typer.Context) -> None:
+    """Take defaults from the configuration files, and say so where the file is that of the working folder."""
+    group: Any = ctx.command
+    ctx.default_map = load_defaults(group.commands, ctx)
+    here = Path(FILE)
+    if here in config_files() and ctx.invoked_subcommand and (names := set_by(here, ctx.invoked_subcommand)):
+        note(f"{FILE} in this folder sets {', '.join(names)}")
+
+
 @app.callback()
 def _about(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Name the image generator behind a synthetic image, and train the models that do.
 
-    Start with: genforensic scan ./images
+    Options can also be set by environment variables such as GENFORENSIC_SCAN_THRESHOLD=0.8, and in genforensic.toml
+    or ~/.config/genforensic/config.toml, in sections named after the commands. An option on the command line comes
+    first, then the environment, the file in the working folder, the user's own file.
+
+    Examples:
+
+        genforensic scan ./images
+
+        genforensic scan ./images --format jsonl --output case.jsonl
+
+        genforensic doctor
     """
+    del version  # its callback has answered already
+    if not {"-h", "--help"} & set(ctx.meta[COMMAND_LINE]):  # help is to be had whatever a file says
+        _configure(ctx)
 
 
 app.command()(scan.scan)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from toys import make_images, write_toy_exports
+from toys import NOWHERE, make_images, write_toy_exports
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker a core: more threads would only wait for each other. Set before anything imports torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What a developer or a CI runner has set must not change what the tests see
-_UNSET = ("GENFORENSIC_EXPORTS", "GENFORENSIC_TRACEBACK", "FORCE_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
+_UNSET = ("FORCE_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
 
 Run = Callable[..., Any]
 
@@ -38,8 +38,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     from forensic_cli.main import app
 
-    for name in _UNSET:
+    for name in (*_UNSET, *(name for name in os.environ if name.startswith("GENFORENSIC_"))):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", NOWHERE)
     runner = CliRunner()
 
     def invoke(*arguments: Any, env: dict[str, str] | None = None) -> Any:

@@ -17,6 +17,8 @@ from PIL import Image
 from forensic_cli.card import CARD_KEY, Calibration, ModelCard, Preprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
+NOWHERE = "/nonexistent"
+"""A folder of configuration that has none: what a developer has set must not change what the tests see."""
 LABELS = ("real", "alpha", "beta")
 """The toy network calls red `real`, green `alpha`, blue `beta`, and finds grey to be nothing of them."""
 GAINS = {"baseline": 4.0, "weighted": 4.5, "finetune": 5.0, "adversarial": 5.5}
@@ -114,9 +116,16 @@ def rows_of(text: str) -> list[dict[str, Any]]:
 
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment of a child process that imports this checkout."""
-    environment = {name: value for name, value in os.environ.items() if name != "GENFORENSIC_EXPORTS"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GENFORENSIC_")}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "train")])
-    return {**environment, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **more}
+    return {
+        **environment,
+        "PYTHONPATH": paths,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
+        "XDG_CONFIG_HOME": NOWHERE,
+        **more,
+    }
 
 
 def genforensic(

@@ -32,6 +32,15 @@ def test_a_whole_installation_is_healthy(run: Any, toy_exports: Path) -> None:
         assert (state, detail.endswith("judges a sample twice alike")) == ("ok", True)
 
 
+def test_the_configuration_in_force_is_named(
+    run: Any, toy_exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "genforensic.toml").write_text("[scan]\nthreshold = 0.9\n")
+    found = checks(run("doctor", "--exports", toy_exports, "--json"))
+    assert found["configuration"] == ("ok", "genforensic.toml")
+
+
 def test_the_lines_for_people(run: Any, toy_exports: Path) -> None:
     done = run("doctor", "--exports", toy_exports)
     assert (done.exit_code, done.stderr) == (0, "")
