@@ -73,14 +73,14 @@ class Prepared:
     """Why there are no views."""
     variants: Mapping[str, tuple[Views, ...]] = field(default_factory=dict)
     """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
-    metadata: tuple[Finding, ...] = ()
-    """What the file says of its own origin."""
     fingerprint: int | None = None
     """Perceptual hash of the pixels; None where none is wanted."""
     original: Original | None = None
     """What is remembered of the content; None where nothing is."""
     is_copy: bool = False
     """An earlier file has the same bytes: this one was not decoded, and has its row."""
+    metadata: tuple[Finding, ...] = ()
+    """What the file says of its own origin."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -146,6 +146,7 @@ def cut(content: Content, reading: "Reading") -> Prepared:
     changed = variants(decoded.pixels, reading.reencodings)
     return replace(
         prepared,
+        metadata=said,
         variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
         metadata=said,
         fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,

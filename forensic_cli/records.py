@@ -15,9 +15,9 @@ _PLAIN = (
 def read_row(record: Mapping[str, Any]) -> FileResult:
     """Return the row of a record as JSON gives it back. Raises KeyError, TypeError or ValueError for anything else."""
     plain = {name: record[name] for name in _PLAIN}
+    metadata = tuple(Finding(**one) for one in record["metadata"])
     verdict = None if record["verdict"] is None else _verdict(record)
-    said = tuple(Finding(**one) for one in record["metadata"])
-    return FileResult(**plain, verdict=verdict, warnings=tuple(record["warnings"]), metadata=said)
+    return FileResult(**plain, verdict=verdict, warnings=tuple(record["warnings"]), metadata=metadata)
 
 
 def _verdict(record: Mapping[str, Any]) -> Verdict:

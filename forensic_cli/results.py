@@ -114,14 +114,14 @@ class FileResult:
     """Views that were judged; 0 when not ok."""
     warnings: tuple[str, ...]
     """Names from preprocess.WARNINGS."""
-    metadata: "tuple[Finding, ...]" = ()
-    """What the file says of its own origin; anybody can forge or remove that."""
     duplicate_of: str | None = None
     """Path of an earlier row whose file has the same bytes: this one is its copy but for the path. None: no copy."""
     cluster: int | None = None
     """Number of the finding, from 1 on, that near-duplicates share; None where nobody asked, or not ok."""
     phash: str | None = None
     """Perceptual hash, 16 hexadecimal digits; None as with `cluster`."""
+    metadata: "tuple[Finding, ...]" = ()
+    """What the file says of its own origin; anybody can forge or remove that."""
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
@@ -146,10 +146,10 @@ class FileResult:
             "height": self.height,
             "views": self.views,
             "warnings": list(self.warnings),
-            "metadata": [one.record() for one in self.metadata],
             "duplicate_of": self.duplicate_of,
             "cluster": self.cluster,
             "phash": self.phash,
+            "metadata": [one.record() for one in self.metadata],
         }
 
 

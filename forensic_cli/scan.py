@@ -213,6 +213,6 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
         height=header.height if header else None,
         views=len(item.views[0]) if item.views else 0,
         warnings=tuple(sorted({*item.warnings, *conflict})),
-        metadata=item.metadata,
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
+        metadata=item.metadata,
     )

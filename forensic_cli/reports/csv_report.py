@@ -12,8 +12,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
-    *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates"),
-    *("duplicate_of", "cluster", "phash", "metadata"),
+    *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates", "metadata"),
+    *("duplicate_of", "cluster", "phash"),
 )
 _STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stability_reencodings")
 """Empty where no re-encoding was asked for; flips as re-encoding:label."""

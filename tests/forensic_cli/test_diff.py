@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toys import make_images, solid
+from toys import genforensic, make_images, solid
 
 Scan = Callable[..., Path]
 
@@ -91,11 +91,12 @@ def test_json_has_every_change(run: Any, scan: Scan, images: Path) -> None:
     ]
 
 
-def test_a_file_with_two_rows_is_compared_by_its_turn(run: Any, scan: Scan, images: Path, tmp_path: Path) -> None:
-    """--watch writes another row when a file changes."""
+def test_a_file_that_was_scanned_twice_is_compared_by_its_turn(
+    run: Any, scan: Scan, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
     once, twice = scan("once.jsonl"), tmp_path / "twice.jsonl"
-    lines = once.read_text().splitlines()
-    twice.write_text("\n".join([*lines[:-1], lines[1]]) + "\n")
+    listed = "\n".join(map(str, [*sorted(images.iterdir()), images / "1-red.png"]))
+    genforensic("scan", "-", "--exports", toy_exports, "-f", "jsonl", "-o", twice, input=listed)
     done = run("diff", once, twice)
     assert done.exit_code == 1
     assert done.stdout.splitlines()[0] == f"+ {images}/1-red.png (scanned again, 2): verdict real"

@@ -43,10 +43,10 @@ FIELDS = [
     "width",
     "height",
     "warnings",
-    "metadata",
     "duplicate_of",
     "cluster",
     "phash",
+    "metadata",
 ]
 
 HEADER = RunHeader(
