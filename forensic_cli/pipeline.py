@@ -148,7 +148,6 @@ def cut(content: Content, reading: "Reading") -> Prepared:
         prepared,
         metadata=said,
         variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
-        metadata=said,
         fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,
     )
 

@@ -32,6 +32,14 @@ def test_a_whole_installation_is_healthy(run: Any, toy_exports: Path) -> None:
         assert (state, detail.endswith("judges a sample twice alike")) == ("ok", True)
 
 
+def test_what_ships_is_healthy_with_every_technique_of_a_file(run: Any) -> None:
+    done = run("doctor", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    shipped = [name for name, (_, detail) in checks(done).items() if detail.endswith("judges a sample twice alike")]
+    assert "native-discriminant" in shipped
+    assert len(shipped) > 1
+
+
 def test_the_configuration_in_force_is_named(
     run: Any, toy_exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

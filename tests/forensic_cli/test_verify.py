@@ -210,6 +210,15 @@ def test_names_of_any_bytes_are_found_again(tmp_path: Path, run: Any) -> None:
     assert run("verify", out, "--exports", exports).exit_code == 0
 
 
+def test_techniques_of_one_file_are_one_model(run: Any, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "case.jsonl"
+    run("scan", images, "-t", "discriminant", "-t", "baseline", "-f", "jsonl", "-o", out)
+    files = {one["sha256"] for one in json.loads(out.read_text().splitlines()[0])["genforensic"]["models"]}
+    found = json.loads(run("verify", out, "--json").stdout)
+    assert (found["holds"], found["compared"]["models"]) == (True, len(files))
+    assert len(json.loads(run("verify", out, "--exports", tmp_path, "--json").stdout)["findings"]) == len(files)
+
+
 def test_relative_paths_start_where_the_user_says(
     tmp_path: Path, run: Any, toy_exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
