@@ -15,7 +15,7 @@ from forensic_cli.errors import UsageError
 FILE = "genforensic.toml"
 """Name of the file in the working folder."""
 COMMAND_LINE_ONLY = ("force", "output", "resume", "json")
-"""Options that a file cannot set: what a run overwrites and prints is said where it is started."""
+"""Options that neither a file nor the environment sets: what a run overwrites is said where it is started."""
 _PREFIX = "GENFORENSIC"
 _EXPORTS = "exports"
 
@@ -33,7 +33,7 @@ def options_of(command: Any) -> dict[str, Any]:
 def bind_environment(command: Any) -> None:
     """Let GENFORENSIC_COMMAND_OPTION set each option of a command; its help page does not list them."""
     for name, option in options_of(command).items():
-        if option.envvar is None:
+        if option.envvar is None and name not in COMMAND_LINE_ONLY:
             option.envvar = variable(command.name, name)
             option.show_envvar = False
 

@@ -25,13 +25,13 @@ class Block(NamedTuple):
     kind: Literal["exif", "xmp", "iptc", "text", "comment", "c2pa"]
     """exif: a TIFF structure. iptc: Photoshop resources. text: a PNG text. c2pa: only that a manifest is there."""
     data: bytes
-    """At most MOST_BYTES."""
+    """At most MOST_BYTES, but for a TIFF: that is one block."""
     key: str = ""
     """Keyword of a PNG text."""
 
 
 def blocks(data: bytes) -> Iterator[Block]:
-    """Yield the metadata of a JPEG, PNG, WebP, AVIF or HEIC file; nothing for other bytes. Never raises."""
+    """Yield the metadata of a JPEG, PNG, WebP, TIFF, AVIF or HEIC file; nothing for other bytes. Never raises."""
     walk = None
     if data.startswith(b"\xff\xd8"):
         walk = _jpeg(data)
@@ -39,6 +39,8 @@ def blocks(data: bytes) -> Iterator[Block]:
         walk = _png(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         walk = _webp(data)
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        walk = iter([Block("exif", data)])  # EXIF has the structure of a TIFF
     elif data[4:8] == b"ftyp":
         walk = _boxes(data)
     for _, block in zip(range(_MOST_BLOCKS), walk or (), strict=False):

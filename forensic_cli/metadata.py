@@ -56,6 +56,8 @@ _PNG_KEYS = {
 }
 """Keywords that only one tool writes."""
 _MAKE, _MODEL, _SOFTWARE, _DESCRIPTION, _EXIF_IFD, _USER_COMMENT = 0x010F, 0x0110, 0x0131, 0x010E, 0x8769, 0x9286
+_XMP = 0x02BC  # where a TIFF keeps its packet
+_TEXTS = frozenset((_MAKE, _MODEL, _SOFTWARE, _DESCRIPTION, _USER_COMMENT, _XMP))
 _MOST_TAGS = 128
 _LONGEST_TAG = 1 << 13
 """Bytes of one EXIF text that are looked at."""
@@ -170,6 +172,8 @@ def _exif(data: bytes) -> Iterator[tuple[str, str, str]]:
         yield "exif", _program(software), software
     for tag in (_DESCRIPTION, _USER_COMMENT):
         yield from _generated("exif", tags.get(tag, ""))
+    if packet := tags.get(_XMP):
+        yield from _xmp(packet.encode())
 
 
 def _tags(data: bytes) -> dict[int, str]:
@@ -195,7 +199,7 @@ def _directory(data: bytes, order: str, pointer: bytes) -> Iterator[tuple[int, b
         tag, kind, length = struct.unpack(f"{order}HHI", data[place : place + 8])
         if tag == _EXIF_IFD:
             yield tag, data[place + 8 : place + 12]
-        elif tag in (_MAKE, _MODEL, _SOFTWARE, _DESCRIPTION, _USER_COMMENT) and kind in (1, 2, 7):
+        elif tag in _TEXTS and kind in (1, 2, 7):
             (offset,) = struct.unpack(f"{order}I", data[place + 8 : place + 12])
             offset = place + 8 if length <= 4 else offset
             yield tag, data[offset : offset + min(length, _LONGEST_TAG)]

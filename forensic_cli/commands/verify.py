@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forensic_cli.console import track
 from forensic_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def verify(
     from forensic_cli.seal_check import check_results
 
     checked = check_results(results, seal)
-    images = list(check_files(results, root)) if files else []
+    images = list(track(check_files(results, root), "comparing images", checked.rows)) if files else []
     used = list(check_models(checked.header, exports)) if models else []
     findings = [one for one in (*checked.findings, *images, *used) if one is not None]
     if as_json:

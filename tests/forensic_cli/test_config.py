@@ -86,6 +86,13 @@ def test_environment_variables_of_flags_and_lists(run: Any, toy_exports: Path, i
     assert len(lines) == 1 + 4 + 1
 
 
+def test_the_environment_cannot_overwrite_a_file(run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+    done = run("scan", images, "--exports", toy_exports, "-o", out, env={"GENFORENSIC_SCAN_FORCE": "1"})
+    assert (done.exit_code, out.read_text()) == (2, "precious")
+
+
 ALLOWED = "[scan], [verify], [diff], "
 
 

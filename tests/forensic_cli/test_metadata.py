@@ -96,6 +96,16 @@ def test_texts_that_say_nothing_of_the_origin_are_left_out() -> None:
     assert said(png(Software="GIMP 2.10")) == [("png", "software", "GIMP 2.10")]
 
 
+def test_a_tiff_is_its_own_exif() -> None:
+    packet = xmp(f'Iptc4xmpExt:DigitalSourceType="{VOCABULARY}trainedAlgorithmicMedia"')
+    data = encoded("TIFF", tiffinfo={0x010F: "Canon", 0x0131: "ComfyUI", 700: packet})
+    assert said(data) == [
+        ("exif", "camera", "Canon"),
+        ("exif", "generated", "ComfyUI"),
+        ("xmp", "generated", "digital source type trainedAlgorithmicMedia"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
 def test_exif_of_a_camera_an_editor_and_a_generator(name: str) -> None:
     taken = encoded(name, exif=exif(make="Canon", model="EOS 5D", software="Adobe Photoshop 25.0"))
@@ -311,12 +321,15 @@ MAKERS = {
     "jpeg": lambda: encoded("JPEG", exif=exif(make="Canon", comment=b"UNICODE\0" + WEB_UI.encode("utf-16-le"))),
     "webp": lambda: encoded("WEBP", exif=exif(software="x"), xmp=xmp(f'a="{VOCABULARY}print"')),
     "avif": lambda: encoded("AVIF"),
+    "tiff": lambda: encoded("TIFF", tiffinfo={0x010F: "Canon", 700: xmp(f'a="{VOCABULARY}print"')}),
 }
 HEADS = (
     b"\xff\xd8",
     b"\x89PNG\r\n\x1a\n",
     b"RIFF\0\0\0\0WEBP",
     b"\0\0\0\x1cftypavif",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08\0\x05\x01\x0f\0\x02",
     b"\xff\xd8\xff\xe1\xff\xffExif\0\0II*\0",
 )
 
