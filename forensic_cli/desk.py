@@ -62,7 +62,7 @@ def report_scan(
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        report = make_report(target.format, colour=out.is_terminal)
+        report = make_report(target.format, out.is_terminal, target.quiet)
         if not kept.length:
             out.write(report.begin(header))
         try:

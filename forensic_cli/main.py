@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import audit, benchmark, evaluate, export, models, scan, train
+from forensic_cli.commands import audit, benchmark, evaluate, export, models, report, scan, train
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
@@ -68,6 +68,7 @@ def _about(
 
 
 app.command()(scan.scan)
+app.command()(report.report)
 app.command()(models.models)
 app.command()(audit.audit)
 app.command()(train.train)

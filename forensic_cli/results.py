@@ -164,6 +164,8 @@ class RunHeader:
     """Views that go through a model at once."""
     max_pixels: int = 0
     """Images with more are `too_large`."""
+    exports: tuple[Path, ...] = ()
+    """Where each model was read; not in the record, which says the same on every machine."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""

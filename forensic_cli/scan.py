@@ -127,6 +127,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         reencodings=settings.reencodings,
         batch_size=settings.batch_size,
         max_pixels=settings.max_pixels,
+        exports=tuple(model.path for model in models),
     )
 
 

@@ -11,9 +11,12 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 
 class Report(Protocol):
-    """One format. Each method returns the text to append to the output; `colour` asks for terminal colours."""
+    """One format. Each method returns the text to append to the output.
 
-    def __init__(self, colour: bool = False) -> None: ...
+    `colour` asks for terminal colours, `quiet` for no progress bar of its own.
+    """
+
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None: ...
 
     def begin(self, header: RunHeader) -> str:
         """Return what comes before the rows."""
@@ -30,12 +33,13 @@ REPORTS = {
     "jsonl": "forensic_cli.reports.jsonl:JsonLinesReport",
     "json": "forensic_cli.reports.json_report:JsonReport",
     "csv": "forensic_cli.reports.csv_report:CsvReport",
+    "html": "forensic_cli.reports.html:HtmlReport",
 }
 """Every format by its name on the command line; imported when it is used."""
 
 
-def make_report(name: str, colour: bool = False) -> Report:
+def make_report(name: str, colour: bool = False, quiet: bool = False) -> Report:
     """Return a fresh report of a format in REPORTS."""
     module, _, attribute = REPORTS[name].partition(":")
-    report: Report = getattr(import_module(module), attribute)(colour)
+    report: Report = getattr(import_module(module), attribute)(colour, quiet)
     return report

@@ -8,8 +8,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 class JsonReport:
     """One document; each row stands on a line of its own."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._separator = "\n"
 
     def begin(self, header: RunHeader) -> str:

@@ -8,8 +8,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 class JsonLinesReport:
     """One JSON object a line; the first one is {"genforensic": run header}."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
 
     def begin(self, header: RunHeader) -> str:
         """Return the header line."""
