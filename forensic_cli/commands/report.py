@@ -26,8 +26,8 @@ def report(
         typer.Option(
             min=0,
             metavar="N",
-            help="Images with an evidence map and a spectrum: named generators first, then images on which techniques "
-            "disagree.",
+            help="Images with an evidence map and a spectrum: each named generator in turn, and images on which the "
+            "techniques disagree, before the others.",
         ),
     ] = 200,
     pictures: Annotated[
@@ -57,7 +57,6 @@ def report(
     from forensic_cli.output import Output
     from forensic_cli.reports.html.entries import Entries
     from forensic_cli.reports.html.page import PageSettings, build_page
-    from forensic_cli.reports.table import visible
     from forensic_cli.results import printable
     from forensic_cli.results_file import read_results
 
@@ -73,6 +72,6 @@ def report(
             raise
         files = []  # the page says which models are absent
     settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
-    source = {"name": visible(printable(Path(results.name))), "sha256": found.sha256}
+    source = {"name": printable(Path(results.name)), "sha256": found.sha256}
     with Output(html, force) as out:
         out.write(build_page(found.run, entries, files, settings, source))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import LikelihoodRatio, ModelCard
 from forensic_cli.ensemble import known_labels
 from forensic_cli.reencode import ORIGINAL, REENCODINGS
 
@@ -74,22 +74,15 @@ def _sets(cards: Sequence[ModelCard], coverage: float | None) -> Table:
 
 
 def _ratios(cards: Sequence[ModelCard]) -> Table:
-    rows = [
-        [
-            f"{label}, {card.name}",
-            f"{one.lower:+.2f}",
-            f"{one.upper:+.2f}",
-            _cost(one.cllr),
-            _cost(one.cllr_min),
-            str(one.images_for),
-            str(one.images_against),
-        ]
-        for label in dict.fromkeys(label for card in cards for label in card.likelihood_ratios)
-        for card in cards
-        if (one := card.likelihood_ratios.get(label)) is not None
-    ]
-    header = ("log10 LR of", "least", "greatest", "cost in bits", "of it unavoidable", "images of it", "of others")
-    return Table("What the likelihood ratios are worth (cost 0: perfect, 1: worthless)", header, rows)
+    having = [card for card in cards if card.likelihood_ratios]
+    labels = dict.fromkeys(label for card in having for label in card.likelihood_ratios)
+    rows = [[label, *(_ratio(card.likelihood_ratios.get(label)) for card in having)] for label in labels]
+    caption = "Least and greatest log10 LR that the validation supports, and its cost in bits (0 perfect, 1 worthless)"
+    return Table(caption, ("log10 LR of", *(card.name for card in having)), rows)
+
+
+def _ratio(one: LikelihoodRatio | None) -> str:
+    return _UNKNOWN_FIGURE if one is None else f"{one.lower:+.1f} to {one.upper:+.1f}, {_cost(one.cllr)}"
 
 
 def _robustness(cards: Sequence[ModelCard]) -> Table:

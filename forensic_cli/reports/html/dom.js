@@ -8,11 +8,17 @@ const rows = data("rows");
 const NAMELESS = ["real", "inconclusive", "unknown"];
 const SVG = "http://www.w3.org/2000/svg";
 
+// A name from a file must not move the reader's eye: what does not print, or turns the direction of text, is escaped.
+const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
+const escaped = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
+const visible = (text) => String(text).replace(UNPRINTABLE, escaped);
+
 function fill(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined) made.setAttribute(name, value);
+    if (value !== null && value !== undefined) made.setAttribute(name, visible(value));
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  const kept = children.flat().filter((child) => child !== null && child !== undefined);
+  made.append(...kept.map((child) => (child instanceof Node ? child : visible(child))));
   return made;
 }
 
@@ -20,7 +26,7 @@ const element = (name, attributes = {}, ...children) => fill(document.createElem
 const drawn = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 const labelOf = (one) => (one.label === undefined ? "" : about.labels[one.label]);
-const fileOf = (row) => row.path.split(/[\\/](?!x[0-9a-f]{2})/).pop() || row.path;
+const fileOf = (row) => row.path.split(row.path.includes("/") ? "/" : "\\").pop() || row.path;
 const stateOf = (row) => row.verdict ?? `!${row.status}`;
 const ratioOf = (row) => (row.ratios && row.label !== undefined ? row.ratios[row.label] : null) ?? null;
 const disagrees = (row) => row.agreement !== undefined && row.agreement < 1;

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
-from forensic_cli.reports.table import visible
 from forensic_cli.results import Summary
 
 REAL = "real"
@@ -95,15 +94,30 @@ class Entries:
             )
         )
 
+    def in_turn(self) -> list[int]:
+        """Return the judged rows with each verdict in turn, so that a few images show every one of them.
+
+        Named generators and images on which the techniques disagree come before all others.
+        """
+        judged = [number for number, entry in enumerate(self.all) if entry.verdict is not None]
+        met: dict[str | None, int] = {}
+        keys = {}
+        for number in sorted(judged, key=lambda number: self.all[number].interest):
+            entry = self.all[number]
+            met[entry.verdict] = met.get(entry.verdict, 0) + 1
+            rank = entry.interest[0]
+            keys[number] = (rank if rank > 1 else 0, met[entry.verdict], number)
+        return sorted(judged, key=keys.__getitem__)
+
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        record: dict[str, Any] = {"path": visible(row["path"])}
-        record |= {name: clean(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
+        record: dict[str, Any] = {"path": row["path"]}
+        record |= {name: bounded(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
         record |= self._prediction(row)
         techniques = row.get("techniques") or {}
         if techniques:
             numbers = {self.techniques.number(name): self._prediction(one) for name, one in techniques.items()}
             record["techniques"] = [numbers.get(number) for number in range(len(self.techniques))]
-        more = {name: clean(row[name]) for name in row if name not in _KNOWN and row[name] not in (None, [], {})}
+        more = {name: bounded(row[name]) for name in row if name not in _KNOWN and row[name] not in (None, [], {})}
         return record | ({"more": more} if more else {})
 
     def _prediction(self, one: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,8 +125,8 @@ class Entries:
         if one.get("label") is None:
             return {}
         known: dict[str, Any] = {"label": self.labels.number(one["label"]), "confidence": one["confidence"]}
-        for name, short, digits in (("scores", "scores", 4), ("log10_lr", "ratios", 2)):
-            values = {self.labels.number(label): round(value, digits) for label, value in (one.get(name) or {}).items()}
+        for name, short in (("scores", "scores"), ("log10_lr", "ratios")):
+            values = {self.labels.number(label): value for label, value in (one.get(name) or {}).items()}
             if values:
                 known[short] = [values.get(number) for number in range(len(self.labels))]
         if one.get("candidates"):
@@ -138,21 +152,19 @@ def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
     return rank, -(row.get("confidence") or 0.0), number
 
 
-def clean(value: Any, depth: int = 0) -> Any:
-    """Return a value of a row for the page: control characters shown, numbers finite, nothing endless."""
-    if isinstance(value, str):
-        shown = visible(value[:_LONGEST_TEXT])
-        return shown if len(value) <= _LONGEST_TEXT else f"{shown} … ({len(value)} characters)"
+def bounded(value: Any, depth: int = 0) -> Any:
+    """Return a value of a row with finite numbers and nothing endless: a page must open whatever a file says."""
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        return f"{value[:_LONGEST_TEXT]} … ({len(value)} characters)"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict | list) and depth == _DEEPEST:
         return "…"
     if isinstance(value, dict):
-        items = list(value.items())
-        return {visible(str(name)): clean(one, depth + 1) for name, one in items[:_LONGEST_LIST]}
+        return {name: bounded(one, depth + 1) for name, one in list(value.items())[:_LONGEST_LIST]}
     if isinstance(value, list):
         rest = [f"… ({len(value)} in all)"] if len(value) > _LONGEST_LIST else []
-        return [clean(one, depth + 1) for one in value[:_LONGEST_LIST]] + rest
+        return [bounded(one, depth + 1) for one in value[:_LONGEST_LIST]] + rest
     return value
 
 

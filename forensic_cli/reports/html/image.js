@@ -1,5 +1,7 @@
 // The page of one image: what was found, what it rests on, and where in the image that lies.
 
+const [SHOWN_WIDTH, SHOWN_HEIGHT] = [512, 560]; // pixels; a small image is enlarged to see its patches
+
 function sentences(row) {
   if (row.verdict === undefined) return [`Not judged: ${row.reason ?? row.status}.`];
   const [label, confidence] = [labelOf(row), `confidence ${fixed(row.confidence, 3)}`];
@@ -41,18 +43,18 @@ function scoreBlock(title, one) {
     const score = one.scores?.[number] ?? null;
     const candidate = (one.candidates ?? []).includes(number);
     const ratio = one.ratios?.[number] ?? null;
-    const bar = drawn("svg", { class: "bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" }, drawn("rect", { width: 100 * (score ?? 0), height: 8 }));
+    const bar = (kind) => drawn("svg", { class: kind, viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" }, drawn("rect", { width: 100 * (score ?? 0), height: 8 }));
     return element(
       "tr",
       { class: number === one.label ? "top-label" : null },
-      element("th", { scope: "row" }, label),
-      element("td", { class: "wide" }, bar),
+      element("th", { scope: "row" }, label, bar("bar under")),
+      element("td", { class: "wide" }, bar("bar")),
       element("td", {}, fixed(score, 3)),
       element("td", {}, ratio === null ? "–" : signed(ratio, 2)),
       element("td", { class: "candidate" }, candidate ? "yes" : "·"),
     );
   };
-  const head = ["label", "", "score", "log10 LR", "candidate"].map((name) => element("th", { scope: "col" }, name));
+  const head = ["label", "", "score", "log10 LR", "candidate"].map((name) => element("th", { scope: "col", class: name ? null : "wide" }, name));
   return element(
     "table",
     { class: "scores" },
@@ -76,12 +78,12 @@ function heat(map, values, width, height, name) {
   const cells = map.places.map(([top, left, bottom, right], place) => {
     const value = values[place];
     const [w, h] = [(right - left) * width, (bottom - top) * height];
-    const size = Math.min(w / 3, h / 3, Math.max(width, height) / 12);
+    const size = Math.min(w / 3, h / 3, Math.max(width, height) / 20);
     const tone = value < 0 ? "against" : "for";
     return drawn(
       "g",
       { class: tone },
-      drawn("rect", { x: left * width, y: top * height, width: w, height: h, "fill-opacity": (0.75 * Math.abs(value)) / most, "stroke-width": Math.max(width, height) / 300 }),
+      drawn("rect", { x: left * width, y: top * height, width: w, height: h, "fill-opacity": (0.55 * Math.abs(value)) / most, "stroke-width": Math.max(width, height) / 300 }),
       occlusion ? null : drawn("text", { x: left * width + w / 2, y: top * height + h / 2, "font-size": size, "stroke-width": size / 6 }, fixed(value, 2)),
       drawn("title", {}, occlusion ? signed(value, 3) : fixed(value, 3)),
     );
@@ -89,13 +91,13 @@ function heat(map, values, width, height, name) {
   return drawn("svg", { class: "heat", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name }, ...cells);
 }
 
-function legend(map, values, label) {
+function legend(map, values, label, technique) {
   if (map.method === "occlusion") {
     const most = Math.max(...values.map(Math.abs));
-    return `Occlusion: orange where covering the part lowers the probability of ${label}, blue where it raises it; the strongest colour is ${fixed(most, 3)}.`;
+    return `Occlusion, by ${technique}: orange where covering a part with grey lowers the probability of ${label}, blue where it raises it; the strongest colour is ${fixed(most, 3)}.`;
   }
   if (map.places.length === 1) return "The image is one patch for these models; where in it the evidence lies cannot be told.";
-  return `Patches: the probability of ${label} when each of the ${map.places.length} patches is judged alone. Their scores are calibrated for whole images, so compare the patches with each other. What is not framed was not looked at.`;
+  return `Patches, by ${technique}: the probability of ${label} when each of the ${map.places.length} patches is judged alone. Their scores are calibrated for whole images, so compare the patches with each other. What is not framed was not looked at.`;
 }
 
 function placeTable(map, values) {
@@ -112,6 +114,8 @@ function evidenceFigure(row, number) {
   const picture = () => element("img", { src: `data:image/webp;base64,${found.preview}`, alt: `The image ${fileOf(row)}` });
   const frame = element("div", { class: "frame" }, picture());
   const figure = element("figure", { class: "evidence" }, frame);
+  const scale = Math.min(SHOWN_WIDTH / found.width, SHOWN_HEIGHT / found.height);
+  frame.style.width = `${Math.round(found.width * scale)}px`;
   const spectrum = element(
     "figure",
     { class: "spectrum" },
@@ -129,7 +133,7 @@ function evidenceFigure(row, number) {
   const technique = element("select", { id: "map-technique" }, ...names.map(([value, name]) => element("option", { value }, name)));
   const label = element("select", { id: "map-label" }, ...about.labels.map((name, i) => element("option", { value: i }, name)));
   label.value = row.label;
-  const visible = element("input", { type: "checkbox", id: "map-visible", checked: "" });
+  const mapShown = element("input", { type: "checkbox", id: "map-visible", checked: "" });
   const caption = element("figcaption", { "aria-live": "polite" });
   const draw = () => {
     const [i, which] = technique.value.split(":");
@@ -137,15 +141,16 @@ function evidenceFigure(row, number) {
     const by = which === "all" ? averaged(Object.values(map.values)) : map.values[which];
     const values = by[label.value];
     const name = about.labels[label.value];
-    frame.replaceChildren(picture(), ...(visible.checked && values ? [heat(map, values, found.width, found.height, `Evidence map for ${name}`)] : []));
-    caption.replaceChildren(values ? legend(map, values, name) : "This technique does not know the label.", ...(values ? [placeTable(map, values)] : []));
+    frame.replaceChildren(picture(), ...(mapShown.checked && values ? [heat(map, values, found.width, found.height, `Evidence map for ${name}`)] : []));
+    const words = values ? legend(map, values, name, technique.selectedOptions[0].textContent) : "This technique does not know the label.";
+    caption.replaceChildren(element("p", {}, words), ...(values ? [placeTable(map, values)] : []));
   };
   const controls = element(
     "div",
     { class: "controls" },
     element("label", {}, "Evidence for ", label),
     names.length > 1 ? element("label", {}, "by ", technique) : null,
-    element("label", { class: "check" }, visible, " show the map"),
+    element("label", { class: "check" }, mapShown, " show the map"),
   );
   controls.addEventListener("input", draw);
   figure.append(controls, caption);
@@ -212,7 +217,7 @@ function imagePage(number) {
   const warnings = (row.warnings ?? []).map((name) => element("li", {}, `${name.replaceAll("_", " ")}: ${about.warnings[name] ?? "no description"}`));
   const more = Object.entries(row.more ?? {}).map(([name, value]) => section(name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), tree(value)));
   return [
-    element("nav", { class: "steps", "aria-label": "Images" }, element("a", { href: "#gallery", id: "back" }, "← All images"), element("span", {}, place < 0 ? "" : `${place + 1} of ${shown.numbers.length}`), step(place - 1, "Previous"), step(place + 1, "Next")),
+    element("nav", { class: "steps", "aria-label": "Images" }, element("a", { href: "#gallery", id: "back" }, "← All images"), element("span", {}, place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${shown.numbers.length.toLocaleString("en")}`), step(place - 1, "Previous"), step(place + 1, "Next")),
     element("h2", { id: "image-title", tabindex: -1 }, badge(row), " ", fileOf(row)),
     ...sentences(row).map((text) => element("p", { class: "finding" }, text)),
     element("div", { class: "look" }, ...pictureOf(row, number)),

@@ -18,10 +18,11 @@ from forensic_cli.model import CUDA, Model
 from forensic_cli.pipeline import default_workers, ordered_map
 from forensic_cli.preprocess import MAX_PIXELS, WARNINGS
 from forensic_cli.reports.html.cards import card_tables, limits
-from forensic_cli.reports.html.entries import Entries, as_json, clean
+from forensic_cli.reports.html.entries import Entries, as_json
 from forensic_cli.reports.html.evidence import EvidenceMap, evidence_map
 from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Closer, Picture, picture_of
 from forensic_cli.reports.html.spectrum import Power, spectrum_png
+from forensic_cli.reports.table import visible
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("dom.js", "gallery.js", "image.js", "start.js")
@@ -74,7 +75,7 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run=clean(run),
+        run=run,
         entries=entries,
         source=source,
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
@@ -96,8 +97,7 @@ def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
 
 
 def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], settings: PageSettings) -> Gathered:
-    judged = [number for number, entry in enumerate(entries.all) if entry.verdict is not None]
-    order = sorted(judged, key=lambda number: entries.all[number].interest)
+    order = entries.in_turn()
     close = set(order[: settings.evidence])
     wanted = tuple(dict.fromkeys(model.card.preprocessing for model in models))
     gathered = Gathered([NOT_JUDGED] * len(entries.all), {}, {})
@@ -187,9 +187,9 @@ def _average_spectra(spectra: Mapping[str, list[Power]]) -> list[dict[str, Any]]
 def _data(run: Mapping[str, Any], entries: Entries, gathered: Gathered) -> dict[str, Any]:
     """Return what the scripts read: JSON texts for script elements."""
     about = {
-        "labels": [clean(label) for label in entries.labels],
-        "techniques": [clean(name) for name in entries.techniques],
-        "ensemble": clean(run.get("ensemble")),
+        "labels": list(entries.labels),
+        "techniques": list(entries.techniques),
+        "ensemble": run.get("ensemble"),
         "threshold": run["threshold"],
         "coverage": run.get("coverage"),
         "warnings": WARNINGS,
@@ -217,14 +217,26 @@ def _render(**values: Any) -> str:
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["percent"] = lambda value: f"{value * 100:.1f} %"
+    environment.filters |= {"percent": lambda value: f"{value * 100:.1f} %", "coded": _coded}
     return environment.get_template("template.html").render(
         style=Markup(style), script=Markup(script), style_hash=_policy(style), script_hash=_policy(script), **values
     )
+
+
+def _shown(value: Any) -> Any:
+    """Escape control characters in what the template prints; dom.js does so for what the scripts print."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _coded(text: str) -> Markup:
+    """Return text whose words between backticks are code."""
+    words = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(word) if i % 2 else word for i, word in enumerate(words))
 
 
 def _policy(text: str) -> str:

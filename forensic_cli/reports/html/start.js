@@ -14,7 +14,7 @@ function route() {
     scrollTo(0, 0);
     byId("image-title").focus({ preventScroll: true });
     if (shown.numbers.includes(number)) shown.current = shown.numbers.indexOf(number);
-    document.title = `${fileOf(rows[number])} – genforensic`;
+    document.title = `${visible(fileOf(rows[number]))} – genforensic`;
     return;
   }
   if (overview.hidden) {
