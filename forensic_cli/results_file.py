@@ -47,11 +47,11 @@ def read_results(path: Path) -> Results:
         raise UsageError(f"{path}: not text; {_WANTED}") from error
     digest = hashlib.sha256(data).hexdigest()
     if text.startswith('{"genforensic"'):
-        lines = text.split("\n")
-        if lines.pop():
-            note(f"{path}: the last line is cut and was left out", "yellow")
+        *lines, last = text.split("\n")
         if not lines:
             raise UsageError(f"{path}: the header is cut; {_WANTED}")
+        if last:
+            note(f"{path}: the last line is cut and was left out", "yellow")
         run = _parse(path, 1, lines[0])["genforensic"]
         found = ((number, _parse(path, number, line)) for number, line in enumerate(lines[1:], 2))
         return Results(_checked(path, "the header", run, _RUN), _rows(path, "line", found), None, digest)
@@ -133,7 +133,11 @@ _PREDICTION = {
     "log10_lr": _maybe(_numbers),
 }
 _STABILITY = {"lowest": _number, "highest": _number, "flips": _each(_text), "reencodings": _texts}
-_MODEL = {"name": _text, "technique": _text, "sha256": _text, "labels": _texts}
+_MODEL = {
+    **{name: _text for name in ("name", "technique", "sha256")},
+    "labels": _texts,
+    **{name: _maybe(_text) for name in ("file", "validation")},
+}
 _ROW: Mapping[str, Shape] = {
     "path": _text,
     "status": _text,
@@ -164,5 +168,6 @@ _RUN: Mapping[str, Shape] = {
     "threshold": _number,
     "coverage": _maybe(_number),
     "started": _text,
+    "reencodings": _maybe(_texts),
     "max_pixels": _maybe(_count),
 }

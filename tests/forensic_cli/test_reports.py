@@ -14,6 +14,7 @@ import pytest
 from forensic_cli import __version__
 from forensic_cli.reports import REPORTS, make_report
 from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
+from pages import read_page
 from toys import genforensic, solid
 
 Row = dict[str, Any]
@@ -146,7 +147,16 @@ def read_csv(text: str) -> list[Row]:
     return rows
 
 
-READERS: dict[str, Callable[[str], list[Row]]] = {"jsonl": read_jsonl, "json": read_json, "csv": read_csv}
+def read_html(text: str) -> list[Row]:
+    return read_page(text).records()
+
+
+READERS: dict[str, Callable[[str], list[Row]]] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "html": read_html,
+}
 """How a program reads each format back; `table` is for people."""
 
 

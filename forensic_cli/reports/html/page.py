@@ -75,7 +75,7 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run=run,
+        run={"coverage": None, "ensemble": None, "reencodings": None} | dict(run),
         entries=entries,
         source=source,
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
