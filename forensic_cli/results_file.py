@@ -134,9 +134,12 @@ _PREDICTION = {
 }
 _STABILITY = {"lowest": _number, "highest": _number, "flips": _each(_text), "reencodings": _texts}
 _MODEL = {
-    **{name: _text for name in ("name", "technique", "sha256")},
+    "name": _text,
+    "technique": _text,
+    "sha256": _text,
     "labels": _texts,
-    **{name: _maybe(_text) for name in ("file", "validation")},
+    "file": _maybe(_text),
+    "validation": _maybe(_text),
 }
 _ROW: Mapping[str, Shape] = {
     "path": _text,

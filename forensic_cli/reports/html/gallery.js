@@ -136,7 +136,7 @@ function startGallery() {
   byId("verdict").append(...states.map((state) => element("option", { value: state }, state.replace(/^!/, "not judged: "))));
   const labels = [...new Set(rows.map(labelOf))].filter(Boolean).sort();
   byId("label").append(...labels.map((label) => element("option", { value: label }, label)));
-  byId("filters").addEventListener("input", refilter);
+  for (const change of ["input", "change"]) byId("filters").addEventListener(change, refilter);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", () => setTimeout(refilter));
   byId("earlier").addEventListener("click", () => turnTo(shown.page - 1));

@@ -152,7 +152,7 @@ function evidenceFigure(row, number) {
     names.length > 1 ? element("label", {}, "by ", technique) : null,
     element("label", { class: "check" }, mapShown, " show the map"),
   );
-  controls.addEventListener("input", draw);
+  controls.addEventListener("change", draw);
   figure.append(controls, caption);
   if (found.differs) figure.append(element("p", { class: "alert" }, `Computed again for this report, a score differs from the record by ${found.differs}; the map may not show what the verdict rests on.`));
   draw();
