@@ -54,12 +54,14 @@ def report(
     """
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
-    from forensic_cli.output import Output
+    from forensic_cli.output import Output, already_there
     from forensic_cli.reports.html.entries import Entries
     from forensic_cli.reports.html.page import PageSettings, build_page
     from forensic_cli.results import printable
     from forensic_cli.results_file import read_results
 
+    if html.exists() and not force:
+        raise already_there(html)
     found = read_results(results)
     entries = Entries(found.run)
     entries.summary.left_out = found.left_out or 0
@@ -73,5 +75,6 @@ def report(
         files = []  # the page says which models are absent
     settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
     source = {"name": printable(Path(results.name)), "sha256": found.sha256}
-    with Output(html, force) as out:
-        out.write(build_page(found.run, entries, files, settings, source))
+    page = build_page(found.run, entries, files, settings, source)
+    with Output(html, force) as out:  # last, so that a failure neither leaves an empty page nor empties an old one
+        out.write(page)

@@ -115,6 +115,8 @@ def scan(
 
         genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
 
+        genforensic scan case-17/ --format html --output case-17.html
+
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports.

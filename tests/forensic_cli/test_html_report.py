@@ -1,6 +1,7 @@
 """Tests of the HTML report without a browser: what is in the page, what it takes from files, what it refuses."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -337,6 +338,28 @@ def test_a_page_is_not_overwritten_unasked(results: Path, toy_exports: Path, run
     assert done.exit_code == 2
     assert done.stderr.strip().endswith("exists already; choose another name, or overwrite it with --force")
     assert page.read_text() == "mine"
+
+
+def test_a_failure_leaves_an_old_page_alone(results: Path, run: Any) -> None:
+    page = results.with_name("there.html")
+    page.write_text("mine")
+    results.write_text("broken")
+    assert run("report", results, "--html", page, "--force").exit_code == 2
+    assert page.read_text() == "mine"
+
+
+def test_two_models_that_claim_one_technique(results: Path, toy_exports: Path, tmp_path: Path, run: Any) -> None:
+    """A scan has one model a technique; results that say otherwise must not mix their labels up."""
+    both = tmp_path / "both"
+    shutil.copytree(toy_exports, both)
+    other = write_toy_export(both / "paper-baseline.onnx", toy_card("baseline", "paper", ("real", "alpha"), name="p"))
+    header, *lines = results.read_text().splitlines()
+    changed = json.loads(header)
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    changed["genforensic"]["models"].append({**MODEL, "technique": "baseline", "sha256": digest})
+    results.write_text("\n".join([json.dumps(changed), *lines]) + "\n")
+    page = make(run, results, both)
+    assert len(page.data("evidence-0")["maps"][0]["values"]) == 4
 
 
 def test_a_cut_last_line_is_left_out(results: Path, toy_exports: Path, run: Any) -> None:

@@ -78,7 +78,7 @@ function card(number, place) {
         "span",
         { class: "line" },
         badge(row),
-        row.confidence === undefined ? null : element("span", { class: "number" }, top + fixed(row.confidence, 3)),
+        row.confidence === undefined ? null : element("span", { class: "number" }, top + chance(row.confidence)),
       ),
       flags.length ? element("span", { class: "flags" }, flags.join(" · ")) : null,
     ),

@@ -4,7 +4,7 @@ const [SHOWN_WIDTH, SHOWN_HEIGHT] = [512, 560]; // pixels; a small image is enla
 
 function sentences(row) {
   if (row.verdict === undefined) return [`Not judged: ${row.reason ?? row.status}.`];
-  const [label, confidence] = [labelOf(row), `confidence ${fixed(row.confidence, 3)}`];
+  const [label, confidence] = [labelOf(row), `confidence ${chance(row.confidence)}`];
   const candidates = (row.candidates ?? []).map((one) => about.labels[one]);
   const flips = Object.keys(row.stability?.flips ?? {});
   const threshold = `the threshold ${fixed(about.threshold, 3)}`;
@@ -16,7 +16,7 @@ function sentences(row) {
   } else if (candidates.length > 1) {
     text.push(`Left open: ${candidates.slice(0, -1).join(", ")} and ${candidates.at(-1)} are all still possible. The most similar one is ${label} (${confidence}).`);
   } else if (flips.length) {
-    text.push(`Left open: the label changes when the image is re-encoded. The most similar one is ${label} (${confidence}).`);
+    text.push(`Left open: the label does not survive re-encoding. The most similar one is ${label} (${confidence}).`);
   } else {
     text.push(`Left open: the most similar label is ${label}, but its ${confidence} and the candidates do not suffice for a name (${threshold}).`);
   }
@@ -25,6 +25,7 @@ function sentences(row) {
     const agreeing = techniques.filter((one) => one.label === row.label).length;
     text.push(`${agreeing} of ${techniques.length} techniques put ${label} on top.`);
   }
+  if (flips.length) text.push(`Another label comes out on top when the image is re-encoded as ${flips.join(", ")}.`);
   const ratio = ratioOf(row);
   if (ratio !== null) text.push(weight(label, ratio));
   return text;
@@ -35,7 +36,7 @@ function weight(label, ratio) {
   const start = `log10 LR ${signed(ratio, 2)}: `;
   if (Math.abs(ratio) < 0.05) return `${start}what was measured does not tell ${label} from the other known labels.`;
   const more = ratio > 0 ? "more" : "less";
-  return `${start}what was measured is ${times(10 ** Math.abs(ratio))} times ${more} probable if the image is of ${label} than if it is of another known label.`;
+  return `${start}what was measured is ${times(10 ** Math.abs(ratio))} times ${more} probable if the image is ${label === "real" ? label : `of ${label}`} than if it is of another known label.`;
 }
 
 function scoreBlock(title, one) {
@@ -49,7 +50,7 @@ function scoreBlock(title, one) {
       { class: number === one.label ? "top-label" : null },
       element("th", { scope: "row" }, label, bar("bar under")),
       element("td", { class: "wide" }, bar("bar")),
-      element("td", {}, fixed(score, 3)),
+      element("td", {}, chance(score)),
       element("td", {}, ratio === null ? "–" : signed(ratio, 2)),
       element("td", { class: "candidate" }, candidate ? "yes" : "·"),
     );
@@ -75,10 +76,13 @@ function averaged(values) {
 function heat(map, values, width, height, name) {
   const occlusion = map.method === "occlusion";
   const most = occlusion ? Math.max(1e-9, ...values.map(Math.abs)) : 1;
+  const lefts = [...new Set(map.places.map((place) => place[1] * width))].sort((a, b) => a - b);
+  // Where patches overlap, their numbers must not
+  const apart = Math.min(width, ...lefts.slice(1).map((left, i) => left - lefts[i]));
   const cells = map.places.map(([top, left, bottom, right], place) => {
     const value = values[place];
     const [w, h] = [(right - left) * width, (bottom - top) * height];
-    const size = Math.min(w / 3, h / 3, Math.max(width, height) / 20);
+    const size = Math.min(w / 3, h / 3, apart / 3.2, Math.max(width, height) / 20);
     const tone = value < 0 ? "against" : "for";
     return drawn(
       "g",
@@ -97,7 +101,7 @@ function legend(map, values, label, technique) {
     return `Occlusion, by ${technique}: orange where covering a part with grey lowers the probability of ${label}, blue where it raises it; the strongest colour is ${fixed(most, 3)}.`;
   }
   if (map.places.length === 1) return "The image is one patch for these models; where in it the evidence lies cannot be told.";
-  return `Patches, by ${technique}: the probability of ${label} when each of the ${map.places.length} patches is judged alone. Their scores are calibrated for whole images, so compare the patches with each other. What is not framed was not looked at.`;
+  return `Patches, by ${technique}: the probability of ${label} when each of the ${map.places.length} patches is judged alone. Their scores are calibrated for whole images, so compare the patches with each other. What is not framed was not looked at; where patches overlap, their colours add up.`;
 }
 
 function placeTable(map, values) {
@@ -174,6 +178,7 @@ function pictureOf(row, number) {
 }
 
 function tree(value) {
+  if (value !== null && typeof value === "object" && !Object.keys(value).length) return "none";
   if (Array.isArray(value)) return element("ul", {}, ...value.map((one) => element("li", {}, tree(one))));
   if (value !== null && typeof value === "object") return pairs(Object.entries(value).map(([name, one]) => [name.replaceAll("_", " "), tree(one)]));
   return String(value ?? "none");
@@ -203,7 +208,7 @@ function stability(found) {
   const flips = Object.entries(found.flips);
   return section(
     "Re-encoded and judged again",
-    element("p", {}, `As ${found.reencodings.join(", ")}: the confidence in the label lies between ${fixed(found.lowest, 3)} and ${fixed(found.highest, 3)}.`),
+    element("p", {}, `As ${found.reencodings.join(", ")}: the confidence in the label lies between ${chance(found.lowest)} and ${chance(found.highest)}.`),
     flips.length ? element("ul", {}, ...flips.map(([name, label]) => element("li", {}, `${name}: ${label} comes out on top`))) : element("p", {}, "The label is the same under each of them."),
   );
 }

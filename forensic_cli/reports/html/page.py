@@ -89,11 +89,15 @@ def build_page(
 
 
 def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
-    """Start the models that judged, those whose file is there, on the kind of device that they ran on."""
+    """Start the models that judged, those whose file is there, on the kind of device that they ran on.
+
+    One a technique, as in a scan, whatever the results say.
+    """
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in reversed(exports)}
     device = "auto" if CUDA in run["providers"] else "cpu"
     wanted = dict.fromkeys(model["sha256"] for model in run["models"])
-    return [Model.load(files[sha256], device) for sha256 in wanted if sha256 in files]
+    models = [Model.load(files[sha256], device) for sha256 in wanted if sha256 in files]
+    return list({model.card.technique: model for model in reversed(models)}.values())[::-1]
 
 
 def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], settings: PageSettings) -> Gathered:
