@@ -196,9 +196,9 @@ def test_the_gallery_filters(reader: Reader) -> None:
 
 
 def test_search_finds_names_and_metadata(reader: Reader) -> None:
-    reader.press("/")
-    reader.wait("document.activeElement.id === 'query'")
-    reader.press(*"ex-1 RED")
+    reader("document.querySelector('.card').click()")
+    reader.wait("!document.getElementById('image').hidden")
+    reader.press("/", *"ex-1 RED")
     assert reader.names == ["1-red.png"]
     reader.press(*"zzz")
     assert reader.names == []

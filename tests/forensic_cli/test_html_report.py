@@ -145,15 +145,17 @@ def test_endless_values_are_cut(results: Path, toy_exports: Path, run: Any) -> N
 def test_thumbnails_are_made_of_what_was_judged(results: Path, toy_exports: Path, run: Any) -> None:
     rows = rows_of(results)
     solid(Path(rows[0]["path"]), (0, 0, 255), (300, 200))
-    Path(rows[2]["path"]).unlink()
+    solid(Path(rows[2]["path"]), (255, 0, 0))  # a BMP of as many bytes
+    Path(rows[3]["path"]).unlink()
+    assert Path(rows[2]["path"]).stat().st_size == rows[2]["bytes"]
     page = make(run, results, toy_exports)
     assert [text if text.startswith("!") else "picture" for text in page.thumbnails] == [
-        *("!changed", "picture", "!missing", "picture", "picture", "!none")
+        *("!changed", "picture", "!changed", "!missing", "picture", "!none")
     ]
     green = Image.open(io.BytesIO(base64.b64decode(page.thumbnails[1]))).convert("RGB")
     assert green.size == (90, 70)
     assert np.abs(np.asarray(green, int) - [0, 255, 0]).max() < 16
-    assert page.data("about")["evidence"] == [1, 3, 4]
+    assert page.data("about")["evidence"] == [1, 4]
 
 
 def test_a_large_image_has_a_small_thumbnail(tmp_path: Path, toy_exports: Path, run: Any) -> None:

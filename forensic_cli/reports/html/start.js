@@ -27,6 +27,11 @@ function route() {
   }
 }
 
+function backToGallery() {
+  location.hash = "#gallery";
+  route(); // hashchange comes later, and then finds nothing left to do
+}
+
 function moveInGallery(key) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
   const ends = { Home: shown.page * PAGE, End: (shown.page + 1) * PAGE - 1 };
@@ -48,7 +53,7 @@ function press(event) {
   const typing = event.target.matches("input, select, textarea");
   let done = false;
   if (event.key === "Escape") {
-    if (open) location.hash = "#gallery";
+    if (open) backToGallery();
     else if (event.target === byId("query")) byId("filters").reset();
     done = open;
   } else if (typing) {
@@ -57,8 +62,8 @@ function press(event) {
       done = true;
     }
   } else if (event.key === "/") {
-    if (open) location.hash = "#gallery";
-    setTimeout(() => byId("query").focus());
+    if (open) backToGallery();
+    byId("query").focus(); // at once: the next key is already meant for it
     done = true;
   } else if (open) {
     done = moveInImage(event.key);
