@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.record import Results
+from forensic_cli.results_file import Results
 
 TOLERANCE = 0.001
 """Confidences that differ by less count as the same; another batch size moves the sixth digit."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forensic_cli.exports import export_folders
-from forensic_cli.record import read_entries
+from forensic_cli.results_file import read_entries
 from forensic_cli.seal_check import Finding
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
 from forensic_cli.errors import OutputError
-from forensic_cli.record import LONGEST_LINE, Results
+from forensic_cli.results_file import LONGEST_LINE, Results
 
 MOST_TEXT = 2000
 """Characters of a decision or a note that are kept."""

@@ -69,7 +69,7 @@ def report_scan(
     header = replace(run_header(models, settings), selection=target.selection.record())
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
-    report = make_report(target.format, colour=target.output is None and wants_colour())
+    report = make_report(target.format, target.output is None and wants_colour(), target.quiet)
     with Output(target.output, target.force or target.resume, kept.length) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal

@@ -19,6 +19,7 @@ from forensic_cli.commands import (
     export,
     merge,
     models,
+    report,
     scan,
     train,
     triage,
@@ -117,6 +118,7 @@ def _about(
 
 
 app.command()(scan.scan)
+app.command()(report.report)
 app.command()(verify.verify)
 app.command()(diff.diff)
 app.command()(triage.triage)

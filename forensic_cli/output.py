@@ -31,7 +31,7 @@ class Output:
                 os.ftruncate(self._descriptor, keep)
                 os.lseek(self._descriptor, keep, os.SEEK_SET)
         except FileExistsError as error:
-            raise OutputError(f"{path}: exists already; choose another name, or overwrite it with --force") from error
+            raise already_there(path) from error
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -84,6 +84,11 @@ class Output:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def already_there(path: Path) -> OutputError:
+    """Return what to raise for a file that is not to be overwritten unasked."""
+    return OutputError(f"{path}: exists already; choose another name, or overwrite it with --force")
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -128,14 +128,25 @@ def views(pixels: Pixels, preprocessing: Preprocessing) -> Views:
         resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
         return np.array(resized)[None]  # an array of its own: PyTorch warns of read-only ones
     padded = pad(pixels, size)
-    height, width = padded.shape[:2]
-    return np.stack(
-        [
-            padded[top : top + size, left : left + size]
-            for top in grid_origins(height, size, preprocessing.grid)
-            for left in grid_origins(width, size, preprocessing.grid)
-        ]
-    )
+    corners = _corners(padded.shape[0], padded.shape[1], preprocessing)
+    return np.stack([padded[top : top + size, left : left + size] for top, left in corners])
+
+
+def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int, int, int]]:
+    """Return where each view of an image of these sides lies in it: (top, left, bottom, right), in the views' order.
+
+    What was mirrored at a border is left out, so every place lies within the image.
+    """
+    size = preprocessing.size
+    if preprocessing.mode == "whole":
+        return [(0, 0, height, width)]
+    corners = _corners(max(height, size), max(width, size), preprocessing)
+    return [(top, left, min(top + size, height), min(left + size, width)) for top, left in corners]
+
+
+def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int]]:
+    size, grid = preprocessing.size, preprocessing.grid
+    return [(top, left) for top in grid_origins(height, size, grid) for left in grid_origins(width, size, grid)]
 
 
 def view_warnings(pixels: Pixels, preprocessing: Preprocessing) -> tuple[str, ...]:

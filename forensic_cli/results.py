@@ -187,6 +187,8 @@ class RunHeader:
     """{python, platform, numpy, opencv, pillow: what the scan ran on}."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """{sort, only, min_confidence}: which rows are written; empty: all of them."""
+    exports: tuple[Path, ...] = ()
+    """Where each model was read; not in the record, which says the same on every machine."""
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
@@ -231,14 +233,15 @@ class Summary:
 
     def add(self, result: FileResult) -> None:
         """Count one row."""
-        if result.verdict is None:
-            totals, name = self.statuses, result.status
-        else:
-            totals, name = self.verdicts, result.verdict.verdict
-        totals[name] = totals.get(name, 0) + 1
+        self.count(result.status, None if result.verdict is None else result.verdict.verdict)
         self.copies += result.duplicate_of is not None
         if result.cluster is not None:
             self.findings = max(self.findings or 0, result.cluster)
+
+    def count(self, status: str, verdict: str | None) -> None:
+        """Count a row by its status and, where it has one, its verdict."""
+        totals, name = (self.statuses, status) if verdict is None else (self.verdicts, verdict)
+        totals[name] = totals.get(name, 0) + 1
 
     @property
     def judged(self) -> int:

@@ -154,6 +154,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
         dedupe=settings.dedupe,
         command=settings.command,
         versions=versions(),
+        exports=tuple(model.path for model in models),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forensic_cli.errors import UsageError
-from forensic_cli.record import Entry, read_entries
+from forensic_cli.results_file import Entry, read_entries
 from forensic_cli.seal import chain, differing, digest, fold, mark, seal_line, seal_of, unpack_marks
 
 _MOST_COMPARED = 4_000_000
@@ -228,7 +228,7 @@ def _names(path: Path, wanted: Collection[int]) -> dict[int, str]:
     for entry in read_entries(path):
         if entry.kind == "seal":
             break
-        if entry.kind in ("row", "odd"):
+        if entry.kind in ("row", "odd", "cut"):
             row += 1
             if row in wanted:
                 names[row] = str(entry.record.get("path", ""))

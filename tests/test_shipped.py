@@ -60,5 +60,6 @@ def test_a_wheel_carries_both_packages_and_the_exports(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"forensic_cli/main.py", "forensic_train/training.py", "forensic_train/paper_counts.csv"} <= names
+    assert {f"forensic_cli/reports/html/{name}" for name in ("template.html", "style.css", "start.js")} <= names
     assert {f"forensic_cli/exports/{path.name}" for path in EXPORTS} <= names
     assert not any(name.startswith(("train/", "tests/", "exports/")) for name in names)

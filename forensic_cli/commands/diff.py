@@ -47,7 +47,7 @@ def diff(
     from dataclasses import replace
 
     from forensic_cli.compare import compare
-    from forensic_cli.record import load_results
+    from forensic_cli.results_file import load_results
 
     found = compare(load_results(old), load_results(new), tolerance)
     if images_only:

@@ -165,6 +165,8 @@ def scan(
 
         genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
 
+        genforensic scan case-17/ --format html --output case-17.html
+
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
         genforensic scan incoming/ --technique all --sort disagreement --only inconclusive

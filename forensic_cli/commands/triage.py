@@ -37,8 +37,8 @@ def triage(
     Exit code: 0 done or stopped, 2 wrong use.
     """
     from forensic_cli.decisions import append_decision, decide_now, decisions_path, read_decisions, to_decide
-    from forensic_cli.record import load_results
     from forensic_cli.reports.table import visible
+    from forensic_cli.results_file import load_results
     from forensic_cli.seal_check import check_results
 
     found, sidecar = load_results(results), decisions_path(results)

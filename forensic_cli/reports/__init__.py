@@ -14,10 +14,10 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 class Report(Protocol):
     """One format. Each method returns what to append to the output: text, or the bytes of a binary format.
 
-    `colour` asks for terminal colours.
+    `colour` asks for terminal colours, `quiet` for no progress bar of its own.
     """
 
-    def __init__(self, colour: bool = False) -> None: ...
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None: ...
 
     def begin(self, header: RunHeader) -> str | bytes:
         """Return what comes before the rows."""
@@ -45,12 +45,13 @@ REPORTS = {
     "markdown": "forensic_cli.reports.markdown:MarkdownReport",
     "sarif": "forensic_cli.reports.sarif:SarifReport",
     "parquet": "forensic_cli.reports.parquet:ParquetReport",
+    "html": "forensic_cli.reports.html:HtmlReport",
 }
 """Every format by its name on the command line; imported when it is used."""
 
 
-def make_report(name: str, colour: bool = False) -> Report:
+def make_report(name: str, colour: bool = False, quiet: bool = False) -> Report:
     """Return a fresh report of a format in REPORTS."""
     module, _, attribute = REPORTS[name].partition(":")
-    report: Report = getattr(import_module(module), attribute)(colour)
+    report: Report = getattr(import_module(module), attribute)(colour, quiet)
     return report

@@ -22,8 +22,8 @@ _STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stabi
 class CsvReport:
     """RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._labels: tuple[str, ...] = ()
         self._techniques: tuple[str, ...] = ()
         self._origin: tuple[str, ...] = ()

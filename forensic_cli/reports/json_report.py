@@ -9,8 +9,8 @@ from forensic_cli.seal import Sealer
 class JsonReport:
     """One document; each row stands on a line of its own."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._separator = "\n"
         self._sealer = Sealer("")
 

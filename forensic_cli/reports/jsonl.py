@@ -10,8 +10,8 @@ from forensic_cli.seal import Sealer, seal_line
 class JsonLinesReport:
     """One JSON object a line; the first one is {"genforensic": run header}, the last one {"seal": ...}."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._sealer = Sealer("")
 
     def begin(self, header: RunHeader) -> str:

@@ -15,8 +15,8 @@ _LISTED = 20
 class MarkdownReport:
     """A GitHub-flavoured table; file names are data and never markup."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._labels: tuple[str, ...] = ()
         self._unreadable: list[str] = []
 

@@ -19,8 +19,8 @@ _MAPS = ("scores", "log10_lr")
 class ParquetReport:
     """One file, written row group by row group; it can be read once its end is written."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         require(("pyarrow", "pyarrow.parquet"), "parquet", "--format parquet")
         import pyarrow
 

@@ -22,8 +22,8 @@ _NOT_PROOF = "A verdict is the most similar of the known labels, not a proof."
 class SarifReport:
     """One log with one run; each result stands on a line of its own."""
 
-    def __init__(self, colour: bool = False) -> None:
-        del colour
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
         self._separator = "\n"
         self._rules: list[str] = []
 

@@ -24,7 +24,8 @@ _RATIO = (
 class TableReport:
     """Columns of fixed width with the file last, so that no path is ever cut."""
 
-    def __init__(self, colour: bool = False) -> None:
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del quiet
         self._colour = colour
         self._width = 0
         self._labels: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from forensic_cli.preprocess import (
     decode,
     grid_origins,
     read_header,
+    view_places,
     view_warnings,
     views,
 )
@@ -227,6 +228,24 @@ def test_patches_are_parts_of_the_image(height: int, width: int, size: int, grid
     else:
         assert view_warnings(pixels, how) == ("padded",)
         assert set(map(tuple, cut.reshape(-1, 3))) <= set(map(tuple, pixels.reshape(-1, 3)))
+
+
+@few
+@given(SIDES, SIDES, st.integers(8, 64), st.integers(1, 4))
+def test_places_say_where_each_patch_lies(height: int, width: int, size: int, grid: int) -> None:
+    """What was mirrored at a border lies outside the image, and so outside the place."""
+    pixels, how = noise(height, width), Preprocessing("patches", size, grid)
+    cut, places = views(pixels, how), view_places(height, width, how)
+    assert len(cut) == len(places)
+    for patch, (top, left, bottom, right) in zip(cut, places, strict=True):
+        assert 0 <= top < bottom <= height
+        assert 0 <= left < right <= width
+        assert (bottom - top, right - left) == (min(size, height), min(size, width))
+        assert np.array_equal(patch[: bottom - top, : right - left], pixels[top:bottom, left:right])
+
+
+def test_the_place_of_a_whole_view_is_the_image() -> None:
+    assert view_places(30, 50, Preprocessing("whole", 8)) == [(0, 0, 30, 50)]
 
 
 @few

@@ -18,6 +18,7 @@ from forensic_cli import __version__
 from forensic_cli.metadata import Finding
 from forensic_cli.reports import REPORTS, make_report
 from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
+from pages import read_page
 from toys import child_environment, genforensic, solid
 
 Row = dict[str, Any]
@@ -173,12 +174,17 @@ def read_parquet(text: str) -> list[Row]:
     return rows
 
 
+def read_html(text: str) -> list[Row]:
+    return read_page(text).records()
+
+
 READERS: dict[str, Callable[[str], list[Row]]] = {
     "jsonl": read_jsonl,
     "json": read_json,
     "csv": read_csv,
     "sarif": read_sarif,
     "parquet": read_parquet,
+    "html": read_html,
 }
 """How a program reads each format back; those in FOR_PEOPLE are for people."""
 FOR_PEOPLE = {"table", "markdown"}

@@ -372,7 +372,7 @@ def test_a_missing_path_is_wrong_use(run: Any, toy_exports: Path, images: Path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "xml"), "'xml' is not one of table, jsonl, json, csv, markdown, sarif, parquet"),
+        (("--format", "xml"), "'xml' is not one of table, jsonl, json, csv, markdown, sarif, parquet, html"),
         (("--ensemble", "max"), "'max' is not one of mean, vote"),
         (("--device", "tpu"), "'tpu' is not one of auto, cpu, cuda"),
         (("--threshold", "1.5"), "Invalid value for '--threshold': Input should be less than or equal to 1"),

@@ -21,8 +21,8 @@ _RUN = "genforensic"
 class Entry:
     """One part of a results file, in the file's order."""
 
-    kind: Literal["header", "row", "summary", "seal", "odd"]
-    """odd: a line that is no JSON object, or none of the others."""
+    kind: Literal["header", "row", "summary", "seal", "odd", "cut"]
+    """odd: a line that is no JSON object, or none of the others. cut: a last line without its end."""
     text: bytes
     """What the seal was made of: the line without its newline, or a JSON document's element as a scan writes it."""
     record: Mapping[str, Any]
@@ -69,7 +69,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """
     try:
         if not path.is_file():
-            raise UsageError(f"{path}: {'is no file' if path.exists() else 'no such file'}; give {_WANTED}")
+            raise UsageError(f"{path}: {'is no file' if path.exists() else 'no such file'}; give {WANTED}")
         with path.open("rb") as stream:
             first = stream.readline(LONGEST_LINE)
             header = _object(first).get(_RUN)
@@ -79,7 +79,8 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-_WANTED = "what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "what `genforensic scan --format jsonl --output FILE` wrote"
+"""What a command that reads results asks for."""
 
 
 def is_row(record: Any) -> bool:
@@ -121,6 +122,8 @@ def _lines(stream: BinaryIO) -> Iterator[Entry]:
         record = _object(text) if whole else {}
         if number == 1:
             yield Entry("header", text, record[_RUN], number)
+        elif not whole:
+            yield Entry("cut", text, {}, number)
         elif set(record) == {SEAL} and isinstance(record[SEAL], dict):
             yield Entry("seal", text, record[SEAL], number)
         elif is_row(record):
@@ -137,7 +140,7 @@ def _document(path: Path, stream: BinaryIO) -> Iterator[Entry]:
     if not isinstance(run, dict) or not isinstance(files, list):
         begun = data.lstrip().startswith((b'{"run": ', b'{"genforensic": '))
         why = "ends too early, as a scan that was stopped leaves it" if begun else "no results of a scan"
-        raise UsageError(f"{path}: {why}; give {_WANTED}")
+        raise UsageError(f"{path}: {why}; give {WANTED}")
     yield Entry("header", _text(run), run, 0)
     for number, row in enumerate(files, 1):
         yield Entry("row", _text(row), row, number) if is_row(row) else Entry("odd", _text(row), {}, number)

@@ -1,0 +1,80 @@
+"""`genforensic report`: turn the results of an earlier scan into a page that people can read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results: Annotated[
+        Path, typer.Argument(help="Results of `genforensic scan`, .jsonl or .json.", show_default=False)
+    ],
+    html: Annotated[
+        Path, typer.Option("--html", metavar="FILE", help="Write one self-contained page here.", show_default=False)
+    ],
+    exports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of .onnx exports; else $GENFORENSIC_EXPORTS, else what ships."),
+    ] = None,
+    root: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder that paths in the results are relative to.", show_default=False),
+    ] = Path(),
+    evidence: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Images with an evidence map and a spectrum: each named generator in turn, and images on which the "
+            "techniques disagree, before the others.",
+        ),
+    ] = 200,
+    pictures: Annotated[
+        int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; then the others have none.")
+    ] = 48,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Make a page of the results of a scan: summary, gallery, and for each image what its verdict rests on.
+
+    The page is one file that opens without a network. Files that still have the SHA-256 of their row are read again
+    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No verdict
+    is changed.
+
+    Examples:
+
+        genforensic report case-17.jsonl --html case-17.html
+
+        genforensic report case-17.jsonl --html case-17.html --evidence 1000 --root /mnt/case-17
+
+        genforensic report run.json --html run.html --exports runs/first/exports
+
+    Exit code: 0 done, 2 wrong use or no results, 3 an export that cannot be used.
+    """
+    from forensic_cli.errors import ModelError
+    from forensic_cli.exports import export_files
+    from forensic_cli.output import Output, already_there
+    from forensic_cli.reports.html.entries import Entries
+    from forensic_cli.reports.html.page import PageSettings, build_page
+    from forensic_cli.reports.html.source import read_results
+    from forensic_cli.results import printable
+
+    if html.exists() and not force:
+        raise already_there(html)
+    found = read_results(results)
+    entries = Entries(found.run)
+    entries.summary.left_out = found.left_out or 0
+    for row in found.rows:
+        entries.add(row)
+    try:
+        files = export_files(exports)
+    except ModelError:
+        if exports is not None:
+            raise
+        files = []  # the page says which models are absent
+    settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
+    source = {"name": printable(Path(results.name)), "sha256": found.sha256}
+    page = build_page(found.run, entries, files, settings, source)
+    with Output(html, force) as out:  # last, so that a failure neither leaves an empty page nor empties an old one
+        out.write(page)

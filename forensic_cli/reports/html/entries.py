@@ -1,0 +1,174 @@
+"""Rows -> entries of the page: short records as JSON text, in which nothing from a file can end the script element."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.results import Summary
+
+REAL = "real"
+_KNOWN = {
+    *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates", "scores", "log10_lr"),
+    *("techniques", "stability", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
+}
+"""Fields that the page knows how to show; every other one is shown as it is."""
+_COPIED = (
+    *("status", "reason", "verdict", "agreement", "stability"),
+    *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
+)
+_LONGEST_TEXT = 4000
+_LONGEST_LIST = 500
+_DEEPEST = 12
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, as the page needs it."""
+
+    path: str
+    """As in the row."""
+    sha256: str | None
+    """Of the file that was judged; None where it could not be read."""
+    bytes: int | None
+    """Its size."""
+    verdict: str | None
+    """None where the file was not judged."""
+    interest: tuple[int, float, int]
+    """Sorts: named generators, then techniques that disagree, then photographs, then the rest; surest first."""
+    text: str
+    """The record as JSON."""
+
+
+class Names:
+    """Numbers names in the order in which they are met."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self._numbers: dict[str, int] = {}
+        for name in names:
+            self.number(name)
+
+    def number(self, name: str) -> int:
+        """Return the number of a name, a new one for a new name."""
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+class Entries:
+    """The rows of one scan, each turned into an entry as it comes; counts them by verdict and by label."""
+
+    def __init__(self, run: Mapping[str, Any]) -> None:
+        self.labels = Names([label for model in run["models"] for label in model["labels"]])
+        self.techniques = Names([model["technique"] for model in run["models"]])
+        self.all: list[Entry] = []
+        self.summary = Summary.empty()
+        self.by_label: dict[str, dict[str, int]] = {}
+        """{raw label: {"named": images of that verdict, "open": other images}}."""
+        self.disagreeing = 0
+        """Images on which the techniques do not agree."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take one evidence record."""
+        verdict, label = row.get("verdict"), row.get("label")
+        self.summary.count(row["status"], verdict)
+        if label is not None:
+            counts = self.by_label.setdefault(label, {"named": 0, "open": 0})
+            counts["named" if verdict == label else "open"] += 1
+            self.disagreeing += (row.get("agreement") or 0) < 1
+        number = len(self.all)
+        self.all.append(
+            Entry(
+                path=row["path"],
+                sha256=row.get("sha256"),
+                bytes=row.get("bytes"),
+                verdict=verdict,
+                interest=_interest(row, number),
+                text=as_json(self._record(row)),
+            )
+        )
+
+    def in_turn(self) -> list[int]:
+        """Return the judged rows with each verdict in turn, so that a few images show every one of them.
+
+        Named generators and images on which the techniques disagree come before all others.
+        """
+        judged = [number for number, entry in enumerate(self.all) if entry.verdict is not None]
+        met: dict[str | None, int] = {}
+        keys = {}
+        for number in sorted(judged, key=lambda number: self.all[number].interest):
+            entry = self.all[number]
+            met[entry.verdict] = met.get(entry.verdict, 0) + 1
+            rank = entry.interest[0]
+            keys[number] = (rank if rank > 1 else 0, met[entry.verdict], number)
+        return sorted(judged, key=keys.__getitem__)
+
+    def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        record: dict[str, Any] = {"path": row["path"]}
+        record |= {name: bounded(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
+        record |= self._prediction(row)
+        techniques = row.get("techniques") or {}
+        if techniques:
+            numbers = {self.techniques.number(name): self._prediction(one) for name, one in techniques.items()}
+            record["techniques"] = [numbers.get(number) for number in range(len(self.techniques))]
+        more = {name: bounded(row[name]) for name in row if name not in _KNOWN and row[name] not in (None, [], {})}
+        return record | ({"more": more} if more else {})
+
+    def _prediction(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        """Return label, scores, candidates and ratios with labels as numbers."""
+        if one.get("label") is None:
+            return {}
+        known: dict[str, Any] = {"label": self.labels.number(one["label"]), "confidence": one["confidence"]}
+        for name, short in (("scores", "scores"), ("log10_lr", "ratios")):
+            values = {self.labels.number(label): value for label, value in (one.get(name) or {}).items()}
+            if values:
+                known[short] = [values.get(number) for number in range(len(self.labels))]
+        if one.get("candidates"):
+            known["candidates"] = [self.labels.number(label) for label in one["candidates"]]
+        return known
+
+    def recorded(self, number: int) -> dict[str, list[float | None]]:
+        """Return {technique: probability of each label} of one row, as the page has it."""
+        techniques = json.loads(self.all[number].text).get("techniques", [])
+        return {name: one["scores"] for name, one in zip(self.techniques, techniques, strict=False) if one}
+
+
+def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
+    verdict = row.get("verdict")
+    if verdict is None:
+        rank = 4
+    elif verdict not in (REAL, INCONCLUSIVE, UNKNOWN):
+        rank = 0
+    elif (row.get("agreement") or 0) < 1:
+        rank = 1
+    else:
+        rank = 2 if verdict == REAL else 3
+    return rank, -(row.get("confidence") or 0.0), number
+
+
+def bounded(value: Any, depth: int = 0) -> Any:
+    """Return a value of a row with finite numbers and nothing endless: a page must open whatever a file says."""
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        return f"{value[:_LONGEST_TEXT]} … ({len(value)} characters)"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict | list) and depth == _DEEPEST:
+        return "…"
+    if isinstance(value, dict):
+        return {name: bounded(one, depth + 1) for name, one in list(value.items())[:_LONGEST_LIST]}
+    if isinstance(value, list):
+        rest = [f"… ({len(value)} in all)"] if len(value) > _LONGEST_LIST else []
+        return [bounded(one, depth + 1) for one in value[:_LONGEST_LIST]] + rest
+    return value
+
+
+def as_json(value: Any) -> str:
+    """Return JSON that can stand in a script element: without `<` there is no end tag and no comment in it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,158 @@
+// The gallery: which rows are shown and in which order, a page of them at a time.
+
+const PAGE = 60;
+const shown = { numbers: [], page: 0, current: 0 };
+const haystacks = new Array(rows.length);
+
+function haystack(number) {
+  if (haystacks[number] === undefined) {
+    const row = rows[number];
+    const more = row.more ? JSON.stringify(row.more) : "";
+    const words = [row.path, row.sha256, row.verdict, labelOf(row), row.status, row.reason, row.format, row.warnings, more];
+    haystacks[number] = words.join("\n").toLowerCase();
+  }
+  return haystacks[number];
+}
+
+const KEYS = {
+  file: (row) => fileOf(row).toLowerCase(),
+  verdict: (row) => stateOf(row),
+  confidence: (row) => -(row.confidence ?? -1),
+  agreement: (row) => row.agreement ?? 2,
+  ratio: (row) => -(ratioOf(row) ?? -99),
+};
+
+function inOrder() {
+  const wish = byId("sort").value;
+  let numbers = wish === "interest" ? [...about.interest] : rows.map((_, number) => number);
+  const key = KEYS[wish];
+  if (key) {
+    const keys = rows.map(key);
+    numbers.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
+  }
+  return byId("down").checked ? numbers.reverse() : numbers;
+}
+
+function filtered() {
+  const words = byId("query").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const [verdict, label] = [byId("verdict").value, byId("label").value];
+  const [disagree, warned] = [byId("disagree")?.checked, byId("warned").checked];
+  return inOrder().filter((number) => {
+    const row = rows[number];
+    return (
+      (!verdict || stateOf(row) === verdict) &&
+      (!label || labelOf(row) === label) &&
+      (!disagree || disagrees(row)) &&
+      (!warned || row.warnings !== undefined) &&
+      words.every((word) => haystack(number).includes(word))
+    );
+  });
+}
+
+function refilter() {
+  shown.numbers = filtered();
+  shown.page = shown.current = 0;
+  drawGallery();
+}
+
+function card(number, place) {
+  const row = rows[number];
+  const picture = thumbnailOf(number);
+  const flags = [];
+  if (row.reason) flags.push(row.reason);
+  if (disagrees(row)) flags.push("techniques disagree");
+  if (row.stability && Object.keys(row.stability.flips).length) flags.push("label flips");
+  if (row.warnings) flags.push(row.warnings.join(", ").replaceAll("_", " "));
+  const top = row.verdict !== undefined && row.verdict !== labelOf(row) ? `${labelOf(row)} ` : "";
+  return element(
+    "li",
+    {},
+    element(
+      "a",
+      { class: "card", href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
+      picture.source
+        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading: "lazy", decoding: "async" }))
+        : element("span", { class: "thumb none" }, picture.note.replace(/^No picture: /, "")),
+      element("span", { class: "name", title: row.path }, fileOf(row)),
+      element(
+        "span",
+        { class: "line" },
+        badge(row),
+        row.confidence === undefined ? null : element("span", { class: "number" }, top + chance(row.confidence)),
+      ),
+      flags.length ? element("span", { class: "flags" }, flags.join(" · ")) : null,
+    ),
+  );
+}
+
+function drawGallery() {
+  const pages = Math.max(1, Math.ceil(shown.numbers.length / PAGE));
+  shown.page = Math.min(Math.max(0, shown.page), pages - 1);
+  const start = shown.page * PAGE;
+  shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + PAGE, shown.numbers.length) - 1));
+  byId("cards").replaceChildren(...shown.numbers.slice(start, start + PAGE).map((number, i) => card(number, start + i)));
+  const all = shown.numbers.length === rows.length;
+  byId("count").textContent = shown.numbers.length
+    ? `${all ? "" : `${shown.numbers.length.toLocaleString("en")} of `}${counted(rows.length, "file")}${pages > 1 ? `, page ${shown.page + 1} of ${pages}` : ""}`
+    : `None of ${counted(rows.length, "file")} fits; clear the filters to see them all.`;
+  byId("pages").hidden = pages === 1;
+  byId("page").value = shown.page + 1;
+  byId("page").max = pages;
+  byId("last").textContent = `of ${pages}`;
+  byId("earlier").disabled = shown.page === 0;
+  byId("later").disabled = shown.page === pages - 1;
+}
+
+const cardAt = (place) => byId("cards").querySelector(`[data-place="${place}"]`);
+
+function focusCard(place) {
+  shown.current = Math.min(Math.max(0, place), shown.numbers.length - 1);
+  const page = Math.floor(shown.current / PAGE);
+  if (page !== shown.page) {
+    shown.page = page;
+    drawGallery();
+  }
+  for (const one of byId("cards").querySelectorAll(".card")) one.tabIndex = -1;
+  const target = cardAt(shown.current);
+  if (target) {
+    target.tabIndex = 0;
+    target.focus();
+  }
+}
+
+function turnTo(page) {
+  shown.page = page;
+  shown.current = page * PAGE;
+  drawGallery();
+  byId("gallery").scrollIntoView();
+}
+
+function columns() {
+  return getComputedStyle(byId("cards")).gridTemplateColumns.split(" ").length;
+}
+
+function startGallery() {
+  const states = [...new Set(rows.map(stateOf))].sort();
+  byId("verdict").append(...states.map((state) => element("option", { value: state }, state.replace(/^!/, "not judged: "))));
+  const labels = [...new Set(rows.map(labelOf))].filter(Boolean).sort();
+  byId("label").append(...labels.map((label) => element("option", { value: label }, label)));
+  for (const change of ["input", "change"]) byId("filters").addEventListener(change, refilter);
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("reset", () => setTimeout(refilter));
+  byId("earlier").addEventListener("click", () => turnTo(shown.page - 1));
+  byId("later").addEventListener("click", () => turnTo(shown.page + 1));
+  byId("page").addEventListener("change", (event) => turnTo((Number(event.target.value) || 1) - 1));
+  for (const one of document.querySelectorAll(".pick")) {
+    one.addEventListener("click", () => {
+      byId("filters").reset();
+      byId("verdict").value = one.dataset.verdict ?? "";
+      byId("label").value = one.dataset.label ?? "";
+      setTimeout(() => {
+        refilter();
+        byId("gallery").scrollIntoView();
+        byId("gallery").focus({ preventScroll: true });
+      });
+    });
+  }
+  refilter();
+}

@@ -1,0 +1,398 @@
+"""Tests of the HTML report in headless Chromium: what a reader sees and does. Skipped where there is no browser."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toys import LABELS, make_images, solid
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+SECONDS_TO_OPEN = 15
+"""For 10,000 rows; an idle core needs less than one."""
+
+HOSTILE = ('"><img src=x onerror=window.pwned=1>.png', "<script>window.pwned=2<!--.png", "'`${window.pwned=3}.png")
+
+CONTRASTS = """
+const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+const colour = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+const behind = (one) => {
+  for (; one; one = one.parentElement) {
+    const c = colour(getComputedStyle(one).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c;
+  }
+  return [255, 255, 255];
+};
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const one = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim() || !one.checkVisibility()) continue;
+  if (one.closest("svg, script, style, :disabled")) continue;
+  const both = [luminance(colour(getComputedStyle(one).color)), luminance(behind(one))];
+  found.push([(Math.max(...both) + 0.05) / (Math.min(...both) + 0.05), one.tagName + "." + one.className]);
+}
+return found;
+"""
+
+TOO_WIDE = """
+const sticksOut = (e) => e.getBoundingClientRect().right > innerWidth + 1 || innerWidth > arguments[0];
+return [...document.querySelectorAll("body *")]
+  .filter((e) => e.checkVisibility() && !e.closest(".scroll, .skip") && sticksOut(e))
+  .map((e) => e.outerHTML.slice(0, 80));
+"""
+
+NAMELESS = """
+const named = (e) => e.labels?.length || e.innerText?.trim() || e.hasAttribute("alt");
+return [...document.querySelectorAll("input, select, button, a, img")]
+  .filter((e) => e.checkVisibility() && !named(e))
+  .map((e) => e.outerHTML.slice(0, 80));
+"""
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """Return a headless browser without a network."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no browser: chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+        options.add_argument(option)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
+    yield browser
+    browser.quit()
+
+
+class Reader:
+    """A person at a page."""
+
+    def __init__(self, driver: Any, path: Path) -> None:
+        self.driver = driver
+        self.url = path.as_uri()
+        driver.get("about:blank")
+        driver.get_log("browser")
+        driver.get(self.url)
+
+    def __call__(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+        from selenium.webdriver.common.keys import Keys
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(getattr(Keys, key, key)).perform()
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element("css selector", selector).click()
+
+    def choose(self, selector: str, value: str) -> None:
+        from selenium.webdriver.support.select import Select
+
+        Select(self.driver.find_element("css selector", selector)).select_by_value(value)
+
+    def texts(self, selector: str) -> list[str]:
+        found: list[str] = self("return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)", selector)
+        return found
+
+    def wait(self, condition: str) -> None:
+        end = time.monotonic() + 5
+        while not self(f"return Boolean({condition})"):
+            assert time.monotonic() < end, f"never came true: {condition}"
+            time.sleep(0.02)
+
+    @property
+    def names(self) -> list[str]:
+        """File names in the gallery."""
+        return self.texts(".card .name")
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the browser has logged: errors, and what the policy refused."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
+    """Return the page of a scan of five images, a broken one and one with metadata."""
+    from typer.testing import CliRunner
+
+    from forensic_cli.main import app
+
+    folder = tmp_path_factory.mktemp("html")
+    images = make_images(folder / "images")
+    solid(images / "7-wide.png", (0, 255, 0, 128), (200, 60))
+    (images / "6-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    results = folder / "case.jsonl"
+    runner = CliRunner()
+    scan = ["scan", images, "--exports", toy_exports, "-t", "all", "-f", "jsonl", "-o", results]
+    assert runner.invoke(app, [str(one) for one in scan]).exit_code == 1
+    header, *rows = results.read_text().splitlines()
+    first = json.loads(rows[0]) | {"metadata": {"camera_model": "Ex-1 \u202eevil", "findings": ["made by <b>x</b>"]}}
+    results.write_text("\n".join([header, json.dumps(first), *rows[1:]]) + "\n")
+    report = ["report", results, "--html", folder / "page.html", "--exports", toy_exports]
+    assert runner.invoke(app, [str(one) for one in report]).exit_code == 0
+    return folder / "page.html"
+
+
+@pytest.fixture
+def reader(driver: Any, page: Path) -> Iterator[Reader]:
+    """Return a reader of the page; nothing may be logged while it reads."""
+    reader = Reader(driver, page)
+    yield reader
+    assert reader.complaints == []
+
+
+def large_page(tmp_path: Path, run: Any, count: int, name: str = "{}.png") -> Path:
+    """Return the page of made-up rows."""
+    scores = dict(zip(LABELS, (0.75, 0.125, 0.125), strict=True))
+    model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": LABELS}
+    run_header = {"version": "1", "models": [model], "providers": [], "onnxruntime": "1", "threshold": 0.5}
+    with (tmp_path / "r.jsonl").open("w") as out:
+        out.write(json.dumps({"genforensic": {**run_header, "started": "2026"}}) + "\n")
+        for number in range(count):
+            verdict = {"label": "real", "verdict": "real", "confidence": 0.75, "agreement": 1.0, "scores": scores}
+            out.write(json.dumps({"path": name.format(number), "status": "ok", **verdict}) + "\n")
+    done = run("report", tmp_path / "r.jsonl", "--html", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    return tmp_path / "page.html"
+
+
+def test_the_gallery_sorts(reader: Reader) -> None:
+    assert reader.names[0] == "2-green.webp"  # named generators come first, the surest first
+    assert reader.names[-1] == "6-broken.png"
+    reader.choose("#sort", "file")
+    expected = ["1-red.png", "2-green.webp", "3-blue.bmp", "4-grey.png", "5-tiny.png", "6-broken.png", "7-wide.png"]
+    assert reader.names == expected
+    reader.click("#down")
+    assert reader.names == expected[::-1]
+
+
+def test_the_gallery_filters(reader: Reader) -> None:
+    reader.choose("#verdict", "alpha")
+    assert sorted(reader.names) == ["2-green.webp", "7-wide.png"]
+    assert reader.texts("#count") == ["2 of 7 files"]
+    reader.click("#warned")
+    assert reader.names == ["7-wide.png"]
+    reader.click("#filters button[type=reset]")
+    reader.wait("document.querySelectorAll('.card').length === 7")
+    reader.click('.pick[data-verdict="!truncated"]')
+    reader.wait("document.querySelectorAll('.card').length === 1")
+    assert reader.names == ["6-broken.png"]
+
+
+def test_search_finds_names_and_metadata(reader: Reader) -> None:
+    reader("document.querySelector('.card').click()")
+    reader.wait("!document.getElementById('image').hidden")
+    reader.press("/", *"ex-1 RED")
+    assert reader.names == ["1-red.png"]
+    reader.press(*"zzz")
+    assert reader.names == []
+    assert reader.texts("#count") == ["None of 7 files fits; clear the filters to see them all."]
+    reader.press("ESCAPE")
+    reader.wait("document.querySelectorAll('.card').length === 7")
+
+
+def test_keys_walk_through_the_gallery_and_the_images(reader: Reader) -> None:
+    reader.choose("#sort", "file")
+    reader("document.querySelector('.card').focus()")
+    reader.press("ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT", "ENTER")
+    reader.wait("!document.getElementById('image').hidden")
+    assert reader.texts("#image-title") == ["alpha 2-green.webp"]
+    assert reader("return document.activeElement.id") == "image-title"
+    reader.press("ARROW_RIGHT")
+    reader.wait("location.hash === '#image-3'")
+    reader.wait("document.getElementById('image-title').innerText.includes('3-blue.bmp')")
+    reader.press("ESCAPE")
+    reader.wait("document.getElementById('image').hidden")
+    assert reader("return document.activeElement.querySelector('.name').innerText") == "3-blue.bmp"
+    reader.press("HOME")
+    assert reader("return document.activeElement.querySelector('.name').innerText") == "1-red.png"
+    reader.press("ARROW_DOWN", "END")
+    assert reader("return document.activeElement.querySelector('.name').innerText") == "7-wide.png"
+
+
+def test_the_page_of_an_image_shows_what_its_verdict_rests_on(reader: Reader) -> None:
+    reader.driver.get(f"{reader.url}#image-1")
+    assert reader.texts(".finding") == [
+        "The confidence 0.980 reaches the threshold 0.500.",
+        "4 of 4 techniques put real on top.",
+    ]
+    captions = reader.texts(".scores caption")
+    assert captions == ["all techniques, fused by mean", "adversarial", "baseline", "finetune", "weighted"]
+    row = reader.texts(".scores:nth-of-type(3) tbody tr:first-child > *")
+    assert (row[0].strip(), row[2]) == ("real", "0.965")
+    widths = reader("return [...document.querySelectorAll('.scores td .bar')].map((e) => e.firstChild.getBBox().width)")
+    assert widths[:3] == pytest.approx([98.0, 1.0, 1.0], abs=0.1)
+    assert reader("return document.querySelector('#image .facts code').innerText.length") == 64
+
+
+def test_metadata_is_shown_as_text(reader: Reader) -> None:
+    reader.driver.get(f"{reader.url}#image-1")
+    (section,) = (text for text in reader.texts("#image section") if text.startswith("Metadata"))
+    assert section.split("\n") == ["Metadata", "camera model", r"Ex-1 \u{202e}evil", "findings", "made by <b>x</b>"]
+
+
+def test_the_evidence_map_lies_on_the_patches(reader: Reader) -> None:
+    """The wide green image, 200 x 60: two rows of two patches of 32 pixels, with gaps between them."""
+    reader.driver.get(f"{reader.url}#image-7")
+    reader.wait("document.querySelector('.frame img').complete")
+    places = reader(
+        "const sides = ['x', 'y', 'width', 'height'];"
+        "return [...document.querySelectorAll('.heat rect')].map((e) => sides.map((name) => +e.getAttribute(name)))"
+    )
+    assert places == [
+        pytest.approx(place, abs=0.05)
+        for place in ([0, 0, 32, 32], [168, 0, 32, 32], [0, 28, 32, 32], [168, 28, 32, 32])
+    ]
+    image, heat = reader(
+        "return ['.frame img', '.heat'].map((s) => document.querySelector(s).getBoundingClientRect().toJSON())"
+    )
+    assert {name: heat[name] for name in ("x", "y", "width", "height")} == pytest.approx(
+        {name: image[name] for name in ("x", "y", "width", "height")}, abs=1
+    )
+    assert reader("return document.querySelector('.heat text').textContent") == "0.98"
+    reader.choose("#map-label", "2")
+    assert reader("return document.querySelector('.heat text').textContent") == "0.01"
+    legend = reader.texts(".evidence figcaption p")[0]
+    assert legend.startswith("Patches, by all techniques, averaged: the probability of beta")
+    reader.click("#map-visible")
+    assert reader("return document.querySelector('.heat')") is None
+
+
+def test_an_image_that_was_not_judged_says_why(reader: Reader) -> None:
+    reader.driver.get(f"{reader.url}#image-6")
+    assert reader.texts(".finding") == ["Not judged: begins like a PNG file, but ends in its header."]
+    assert reader.texts(".evidence") == ["No picture: the file could not be read when it was scanned."]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["", "#image-1", "#image-6", "#image-7"])
+def test_text_has_contrast(reader: Reader, scheme: str, place: str) -> None:
+    """WCAG 2.1 AA: 4.5 to 1."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    reader.driver.get(f"{reader.url}{place}")
+    back = reader("return getComputedStyle(document.body).backgroundColor")
+    assert (back == "rgb(246, 247, 249)") == (scheme == "light")
+    found = reader(CONTRASTS)
+    assert len(found) > 20
+    assert [one for one in found if one[0] < 4.5] == []
+    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_dark_and_light_can_be_chosen(reader: Reader) -> None:
+    before = reader("return getComputedStyle(document.body).backgroundColor")
+    reader.click("#theme")
+    assert reader("return getComputedStyle(document.body).backgroundColor") != before
+    reader.driver.refresh()
+    assert reader("return getComputedStyle(document.body).backgroundColor") != before
+    reader.click("#theme")
+    assert reader("return getComputedStyle(document.body).backgroundColor") == before
+    reader("localStorage.clear()")
+
+
+@pytest.mark.parametrize("place", ["", "#image-1", "#image-7"])
+def test_nothing_is_wider_than_a_phone(reader: Reader, place: str) -> None:
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    reader.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    reader.driver.get(f"{reader.url}{place}")
+    wide = reader(TOO_WIDE, phone["width"])
+    reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert wide == []
+
+
+def test_print_leaves_the_controls_out(reader: Reader) -> None:
+    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = [
+        reader("return document.querySelector(arguments[0]).checkVisibility()", selector)
+        for selector in ("#filters", "#theme", "#summary-title", ".card")
+    ]
+    assert shown == [False, False, True, True]
+    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_roles_and_names_for_those_who_cannot_see(reader: Reader) -> None:
+    assert reader(NAMELESS) == []
+    assert reader("return document.querySelectorAll('.card[tabindex=\"0\"]').length") == 1
+    assert reader("return document.getElementById('count').getAttribute('role')") == "status"
+    reader.driver.get(f"{reader.url}#image-7")
+    assert reader(NAMELESS) == []
+    assert reader("return document.querySelector('.heat').getAttribute('aria-label')") == "Evidence map for alpha"
+    assert len(reader.texts(".evidence details")) == 1
+
+
+@pytest.mark.parametrize("evil", HOSTILE)
+def test_a_hostile_name_does_not_run(driver: Any, tmp_path: Path, run: Any, toy_exports: Path, evil: str) -> None:
+    folder = tmp_path / "in" / "<" / "script><script>window.pwned=4<"
+    folder.mkdir(parents=True)
+    solid(tmp_path / "x.png", (255, 0, 0)).rename(folder / evil)
+    page = tmp_path / "page.html"
+    done = run("scan", tmp_path / "in", "--exports", toy_exports, "-f", "html", "-o", page)
+    assert done.exit_code == 0
+    reader = Reader(driver, page)
+    assert reader.names == [evil]
+    reader.click(".card")
+    reader.wait("!document.getElementById('image').hidden")
+    assert evil in reader.texts("#image .facts dd")[0]
+    time.sleep(0.1)
+    assert reader("return window.pwned === undefined && document.querySelectorAll('img[src=x]').length === 0")
+    assert reader.complaints == []
+
+
+def test_the_policy_stops_what_would_get_in(reader: Reader) -> None:
+    """The second wall: a handler that a script sets, HTML in a string and a request are all refused."""
+    reader("""
+      const image = document.createElement("img");
+      image.setAttribute("src", "x");
+      document.body.append(image);
+      try { image.setAttribute("onerror", "window.pwned = 5"); } catch { window.handler = "refused"; }
+      try { document.body.innerHTML = "<b>x</b>"; } catch { window.html = "refused"; }
+      fetch("data:text/plain,x").catch(() => { window.fetched = "refused"; });
+    """)
+    reader.wait("window.fetched")
+    assert reader("return [window.handler, window.html, window.fetched, window.pwned]") == [*["refused"] * 3, None]
+    assert len([one for one in reader.complaints if "Content Security Policy" in one]) >= 2
+
+
+def test_ten_thousand_rows_open_in_bounded_time(driver: Any, tmp_path: Path, run: Any) -> None:
+    page = large_page(tmp_path, run, 10_000)
+    start = time.monotonic()
+    reader = Reader(driver, page)
+    assert reader.texts("#count") == ["10,000 files, page 1 of 167"]
+    assert time.monotonic() - start < SECONDS_TO_OPEN
+    assert reader("return document.querySelectorAll('*').length") < 3000
+    reader.choose("#sort", "file")
+    reader("document.querySelector('.card').focus()")
+    reader.press("END", "ARROW_RIGHT")
+    assert reader.texts("#count") == ["10,000 files, page 2 of 167"]
+    assert reader("return document.activeElement.innerText.split('\\n').length") > 1
+    reader("document.getElementById('query').value = '9999.png'")
+    reader.press("/", "BACKSPACE")
+    reader.wait("document.querySelectorAll('.card').length === 1")
+    assert reader.names == ["9999.png"]
+    assert reader.complaints == []
+
+
+def test_a_page_of_bare_rows_opens(driver: Any, tmp_path: Path, run: Any) -> None:
+    page = large_page(tmp_path, run, 1, "folder/{}\u202e\n.png")
+    reader = Reader(driver, page)
+    assert reader.names == [r"0\u{202e}\u{a}.png"]
+    reader.click(".card")
+    reader.wait("!document.getElementById('image').hidden")
+    assert reader.texts(".evidence") == ["No picture: the file was not found where the scan had found it."]
+    assert reader.complaints == []
