@@ -108,5 +108,5 @@ def _ends_early(data: bytes, name: str) -> bool:
     if name == "TIFF":
         return look_at_tiff(data).ends_early
     if name == "BMP":
-        return len(data) < 26
+        return len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little")
     return name in _BOXED and boxes_end_early(data, name)
