@@ -103,8 +103,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _ends_early(data: bytes, name: str) -> bool:
-    if name == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "TIFF":
         return look_at_tiff(data).ends_early
     if name == "BMP":

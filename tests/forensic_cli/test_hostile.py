@@ -101,10 +101,9 @@ def test_a_file_that_goes_away_while_a_scan_runs_is_a_row(toy_exports: Path, tmp
 def test_a_file_that_never_stops_growing_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "log.png"
     path.write_bytes(encode(picture(), "PNG") + bytes(50 << 20))
-    with growing(path):
-        found = prepare(path, [PREPROCESSING])
-    assert found.failure is not None
-    assert found.failure.status == "changed"
+    with growing(path):  # on a busy machine the writer may get no turn during one reading
+        found = [prepare(path, [PREPROCESSING]).failure for _ in range(20)]
+    assert {failure.status for failure in found if failure} == {"changed"}
     assert prepare(path, [PREPROCESSING]).failure is None
 
 
