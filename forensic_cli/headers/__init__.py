@@ -1,8 +1,8 @@
 """Reads the headers of image files: format, size, what decoding will change, and what is wrong before it begins.
 
 `inspect` answers with a Header or with the reason why there will be no pixels, and never raises for bad input. PNG,
-JPEG and GIF have readers of their own: they see every part of the file, they cost microseconds, and no part of it can
-keep them busy for long. The rest goes through Pillow.
+JPEG, GIF and WebP have readers of their own: they see every part of the file, they cost microseconds, and no part of it
+can keep them busy for long or take their memory. The rest goes through Pillow.
 """
 
 from forensic_cli.headers.base import Header, Unreadable
@@ -12,6 +12,7 @@ from forensic_cli.headers.gif import inspect_gif
 from forensic_cli.headers.heic import inspect_heic
 from forensic_cli.headers.jpeg import inspect_jpeg
 from forensic_cli.headers.png import SIGNATURE, inspect_png
+from forensic_cli.headers.webp import inspect_webp
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -25,7 +26,7 @@ _MAGIC = {
     b"\0\0\0\x0cjP  ": "JPEG2000",
     b"\xff\x4f\xff\x51": "JPEG2000",
 }
-_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "HEIC": inspect_heic}
+_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
 _LONGEST_BRANDS = 256
 """Bytes of a first box that are looked at; real ones have ten brands or so."""
 

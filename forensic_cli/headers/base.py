@@ -63,6 +63,7 @@ WARNINGS = {
     "orientation_applied": "an EXIF rotation was applied",
     "padded": "smaller than one patch; mirrored at the border",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",
+    "scans_missing": "a progressive JPEG without some of its scans; what they would refine was judged coarse",
     "tiny": f"a side below {TINY} pixels; there is hardly anything to measure",
     "upscaled": "smaller than the view; enlarged",
     "wrong_suffix": "the file's name promises another format than its bytes have",
@@ -79,7 +80,7 @@ def make_header(name: str, size: tuple[int, int], changes: dict[str, bool], orie
 def truncated(header: Header | None = None, name: str = "") -> Unreadable:
     """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
     if header is None:
-        return Unreadable("truncated", f"begins like a {name} file, but ends in its header")
+        return Unreadable("truncated", f"begins like a {name} file, but ends too soon")
     return Unreadable("truncated", "the file ends before the picture does", header)
 
 

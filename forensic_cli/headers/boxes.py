@@ -1,11 +1,13 @@
 """Boxes of AVIF, HEIC and JPEG 2000 files, and what they say that Pillow does not tell."""
 
+import re
 from collections.abc import Iterator
 
 _MOST_BOXES = 10_000
 _AVIF_BRANDS = (b"avif", b"avis")
 _EITHER_BRANDS = (b"mif1", b"msf1")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", *_EITHER_BRANDS)
+_TURN = re.compile(rb"\0\0\0\x09(irot[\x01-\x03]|imir)")
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
 
@@ -52,6 +54,11 @@ def is_deep_avif(data: bytes) -> bool:
     """Tell whether the codec configuration in front of an AVIF's pixels says more than 8 bits."""
     place = data.find(b"av1C", 0, 1 << 16)
     return place >= 0 and len(data) > place + 6 and bool(data[place + 6] & 0x40)
+
+
+def is_turned(data: bytes) -> bool:
+    """Tell whether a property in front of the pixels rotates or mirrors them."""
+    return _TURN.search(data, 0, 1 << 16) is not None
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int, int] | None:

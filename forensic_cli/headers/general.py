@@ -103,10 +103,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _ends_early(data: bytes, name: str) -> bool:
-    if name == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "TIFF":
         return look_at_tiff(data).ends_early
     if name == "BMP":
-        return len(data) < 26
+        return len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little")
     return name in _BOXED and boxes_end_early(data, name)

@@ -1,10 +1,11 @@
 """Headers of HEIC files, through pillow-heif: an optional extra."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from forensic_cli.headers.base import Header, Unreadable, bad_header, is_other_profile, make_header, truncated
-from forensic_cli.headers.boxes import boxes_end_early, has_too_many_boxes
+from forensic_cli.headers.boxes import boxes_end_early, has_too_many_boxes, is_turned
 
 _MISSING = Unreadable(
     "unsupported",
@@ -33,7 +34,8 @@ def inspect_heic(data: bytes) -> Header | Unreadable:
             "first_frame_only": len(file) > 1,
             "reduced_to_8_bit": int(image.info["bit_depth"]) > 8,
         }
-        header = make_header("HEIC", image.size, changes)
+        # 3 stands for any turn; the pixels come upright from libheif, so that none is left to undo
+        header = replace(make_header("HEIC", image.size, changes, 3 if is_turned(data) else 1), orientation=1)
     except ModuleNotFoundError:
         return _MISSING
     except Exception:  # libheif's errors come as several types

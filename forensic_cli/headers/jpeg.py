@@ -1,13 +1,16 @@
 """Headers of JPEG files: a walk from marker to marker, up to the first scan."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
 from forensic_cli.headers.base import truncated as ends_early
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
+_SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
+"""Each scan's header: length, count of components, two bytes for each, first and last coefficient, bits."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset((0xC2, 0xCA))
 _QUANTISATION, _SCAN, _END = 0xDB, 0xDA, 0xD9
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
@@ -21,6 +24,7 @@ _QUALITY_75 = 1858
 class _Segments:
     frame: bytes = b""
     """Body of the frame header: precision, height, width, components."""
+    progressive: bool = False
     tables: dict[int, int] = field(default_factory=dict)
     """{number of a quantisation table: the sum of its 64 steps}, as they stand when the first scan begins."""
     exif: bytes = b""
@@ -43,15 +47,25 @@ def inspect_jpeg(data: bytes) -> Header | Unreadable:
         return Unreadable("unsupported", f"JPEG files of {found.frame[0]} bits a channel cannot be decoded", header)
     if not found.scan:
         return ends_early(header) if found.cut else Unreadable("damaged", "the JPEG data is damaged", header)
-    scans = _count_scans(data, found.scan)
-    if scans > _MOST_SCANS:
-        return Unreadable("damaged", f"the JPEG has {scans} scans; a picture has {_MOST_SCANS} at most", header)
+    end = data.find(b"\xff\xd9", found.scan)  # what follows, such as a phone's video, is no scan
+    scans = _SCANS.findall(data, found.scan, end if end >= 0 else len(data))
+    if len(scans) > _MOST_SCANS:
+        return Unreadable("damaged", f"the JPEG has {len(scans)} scans; a picture has {_MOST_SCANS} at most", header)
+    if found.progressive and not _is_complete(scans, found.frame[6::3]):
+        return replace(header, warnings=tuple(sorted((*header.warnings, "scans_missing"))))
     return header
 
 
-def _count_scans(data: bytes, first: int) -> int:
-    end = data.find(b"\xff\xd9", first)  # what follows, such as a phone's video, is no scan
-    return data.count(b"\xff\xda", first, end if end >= 0 else len(data))
+def _is_complete(scans: list[bytes], components: bytes) -> bool:
+    """Tell whether scans bring each of the 64 coefficients of each component to its last bit."""
+    missing = {component: set(range(64)) for component in components}
+    for scan in scans:
+        count = scan[2] if len(scan) > 2 else 0
+        first, last, bits = (scan[3 + 2 * count :] + bytes(3))[:3]
+        if bits & 15 == 0:
+            for component in scan[3 : 3 + 2 * count : 2]:
+                missing.get(component, set()).difference_update(range(first, last + 1))
+    return not any(missing.values())
 
 
 def _walk(data: bytes) -> _Segments:
@@ -80,7 +94,7 @@ def _walk(data: bytes) -> _Segments:
 
 def _take(found: _Segments, marker: int, body: bytes) -> None:
     if marker in _FRAMES and not found.frame:
-        found.frame = body
+        found.frame, found.progressive = body, marker in _PROGRESSIVE
     elif marker == _QUANTISATION:
         found.tables |= _table_sums(body)
     elif marker == 0xE1 and body.startswith(_EXIF) and not found.exif:

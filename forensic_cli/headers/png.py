@@ -26,6 +26,7 @@ class _Found:
     """Names of chunks with a wrong checksum."""
     complete: bool = False
     """The walk came to the end chunk."""
+    count: int = 0
 
 
 def inspect_png(data: bytes) -> Header | Unreadable:
@@ -40,6 +41,8 @@ def inspect_png(data: bytes) -> Header | Unreadable:
         return Unreadable("damaged", f"the checksum of the PNG's {critical[0]} data is wrong", header)
     if chunks.complete:
         return header
+    if chunks.count == _MOST_CHUNKS:
+        return Unreadable("damaged", f"the PNG has more than {_MOST_CHUNKS} chunks", header)
     if data.rstrip(b"\0").endswith(_END):
         return Unreadable("damaged", "the PNG's chunks do not follow each other", header)
     return ends_early(header)
@@ -78,6 +81,7 @@ def _walk(data: bytes) -> _Found:
         if name in _WANTED and name not in found.bodies:
             found.bodies[name] = data[start + 8 : end]
         found.complete = name == b"IEND"
+        found.count += 1
     return found
 
 

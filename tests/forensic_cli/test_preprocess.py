@@ -28,6 +28,8 @@ from forensic_cli.preprocess import (
     view_warnings,
     views,
 )
+from hostile import swap_tables
+from pictures import FRAMES, chunk, exif, gradient, heic, picture, png_with, split_jpeg
 from toys import child_environment
 
 # Outside pytest Pillow's warnings are no errors; as errors they would turn readable headers into unreadable ones
@@ -36,6 +38,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin
 SIDES = st.integers(1, 300)
 few = settings(max_examples=40, deadline=None)
 many = settings(max_examples=150, deadline=None)
+
+
+def picture_of(data: bytes) -> np.ndarray:
+    answer = decode(data)
+    assert isinstance(answer, Decoded), answer
+    return answer.pixels
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -49,19 +57,9 @@ def encode(image: np.ndarray | Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
 def png_of_size(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
-def exif(orientation: int) -> Image.Exif:
-    found = Image.Exif()
-    found[0x0112] = orientation
-    return found
 
 
 VALID = {
@@ -74,6 +72,10 @@ VALID = {
     "BMP": encode(noise(23, 31), "BMP"),
     "TIFF": encode(noise(23, 31), "TIFF"),
     "AVIF": encode(noise(23, 31), "AVIF"),
+    "JPEG 2000": encode(noise(23, 31), "JPEG2000"),
+    "HEIC": heic(Image.fromarray(noise(24, 32))),
+    "animated GIF": encode(noise(23, 31), "GIF", **FRAMES),
+    "TIFF with LZW": encode(noise(23, 31), "TIFF", compression="tiff_lzw"),
 }
 
 
@@ -136,13 +138,19 @@ def test_a_file_cut_anywhere_is_unreadable(kind: str) -> None:
         assert_sound(answer)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "progressive JPEG", "WebP", "lossless WebP"])
+@pytest.mark.parametrize("kind", sorted(VALID))
 def test_a_file_cut_in_its_picture_is_called_truncated(kind: str) -> None:
     data = VALID[kind]
     answer = decode(data[: len(data) * 4 // 5])
     assert isinstance(answer, Unreadable)
     assert answer.status == "truncated"
-    if "WebP" not in kind:  # Pillow reads no WebP header from a part of the file
+    if kind in (
+        "PNG",
+        "JPEG",
+        "progressive JPEG",
+        "GIF",
+        "BMP",
+    ):  # Pillow reads no other header from a part of the file
         assert answer.header is not None
         assert (answer.header.width, answer.header.height) == (31, 23)
 
@@ -341,6 +349,21 @@ def test_what_decoding_changes_is_a_warning(name: str) -> None:
     assert answer.pixels.shape == ((30, 20, 3) if warning == "orientation_applied" else (20, 30, 3))
 
 
+def test_a_lab_picture_has_no_alpha() -> None:
+    header = read_header(encode(Image.new("LAB", (30, 20)), "TIFF"))
+    assert header is not None
+    assert "alpha_dropped" not in header.warnings
+
+
+@pytest.mark.parametrize(("quality", "warnings"), [(40, ("heavily_compressed",)), (90, ())])
+def test_the_luma_table_of_a_jpeg_is_the_one_that_its_first_component_names(
+    quality: int, warnings: tuple[str, ...]
+) -> None:
+    header = read_header(swap_tables(encode(frames[0], "JPEG", quality=quality)))
+    assert header is not None
+    assert header.warnings == warnings
+
+
 @few
 @given(st.integers(1, 100), st.sampled_from([0, 1, 2]), st.booleans())
 def test_a_jpeg_below_quality_75_is_heavily_compressed(quality: int, subsampling: int, progressive: bool) -> None:
@@ -364,25 +387,48 @@ def test_16_bits_are_scaled_to_8() -> None:
     assert np.abs(answer.pixels.astype(int) - deep[..., ::-1] / 257).max() <= 1
 
 
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+TURNABLE = {
+    "PNG": {},
+    "JPEG": {"quality": 95},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
+    "AVIF": {"quality": 95},
+    "HEIC": {},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(TURNABLE))
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_undone(orientation: int) -> None:
+def test_every_exif_orientation_is_undone(kind: str, orientation: int) -> None:
     upright = np.zeros((16, 32, 3), np.uint8)
     upright[:8, :16] = 255  # one bright corner tells all eight apart
     upright[8:, 24:] = 90
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-    }
-    undo |= {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE}
-    undo |= {8: Image.Transpose.ROTATE_270}
     stored = Image.fromarray(upright)
-    if orientation in undo:
-        stored = stored.transpose(undo[orientation])
-    answer = decode(encode(stored, "PNG", exif=exif(orientation)))
+    if orientation in UNDO:
+        stored = stored.transpose(UNDO[orientation])
+    block = exif(orientation).tobytes()
+    data = heic(stored, exif=block) if kind == "HEIC" else encode(stored, kind, exif=block, **TURNABLE[kind])
+    answer = decode(data)
     assert isinstance(answer, Decoded)
-    assert np.array_equal(answer.pixels, upright)
+    assert answer.pixels.shape == upright.shape
+    assert np.abs(answer.pixels.astype(int) - upright).max() <= (0 if kind in ("PNG", "WEBP", "TIFF") else 60)
     assert answer.header.warnings == (() if orientation == 1 else ("orientation_applied",))
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_undone_and_named() -> None:
+    answer = decode(png_with(behind=chunk(b"eXIf", exif(6).tobytes()[6:])))
+    assert isinstance(answer, Decoded)
+    assert answer.header.warnings == ("orientation_applied",)
+    assert np.array_equal(answer.pixels, np.rot90(gradient(), -1))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
@@ -426,6 +472,68 @@ def test_each_kind_of_bad_file_has_its_status(data: bytes, status: str) -> None:
     answer = decode(data)
     assert isinstance(answer, Unreadable)
     assert answer.status == status
+
+
+@few
+@given(SIDES, SIDES, st.sampled_from([30, 75, 95]), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]), st.booleans())
+def test_a_jpeg_gives_the_pixels_of_opencv(height: int, width: int, quality: int, colours: str, gradual: bool) -> None:
+    pixels = cv2.GaussianBlur(noise(height, width), (0, 0), 2)
+    data = encode(pixels, "JPEG", quality=quality, subsampling=colours, progressive=gradual)
+    assert np.array_equal(picture_of(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB))
+
+
+@few
+@given(st.integers(0, 1 << 30), st.sampled_from(["JPEG", "progressive JPEG"]))
+def test_a_jpeg_cut_anywhere_and_closed_again_is_never_judged_in_silence(place: int, kind: str) -> None:
+    whole = VALID[kind]
+    start = whole.index(b"\xff\xda")
+    cut = start + place % (len(whole) - start - 8)
+    answer = decode(whole[:cut].removesuffix(b"\xff") + b"\xff\xd9")
+    if isinstance(answer, Decoded):
+        assert {"damaged_data", "scans_missing"} & set(answer.header.warnings)
+    else:
+        assert answer.status in ("damaged", "truncated")
+
+
+def test_lost_bytes_in_a_jpeg_are_named_and_nothing_is_printed() -> None:
+    whole = encode(noise(64, 64), "JPEG", quality=90)
+    place = whole.index(b"\xff\xda") + 500
+    lost = whole[:place] + whole[place + 100 :]
+    answer = decode(lost)
+    assert isinstance(answer, Decoded)
+    assert answer.header.warnings == ("damaged_data",)
+    assert stderr_of_decoding([lost]) == ""
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_named() -> None:
+    parts = split_jpeg(encode(noise(40, 40), "JPEG", quality=90, progressive=True))
+    scans = [i for i, part in enumerate(parts) if part[1] == 0xDA]
+    for i in scans[1:]:
+        answer = decode(b"".join(parts[:i]) + b"\xff\xd9")
+        assert isinstance(answer, Decoded)
+        assert answer.header.warnings == ("scans_missing",)
+    assert isinstance(whole := decode(b"".join(parts)), Decoded)
+    assert whole.header.warnings == ()
+
+
+def test_what_stands_beside_a_pngs_pixels_changes_nothing_and_prints_nothing() -> None:
+    beside = [
+        chunk(b"gAMA", (20000).to_bytes(4, "big")),
+        chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(b"no profile")),
+        chunk(b"tEXt", b"a\0b")[:-1] + b"!",
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(20_000_000))),
+    ]
+    data = png_with(*beside)
+    assert np.array_equal(picture_of(data), gradient())
+    assert stderr_of_decoding([data]) == ""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "AVIF"])
+def test_the_first_frame_is_the_one_that_is_judged(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 90} if kind == "AVIF" else {}
+    first = picture("P").convert("RGB") if kind == "GIF" else picture()
+    found = picture_of(encode(first, kind, **FRAMES, **options)).astype(int)
+    assert np.abs(found - np.asarray(first)).max() <= (40 if kind == "AVIF" else 0)
 
 
 def test_a_damaged_checksum_is_damage() -> None:

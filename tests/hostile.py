@@ -1,0 +1,513 @@
+"""Bad files of every kind, made in code, and the table of what a scan says of each: train/docs/bad-input.md.
+
+usage: python tests/hostile.py    (with forensic_cli and this folder on the path) writes the table again
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from forensic_cli.preprocess import STATUSES, WARNINGS
+from pictures import (
+    ARITHMETIC_JPEG,
+    DEEP,
+    FRAMES,
+    PAGES,
+    PNG_SIGNATURE,
+    chunk,
+    encode,
+    exif,
+    gradient,
+    heic,
+    picture,
+    png,
+    png_header,
+    png_rows,
+    png_with,
+    split_jpeg,
+    split_png,
+    with_opencv,
+)
+from toys import ROOT, child_environment, drop_root_override, genforensic, write_toy_exports
+
+TABLE = ROOT / "train" / "docs" / "bad-input.md"
+_SYSTEM = "Names and the file system"
+NO_PERMISSION = "a file without permission to read it"
+_INTRODUCTION = """# What a scan says of bad and unusual files
+
+`tests/hostile.py` makes every file in these tables and writes them, and a test compares them with a real scan.
+
+- `ok` files are judged. What was done to them, or what is wrong with them, stands in the row's `warnings`.
+- Any other status comes with a reason, not with a verdict; SHA-256 and size are there if the bytes could be read.
+- The models of this scan take patches of 32 pixels. Larger patches add `padded`, resized images `upscaled`.
+- No program can tell changed pixels in a format without checksums (BMP, most TIFF), nor every change inside a JPEG.
+"""
+_MARKERS = {0xD8: "SOI", 0xE0: "APP0", 0xE1: "APP1", 0xDB: "DQT", 0xC0: "SOF0", 0xC2: "SOF2", 0xC4: "DHT", 0xDA: "SOS"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of file, in one or several variants."""
+
+    name: str
+    """What a reader of the table sees."""
+    files: dict[str, bytes]
+    """{variant, or "" where there is one alone: the file}."""
+    suffix: str
+    """Of the files' names, with its dot."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a scan said of one variant."""
+
+    section: str
+    case: str
+    variant: str
+    status: str
+    reason: str | None
+    warnings: tuple[str, ...]
+
+
+def sections() -> dict[str, list[Case]]:
+    """Return all cases that are plain files, by the heading that they stand under."""
+    return {
+        "Cut short": [*cut_jpegs(), *cut_pngs(), *cut_others()],
+        "Damaged": [*damaged_jpegs(), *damaged_pngs(), *damaged_others()],
+        "Bombs and huge headers": bombs(),
+        "Unusual, and judged": [*unusual_pixels(), *unusual_files()],
+        "Not decoded": undecoded(),
+    }
+
+
+def cut_jpegs() -> list[Case]:
+    """Return JPEGs that end at each of their structural points."""
+    plain, turned = encode(picture(), "JPEG", quality=90, exif=exif(1)), {}
+    parts = split_jpeg(plain)
+    for i in range(1, len(parts)):
+        turned[f"behind {_MARKERS[parts[i - 1][1]]} {i}"] = b"".join(parts[:i])
+    turned["inside DQT"] = b"".join(parts[:3])[:-20]
+    turned["inside the scan"] = plain[:-150]
+    turned["inside EOI"] = plain[:-1]
+    progressive = encode(picture(), "JPEG", quality=90, progressive=True)
+    scans = split_jpeg(progressive)
+    later = {f"behind part {i}": b"".join(scans[:i]) for i in range(1, len(scans))}
+    return [Case("JPEG", turned, ".jpg"), Case("progressive JPEG", later, ".jpg")]
+
+
+def cut_pngs() -> list[Case]:
+    """Return PNGs that end at each of their structural points."""
+    parts = split_png(png_with(chunk(b"tEXt", b"a\0b"), behind=chunk(b"tIME", bytes(7))))
+    cut = {"behind the signature": PNG_SIGNATURE}
+    for i in range(1, len(parts)):
+        whole = PNG_SIGNATURE + b"".join(parts[:i])
+        cut[f"behind {parts[i - 1][4:8].decode()} {i}"] = whole
+        cut[f"inside {parts[i][4:8].decode()} {i + 1}"] = whole + parts[i][:-3]
+    animated = encode(picture(), "PNG", **FRAMES)
+    return [Case("PNG", cut, ".png"), Case("APNG", {"in its last frame": animated[:-30]}, ".png")]
+
+
+def cut_others() -> list[Case]:
+    """Return files of the other formats that end in their header, their picture and their last byte."""
+    pages = encode(picture(), "TIFF", **PAGES)
+    made = {
+        "WebP": (encode(picture(), "WEBP", quality=80), ".webp"),
+        "animated WebP": (encode(picture(), "WEBP", **FRAMES), ".webp"),
+        "GIF": (encode(picture(), "GIF"), ".gif"),
+        "animated GIF": (encode(picture(), "GIF", **FRAMES), ".gif"),
+        "BMP": (encode(picture(), "BMP"), ".bmp"),
+        "TIFF": (encode(picture(), "TIFF"), ".tif"),
+        "TIFF with LZW": (encode(picture(), "TIFF", compression="tiff_lzw"), ".tif"),
+        "AVIF": (encode(picture(), "AVIF"), ".avif"),
+        "HEIC": (heic(picture()), ".heic"),
+        "JPEG 2000": (encode(picture(), "JPEG2000"), ".jp2"),
+    }
+    cases = []
+    for name, (data, suffix) in made.items():
+        places = {"behind 4 bytes": 4, "behind 12": 12, "behind 20": 20, "behind 40": 40}
+        places |= {"in its middle": len(data) // 2, "in its last tenth": len(data) * 19 // 20}
+        if name not in ("TIFF", "TIFF with LZW"):  # their last bytes are padding
+            places["in its last byte"] = len(data) - 1
+        cases.append(Case(name, {label: data[:place] for label, place in places.items()}, suffix))
+    second = {"in its second page": pages[: len(pages) * 3 // 4]}
+    return [*cases, Case("TIFF of two pages", second, ".tif")]
+
+
+def damaged_jpegs() -> list[Case]:
+    """Return JPEGs whose data or header was changed."""
+    noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    plain = encode(noisy, "JPEG", quality=90)
+    start = plain.index(b"\xff\xda") + 14
+    progressive = split_jpeg(encode(picture(), "JPEG", quality=90, progressive=True))
+    closed = {}
+    for i in range(6, len(progressive) - 1):
+        if progressive[i - 1][1] == 0xDA:
+            closed[f"behind part {i}"] = b"".join(progressive[:i]) + b"\xff\xd9"
+    frame = plain.index(b"\xff\xc0")
+    return [
+        Case("JPEG with 100 bytes lost in the scan", {"": plain[: start + 500] + plain[start + 600 :]}, ".jpg"),
+        Case("JPEG with 100 bytes of zeros in the scan", {"": _blank(plain, start + 500, 100)}, ".jpg"),
+        Case("JPEG cut in its scan, then closed with an EOI", {"": plain[: start + 500] + b"\xff\xd9"}, ".jpg"),
+        Case("progressive JPEG cut between scans, then closed with an EOI", closed, ".jpg"),
+        Case("JPEG that gives its height as 0", {"": plain[: frame + 5] + bytes(2) + plain[frame + 7 :]}, ".jpg"),
+        Case("JPEG without its Huffman tables", {"": _without(plain, 0xC4)}, ".jpg"),
+        Case("JPEG without its quantisation tables", {"": _without(plain, 0xDB)}, ".jpg"),
+        Case("JPEG without its scan", {"": _without(plain, 0xDA)}, ".jpg"),
+        Case("JPEG with EXIF that is not EXIF", {"": encode(picture(), "JPEG", exif=b"Exif\0\0nonsense")}, ".jpg"),
+    ]
+
+
+def damaged_pngs() -> list[Case]:
+    """Return PNGs whose chunks were changed."""
+    whole = png_with(chunk(b"tEXt", b"a\0b"))
+    parts = split_png(whole)
+    rows, more = zlib.compress(png_rows()), zlib.compress(png_rows(gradient(50)))
+
+    def of(*order: int) -> bytes:
+        return PNG_SIGNATURE + b"".join(parts[i] for i in order)
+
+    return [
+        Case("PNG with a changed byte in its pixels", {"": _blank(whole, whole.index(b"IDAT") + 40, 1)}, ".png"),
+        Case("PNG with a changed byte in its text", {"": whole.replace(b"a\0b", b"a\0c")}, ".png"),
+        Case("PNG without its first, second, or all pixel data", {
+            "first": of(0, 1, 3, 4), "second": of(0, 1, 2, 4), "all": of(0, 1, 4)}, ".png"),
+        Case("PNG with its pixel data in the wrong order", {"": of(0, 1, 3, 2, 4)}, ".png"),
+        Case("PNG with fewer rows than it promises", {"": png(png_header(), chunk(b"IDAT", rows[:200]))}, ".png"),
+        Case("PNG with more rows than it promises", {"": png(png_header(), chunk(b"IDAT", more))}, ".png"),
+        Case("PNG with a wrong length of a chunk", {
+            "": whole.replace(len(parts[2][8:-4]).to_bytes(4, "big") + b"IDAT", b"\0\0\0\x20IDAT")}, ".png"),
+        Case("PNG of 3 bits a channel", {"": png(png_header(depth=3), chunk(b"IDAT", rows))}, ".png"),
+        Case("PNG with two headers", {"": png(png_header(), png_header(80), chunk(b"IDAT", rows))}, ".png"),
+        Case("PNG with a palette that is not there", {"": png(png_header(colours=3), chunk(b"IDAT", rows))}, ".png"),
+    ]  # fmt: skip
+
+
+def damaged_others() -> list[Case]:
+    """Return damaged files of the other formats, and files that are nothing."""
+    tiff = encode(picture(), "TIFF")
+    jp2 = encode(picture(), "JPEG2000")
+    sizes = jp2.index(b"\xff\x4f\xff\x51") + 8
+    webp, gif = encode(picture(), "WEBP", quality=80), encode(picture(), "GIF")
+    return [
+        Case("TIFF that gives its width twice", {"": _tiff((256, 40), (256, 60_000), (257, 32))}, ".tif"),
+        Case("TIFF whose directory is zeros", {"": _blank(tiff, int.from_bytes(tiff[4:8], "little") + 2, 60)}, ".tif"),
+        Case("JPEG 2000 with two sizes", {
+            "": jp2[:sizes] + struct.pack(">II", 9000, 9000) + jp2[sizes + 8 :]}, ".jp2"),
+        Case("WebP with zeros in its picture", {"": _blank(webp, 20, 30)}, ".webp"),
+        Case("GIF with zeros in its picture", {"": _blank(gif, len(gif) - 600, 500)}, ".gif"),
+        Case("an empty file", {"": b""}, ".png"),
+        Case("text, HTML and zeros with an image's name", {
+            "text": b"This is text.\n", "HTML": b"<html><body>404</body></html>", "zeros": bytes(5000)}, ".jpg"),
+        Case("nothing but a signature", {
+            "JPEG": b"\xff\xd8\xff\xe0", "PNG": PNG_SIGNATURE, "GIF": b"GIF89a", "BMP": b"BM", "TIFF": b"II*\0",
+            "WebP": b"RIFF\x20\0\0\0WEBPVP8 "}, ".img.png"),
+    ]  # fmt: skip
+
+
+def bombs() -> list[Case]:
+    """Return small files that would cost gigabytes or minutes, were they believed."""
+    bomb = png(png_header(50_000, 50_000), chunk(b"IDAT", zlib.compress(b"\0")))
+    pixels = chunk(b"IDAT", zlib.compress(png_rows()))
+    zeros = b"a\0\0" + zlib.compress(bytes(50_000_000))
+    jpeg = encode(picture(), "JPEG", quality=90)
+    progressive = split_jpeg(encode(picture("L"), "JPEG", progressive=True))
+    size = jpeg.index(b"\xff\xc0") + 5
+    gif, moving = encode(picture(), "GIF"), encode(picture(), "WEBP", **FRAMES)
+    entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(bomb), 22)
+    wide = Image.new("1", (20_000, 15_000))
+    return [
+        Case("PNG of 50,000 x 50,000 by its header", {"": bomb}, ".png"),
+        Case("PNG of 20,000 x 15,000, all there, in 40 kB", {"": encode(wide, "PNG")}, ".png"),
+        Case("a PNG of 50,000 x 50,000 in an icon", {"": b"\0\0\1\0\1\0" + entry + bomb}, ".png"),
+        Case("PNG with text or a profile that unpacks to 50 MB", {
+            "text": png(png_header(), chunk(b"zTXt", zeros), pixels),
+            "profile": png(png_header(), chunk(b"iCCP", b"sRGB" + zeros), pixels)}, ".png"),
+        Case("PNG with 20 MB of text", {
+            "": png(png_header(), chunk(b"tEXt", b"a\0" + bytes(20_000_000)), pixels)}, ".png"),
+        Case("PNG of 300,000 chunks", {"": png(png_header(), chunk(b"teXt") * 300_000, pixels)}, ".png"),
+        Case("JPEG of 60,000 x 60,000 by its header", {
+            "": jpeg[:size] + struct.pack(">HH", 60_000, 60_000) + jpeg[size + 4 :]}, ".jpg"),
+        Case("JPEG of 1,000 scans", {"": b"".join(progressive[:-1]) + progressive[-2] * 1000 + b"\xff\xd9"}, ".jpg"),
+        Case("JPEG of 100,000 comments", {"": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:]}, ".jpg"),
+        Case("JPEG behind 10 MB of fill bytes", {"": jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:]}, ".jpg"),
+        Case("GIF of 60,000 x 60,000 by its header", {
+            "": gif[:6] + struct.pack("<HH", 60_000, 60_000) + gif[10:]}, ".gif"),
+        Case("GIF of a million comments", {"": gif[:781] + b"\x21\xfe\x01x\0" * 1_100_000 + gif[781:]}, ".gif"),
+        Case("animated WebP of 40 x 16,777,216 by its header", {
+            "": moving[:27] + b"\xff\xff\xff" + moving[30:]}, ".webp"),
+        Case("TIFF of 60,000 x 60,000 by its header", {"": _tiff((256, 60_000), (257, 60_000))}, ".tif"),
+        Case("TIFF of 10,000 pages", {"": _many_pages(10_000)}, ".tif"),
+        Case("BMP of 60,000 x 60,000 by its header", {
+            "": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6)}, ".bmp"),
+    ]  # fmt: skip
+
+
+def unusual_pixels() -> list[Case]:
+    """Return good files whose pixels are not 8-bit RGB, or are few."""
+    clear = picture("RGBA")
+    clear.putpixel((3, 3), (1, 2, 3, 0))
+    return [
+        Case("CMYK", {"JPEG": encode(picture("CMYK"), "JPEG", quality=90)}, ".jpg"),
+        Case("CMYK in a TIFF", {"": encode(picture("CMYK"), "TIFF")}, ".tif"),
+        Case("16 bits a channel", {
+            "grey": encode(Image.fromarray(DEEP[..., 0].copy()), "PNG"), "RGB": with_opencv(".png", DEEP)}, ".png"),
+        Case("16 bits a channel in a TIFF", {"": with_opencv(".tif", DEEP)}, ".tif"),
+        Case("10 bits a channel in an AVIF", {"": with_opencv(".avif", DEEP >> 6, 512 + 1, 10)}, ".avif"),
+        Case("palette", {"PNG": encode(picture("P"), "PNG"), "1 bit": encode(picture("1"), "PNG")}, ".png"),
+        Case("palette in a BMP", {"": encode(picture("P"), "BMP")}, ".bmp"),
+        Case("grey", {"PNG": encode(picture("L"), "PNG")}, ".png"),
+        Case("grey in a JPEG", {"": encode(picture("L"), "JPEG", quality=90)}, ".jpg"),
+        Case("transparency", {
+            "RGBA": encode(clear, "PNG"), "grey": encode(picture("LA"), "PNG"),
+            "a transparent colour of a palette": encode(picture("P"), "PNG", transparency=0)}, ".png"),
+        Case("transparency in a WebP", {"": encode(clear, "WEBP", lossless=True)}, ".webp"),
+        Case("transparency in a GIF", {"": encode(picture("P"), "GIF", transparency=0)}, ".gif"),
+        Case("transparency in a TIFF", {"": encode(clear, "TIFF")}, ".tif"),
+        Case("transparency in an AVIF", {"": encode(clear, "AVIF")}, ".avif"),
+        Case("transparency in a HEIC", {"": heic(clear)}, ".heic"),
+        Case("tiny and thin", {
+            "1 x 1": encode(gradient(1, 1), "PNG"), "1 x 10,000": encode(gradient(10_000, 1), "PNG"),
+            "10,000 x 1": encode(gradient(1, 10_000), "PNG")}, ".png"),
+    ]  # fmt: skip
+
+
+def unusual_files() -> list[Case]:
+    """Return good files with more in them than one upright picture, or with a misleading name."""
+    turned = ("JPEG", ".jpg"), ("PNG", ".png"), ("WEBP", ".webp"), ("TIFF", ".tif"), ("AVIF", ".avif")
+    profile = b"ICC of another colour space"
+    jpeg, coarse = encode(picture(), "JPEG", quality=90), encode(picture(), "JPEG", quality=40)
+    return [
+        *(
+            Case(
+                f"EXIF orientation in a {kind}",
+                {str(i): encode(picture(), kind, exif=exif(i), **_quality(kind)) for i in range(1, 9)},
+                suffix,
+            )
+            for kind, suffix in turned
+        ),
+        Case("EXIF orientation behind the pixels of a PNG", {
+            "": png_with(behind=chunk(b"eXIf", exif(6).tobytes()[6:]))}, ".png"),
+        Case("animated GIF", {"": encode(picture(), "GIF", **FRAMES)}, ".gif"),
+        Case("animated PNG", {"": encode(picture(), "PNG", **FRAMES)}, ".png"),
+        Case("animated WebP", {"": encode(picture(), "WEBP", **FRAMES)}, ".webp"),
+        Case("animated AVIF", {"": encode(picture(), "AVIF", **FRAMES)}, ".avif"),
+        Case("TIFF of two pages", {"": encode(picture(), "TIFF", **PAGES)}, ".tif"),
+        Case("turned HEIC", {"": heic(picture(), exif=exif(6).tobytes())}, ".heic"),
+        Case("BigTIFF", {"": encode(picture(), "TIFF", big_tiff=True)}, ".tif"),
+        Case("ICC profile", {
+            "sRGB": encode(picture(), "JPEG", quality=90, icc_profile=b"this is sRGB"),
+            "another": encode(picture(), "JPEG", quality=90, icc_profile=profile)}, ".jpg"),
+        Case("ICC profile in a PNG", {"": encode(picture(), "PNG", icc_profile=profile)}, ".png"),
+        Case("progressive JPEG", {"": encode(picture(), "JPEG", quality=90, progressive=True)}, ".jpg"),
+        Case("arithmetic JPEG", {"": ARITHMETIC_JPEG}, ".jpg"),
+        Case("heavily compressed JPEG", {
+            "quality 40": coarse, "its luma table is not table 0": swap_tables(coarse)}, ".jpg"),
+        Case("JPEG with bytes behind its end", {"zeros": jpeg + bytes(100), "text": jpeg + b"hidden"}, ".jpg"),
+        Case("another format than the name says", {
+            "JPEG": jpeg, "WebP": encode(picture(), "WEBP", lossless=True)}, ".png"),
+        Case("AVIF", {"": encode(picture(), "AVIF")}, ".avif"),
+        Case("HEIC", {"": heic(picture())}, ".heic"),
+        Case("JPEG 2000", {"": encode(picture(), "JPEG2000")}, ".jp2"),
+    ]  # fmt: skip
+
+
+def undecoded() -> list[Case]:
+    """Return images that are in order and that nothing here decodes."""
+    jpeg = encode(picture(), "JPEG", quality=90)
+    precision = jpeg.index(b"\xff\xc0") + 4
+    return [
+        Case("JPEG of 12 bits a channel", {"": jpeg[:precision] + b"\x0c" + jpeg[precision + 1 :]}, ".jpg"),
+        Case("TIFF of 32 bits a channel", {
+            "integer": encode(picture("I"), "TIFF"), "float": encode(picture("F"), "TIFF")}, ".tif"),
+        Case("formats of other tools", {
+            "TGA": encode(picture(), "TGA"), "PCX": encode(picture(), "PCX"), "ICO": encode(picture(), "ICO")}, ".png"),
+    ]  # fmt: skip
+
+
+def swap_tables(jpeg: bytes) -> bytes:
+    """Return a JPEG whose first component uses quantisation table 1, and the others table 0."""
+    changed = bytearray(jpeg)
+    for i, number in enumerate((1, 0)):
+        changed[[at for at in range(len(jpeg)) if jpeg.startswith(b"\xff\xdb\0\x43", at)][i] + 4] = number
+    frame = jpeg.index(b"\xff\xc0")
+    for component, number in enumerate((1, 0, 0)):
+        changed[frame + 12 + 3 * component] = number
+    return bytes(changed)
+
+
+def _quality(kind: str) -> dict[str, Any]:
+    return {"JPEG": {"quality": 90}, "WEBP": {"lossless": True}}.get(kind, {})
+
+
+def _blank(data: bytes, start: int, count: int) -> bytes:
+    return data[:start] + bytes(count) + data[start + count :]
+
+
+def _without(jpeg: bytes, marker: int) -> bytes:
+    return b"".join(part for part in split_jpeg(jpeg) if part[1] != marker)
+
+
+def _tiff(*sides: tuple[int, int]) -> bytes:
+    tags = [*sides, (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 4)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IHxx", 12, 0)[:8] + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def _many_pages(count: int) -> bytes:
+    sides = ((256, 40), (257, 32), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 32), (279, 1280))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sides)
+    first, size = 8 + 1280, 2 + len(entries) + 4
+    pages = (
+        struct.pack("<H", len(sides)) + entries + struct.pack("<I", first + (i + 1) * size if i + 1 < count else 0)
+        for i in range(count)
+    )
+    return b"II*\0" + struct.pack("<I", first) + bytes(1280) + b"".join(pages)
+
+
+NAMES = {
+    "a newline": b"new\nline.png",
+    "quotes and commas": b"\"it's\", 'said'.png",
+    "bytes that are no UTF-8": b"latin-\xe9.png",
+    "255 bytes": b"x" * 251 + b".png",
+    "an emoji": "\N{CAMERA WITH FLASH}.png".encode(),
+    "a formula": b"=1+1.png",
+}
+"""Names of good files, as the file system has them."""
+
+
+def write_corpus(folder: Path) -> dict[str, tuple[str, str, str]]:
+    """Write every case; returns {file name as a report shows it: section, case and variant}."""
+    written = {}
+    for section, cases in sections().items():
+        for case in cases:
+            for variant, data in case.files.items():
+                path = folder / f"{len(written):04}{case.suffix}"
+                path.write_bytes(data)
+                written[path.name] = (section, case.name, variant)
+    for variant, name in NAMES.items():
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(encode(picture(), "PNG"))
+        written[name.decode("utf-8", "backslashreplace")] = (_SYSTEM, "a name with", variant)
+    return {**written, **_write_troubles(folder)}
+
+
+def _write_troubles(folder: Path) -> dict[str, tuple[str, str, str]]:
+    good = encode(picture(), "PNG")
+    (folder / "closed.png").write_bytes(good)
+    (folder / "closed.png").chmod(0)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    with (folder / "vast.png").open("wb") as stream:
+        stream.truncate(3 << 30)
+    return {
+        "closed.png": (_SYSTEM, NO_PERMISSION, ""),
+        "gone.png": (_SYSTEM, "a file that went away", ""),
+        "vast.png": (_SYSTEM, "a file of 3 GiB", ""),
+    }
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[None]:
+    """Append to a file without a pause, from another process."""
+    program = (
+        "import sys\nwith open(sys.argv[1], 'ab', 0) as f:\n    print(flush=True)\n    while f.write(b'x'): pass\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        yield
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def scan_corpus(folder: Path) -> list[Row]:
+    """Write every case below a folder and scan them all with toy models; returns what the rows say."""
+    files = folder / "files"
+    files.mkdir()
+    known = write_corpus(files)
+    exports = write_toy_exports(folder / "exports")
+    options = {"preexec_fn": drop_root_override} if os.geteuid() == 0 else {}
+    done = genforensic("scan", files, "--exports", exports, "-f", "jsonl", timeout=300, **options)
+    assert done.returncode == 1, done.stderr
+    records = [record for line in done.stdout.splitlines() if "path" in (record := json.loads(line))]
+    found = {record["path"].removeprefix(f"{files}/"): record for record in records}
+    assert set(found) == set(known)
+    rows = [_row(*known[name], found[name]) for name in known]
+    rows.append(_row(_SYSTEM, "a file that grows while it is read", "", scan_growing(folder, exports)))
+    return [*rows, _row("Not decoded", "HEIC without the extra `heif`", "", scan_without_heif(folder, exports))]
+
+
+def scan_growing(folder: Path, exports: Path) -> dict[str, Any]:
+    """Return the record of a file that another process writes to; a busy machine may need a few scans to see that."""
+    path = folder / "growing.png"
+    with path.open("wb") as stream:
+        stream.write(encode(picture(), "PNG"))
+        stream.truncate(200 << 20)
+    record: dict[str, Any] = {}
+    for _ in range(20):
+        with growing(path):
+            done = genforensic("scan", path, "--exports", exports, "-f", "jsonl")
+        record = json.loads(done.stdout.splitlines()[1])
+        if record["status"] != "ok":
+            break
+    return record
+
+
+def scan_without_heif(folder: Path, exports: Path) -> dict[str, Any]:
+    """Return the record of a HEIC file where pillow-heif is not installed."""
+    path = folder / "apple.heic"
+    path.write_bytes(heic(picture()))
+    (folder / "shim").mkdir()
+    (folder / "shim" / "pillow_heif.py").write_text("raise ModuleNotFoundError(name='pillow_heif')\n")
+    paths = os.pathsep.join([str(folder / "shim"), child_environment()["PYTHONPATH"]])
+    done = genforensic("scan", path, "--exports", exports, "-f", "jsonl", env={"PYTHONPATH": paths})
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[1])
+    return record
+
+
+def _row(section: str, case: str, variant: str, record: dict[str, Any]) -> Row:
+    return Row(section, case, variant, record["status"], record["reason"], tuple(record["warnings"]))
+
+
+def table(rows: list[Row]) -> str:
+    """Return the page: a table under each heading, with variants of one case together where a scan says the same."""
+    lines = [_INTRODUCTION]
+    for heading, meanings in (("Every status but `ok`", STATUSES), ("Every warning", WARNINGS)):
+        lines += [f"## {heading}", "", "| name | meaning |", "|---|---|"]
+        lines += [*(f"| `{name}` | {meaning} |" for name, meaning in meanings.items()), ""]
+    for section in dict.fromkeys(row.section for row in rows):
+        lines += [f"## {section}", "", "| file | status | reason | warnings |", "|---|---|---|---|"]
+        grouped: dict[tuple[Any, ...], list[str]] = {}
+        for row in (row for row in rows if row.section == section):
+            grouped.setdefault((row.case, row.status, row.reason, row.warnings), []).append(row.variant)
+        for (case, status, reason, warnings), variants in grouped.items():
+            which = f": {', '.join(variants)}" if any(variants) else ""
+            lines.append(f"| {case}{which} | {status} | {reason or ''} | {' '.join(f'`{one}`' for one in warnings)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the page."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        TABLE.write_text(table(scan_corpus(folder)), encoding="utf-8")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
