@@ -84,7 +84,8 @@ def _record(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     record |= _prediction(row, labels, row["status"] == "ok")
     techniques = zip(about["techniques"], row.get("techniques", []), strict=False)
     found = {name: _prediction(one, labels, True) for name, one in techniques if one}
-    return record | {"techniques": found or None}
+    others = {"duplicate_of": None, "cluster": None, "phash": None, "metadata": []}
+    return record | {"techniques": found or None} | others | row.get("more", {})
 
 
 def _prediction(one: dict[str, Any], labels: list[str], judged: bool) -> dict[str, Any]:
