@@ -98,7 +98,7 @@ def _parts(path: Path) -> _Parts:
             parts.summary = digest(entry.text)
         elif parts.seal is not None:
             parts.appended += 1
-        else:
+        elif entry.kind != "cut":
             parts.rows.append(digest(entry.text))
     return parts
 

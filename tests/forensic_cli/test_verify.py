@@ -111,6 +111,15 @@ def test_each_way_to_tamper_with_the_rows_is_named(name: str, case: Case) -> Non
     assert last.startswith(f"{case.results}: does not hold; ")
 
 
+def test_a_scan_that_was_killed_has_no_seal_yet_and_its_whole_rows_are_counted(case: Case) -> None:
+    case.edit(lambda lines: [*lines[:3], lines[3][:40]])
+    done = case.verify("--no-files", "--no-models")
+    assert done.exit_code == 11
+    assert done.stdout.splitlines()[0] == (
+        "seal_missing: no seal: the scan was stopped before its end, or the seal was removed; 2 rows cannot be checked"
+    )
+
+
 def test_two_edits_are_two_findings(case: Case) -> None:
     case.edit(at(1, '"verdict": "real"', '"verdict": "beta"'))
     case.edit(at(5, '"verdict": "real"', '"verdict": "beta"'))
