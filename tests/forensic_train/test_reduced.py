@@ -10,7 +10,10 @@ import pytest
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
 from forensic_train.card_markdown import card_markdown
+from forensic_train.export import export_network
 from forensic_train.manifest import Row
+from forensic_train.network import Network
+from forensic_train.recipes import RECIPES
 from forensic_train.reduced import reduce_export
 from forensic_train.run import read_split
 from toys import solid, toy_card, write_toy_export
@@ -59,6 +62,18 @@ def test_a_precision_that_costs_accuracy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         reduce_export(path, "int8", rows, rows, "toys")
     assert str(caught.value).startswith("fine.onnx: int8 gets 0.333 of 9 images right and float32 1.000; more than")
+    assert not path.exists()
+
+
+def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
+    """Spectra need more range than 16-bit floats have, and the converter stumbles over their graph."""
+    recipe = RECIPES["native-32"]
+    card = toy_card("baseline", "native-32", preprocessing=recipe.preprocessing)
+    path = tmp_path / "spectra.onnx"
+    export_network(Network(recipe.encoder(), len(card.labels)), card, path)
+    rows = [Row(solid(tmp_path / "red.png", (255, 0, 0)), "real", "plain", split="val")]
+    with pytest.raises(TrainingError, match=r"spectra\.onnx: its graph cannot be written as fp16 \("):
+        reduce_export(path, "fp16", rows, rows, "toys")
     assert not path.exists()
 
 

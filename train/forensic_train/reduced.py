@@ -1,5 +1,6 @@
 """Exports of reduced precision: int8 and fp16, written only where they judge as the float32 export does."""
 
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import onnx
 
 from forensic_cli.console import note
-from forensic_cli.errors import TrainingError
+from forensic_cli.errors import ModelError, TrainingError
 from forensic_cli.model import Logits, Model, softmax
 from forensic_cli.preprocess import Views, views
 from forensic_train.calibrate import calibrate, expected_calibration_error
@@ -62,12 +63,21 @@ def reduce_export(path: Path, precision: str, fitted: Sequence[Row], checked: Se
     chosen = _some(fitted, _CALIBRATION_IMAGES) if precision == "int8" else []
     with tempfile.TemporaryDirectory() as folder:
         reduced = Path(folder) / path.name
-        if precision == "int8":
-            _quantise(path, reduced, (views(read_pixels(row), before.card.preprocessing) for row in chosen))
-        else:
-            _halve(path, reduced)
-        write_model(onnx.load(reduced), [before.card], reduced)
-        found = _agreement(precision, before, Model.load(reduced), rows, name, len(chosen))
+        logging.disable(logging.WARNING)  # the converters' advice is for who writes graphs
+        try:
+            if precision == "int8":
+                _quantise(path, reduced, (views(read_pixels(row), before.card.preprocessing) for row in chosen))
+            else:
+                _halve(path, reduced)
+            write_model(onnx.load(reduced), [before.card], reduced)
+            after = Model.load(reduced)
+        except (ValueError, RuntimeError, onnx.checker.ValidationError, ModelError) as error:
+            path.unlink()
+            what = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"{path.name}: its graph cannot be written as {precision} ({what})") from error
+        finally:
+            logging.disable(logging.NOTSET)
+        found = _agreement(precision, before, after, rows, name, len(chosen))
         if found.accuracy < found.accuracy_fp32 - MOST_LOST:
             path.unlink()
             raise TrainingError(
@@ -122,8 +132,11 @@ def _quantise(path: Path, reduced: Path, images: Iterable[Views]) -> None:
 def _halve(path: Path, reduced: Path) -> None:
     """Write an export that computes in 16-bit floats; input and output stay as they are."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), reduced)
+    converted = OnnxModel(convert_float_to_float16(onnx.load(path), keep_io_types=True))
+    converted.topological_sort()  # the conversion appends its casts at the end
+    onnx.save(converted.model, reduced)
 
 
 def _some(rows: Sequence[Row], count: int) -> list[Row]:
