@@ -13,7 +13,7 @@ function route() {
     image.replaceChildren(...imagePage(number));
     scrollTo(0, 0);
     byId("image-title").focus({ preventScroll: true });
-    if (shown.numbers.includes(number)) shown.current = shown.numbers.indexOf(number);
+    if (placeOf(number) >= 0) shown.current = placeOf(number);
     document.title = `${visible(fileOf(rows[number]))} – genforensic`;
     return;
   }
