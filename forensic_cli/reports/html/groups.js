@@ -20,7 +20,7 @@ function member(number, current) {
       "a",
       { class: "member", href: `#image-${number + 1}`, "aria-current": number === current ? "page" : null },
       element("span", { class: "thumb small" }, picture.source ? element("img", { src: picture.source, alt: "" }) : null),
-      element("span", {}, element("span", { class: "path" }, row.path), " ", badge(row), " ", element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "looks the same")),
+      element("span", {}, element("span", { class: "path" }, row.path), badge(row), " ", element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "looks the same")),
     ),
   );
 }

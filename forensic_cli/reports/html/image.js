@@ -222,7 +222,7 @@ function claims(row) {
   return section(
     "What the file says of itself",
     element("p", {}, "Anybody can write, forge or remove this, and it changes no verdict."),
-    conflicts(row) ? element("p", { class: "alert" }, `Conflict: the file says that ${maker}, but the verdict is ${row.verdict}. One of them is wrong, and this report cannot tell which.`) : null,
+    conflicts(row) ? element("p", { class: "alert" }, `Conflict: the file says that ${maker}, but the verdict is ${row.verdict}. Either may be wrong: what a file says can be forged or copied from another file, and a verdict is an indication.`) : null,
     pairs(row.metadata.map((one) => [one.source === "comment" ? "Comment" : one.source.toUpperCase(), [meaning(about.claims, one.claim, one.claim), element("code", { class: "value" }, one.value)]])),
   );
 }

@@ -50,7 +50,7 @@ function moveInImage(key) {
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const open = !byId("image").hidden;
-  const typing = event.target.matches("input, select, textarea");
+  const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
   let done = false;
   if (event.key === "Escape") {
     if (open) backToGallery();
