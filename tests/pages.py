@@ -80,12 +80,14 @@ def source_hash(text: str) -> str:
 def _record(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     labels = about["labels"]
     plain = ("path", "status", "reason", "verdict", "agreement", "sha256", "bytes", "format", "width", "height")
-    record: dict[str, Any] = {name: row.get(name) for name in plain} | {"warnings": row.get("warnings", [])}
+    plain += ("duplicate_of", "cluster", "phash")
+    record: dict[str, Any] = {name: row.get(name) for name in plain} | {
+        name: row.get(name, []) for name in ("warnings", "metadata")
+    }
     record |= _prediction(row, labels, row["status"] == "ok")
     techniques = zip(about["techniques"], row.get("techniques", []), strict=False)
     found = {name: _prediction(one, labels, True) for name, one in techniques if one}
-    others = {"duplicate_of": None, "cluster": None, "phash": None, "metadata": []}
-    return record | {"techniques": found or None} | others | row.get("more", {})
+    return record | {"techniques": found or None} | row.get("more", {})
 
 
 def _prediction(one: dict[str, Any], labels: list[str], judged: bool) -> dict[str, Any]:

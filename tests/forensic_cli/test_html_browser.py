@@ -1,13 +1,15 @@
 """Tests of the HTML report in headless Chromium: what a reader sees and does. Skipped where there is no browser."""
 
 import json
+import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, PngImagePlugin
 
 from toys import LABELS, make_images, solid
 
@@ -128,7 +130,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
-    """Return the page of a scan of five images, a broken one and one with metadata."""
+    """Return the page of a scan of five images, a broken one and one with fields that no scan writes."""
     from typer.testing import CliRunner
 
     from forensic_cli.main import app
@@ -142,7 +144,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
     scan = ["scan", images, "--exports", toy_exports, "-t", "all", "-f", "jsonl", "-o", results]
     assert runner.invoke(app, [str(one) for one in scan]).exit_code == 1
     header, *rows = results.read_text().splitlines()
-    first = json.loads(rows[0]) | {"metadata": {"camera_model": "Ex-1 \u202eevil", "findings": ["made by <b>x</b>"]}}
+    first = json.loads(rows[0]) | {"notes": {"camera_model": "Ex-1 \u202eevil", "findings": ["made by <b>x</b>"]}}
     results.write_text("\n".join([header, json.dumps(first), *rows[1:]]) + "\n")
     report = ["report", results, "--html", folder / "page.html", "--exports", toy_exports]
     assert runner.invoke(app, [str(one) for one in report]).exit_code == 0
@@ -157,8 +159,15 @@ def reader(driver: Any, page: Path) -> Iterator[Reader]:
     assert reader.complaints == []
 
 
-def large_page(tmp_path: Path, run: Any, count: int, name: str = "{}.png") -> Path:
-    """Return the page of made-up rows."""
+def no_more(number: int) -> dict[str, Any]:
+    """Return no further fields."""
+    return {}
+
+
+def large_page(
+    tmp_path: Path, run: Any, count: int, name: str = "{}.png", more: Callable[[int], dict[str, Any]] = no_more
+) -> Path:
+    """Return the page of made-up rows; `more`: further fields of a row by its number."""
     scores = dict(zip(LABELS, (0.75, 0.125, 0.125), strict=True))
     model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": LABELS}
     run_header = {"version": "1", "models": [model], "providers": [], "onnxruntime": "1", "threshold": 0.5}
@@ -166,7 +175,7 @@ def large_page(tmp_path: Path, run: Any, count: int, name: str = "{}.png") -> Pa
         out.write(json.dumps({"genforensic": {**run_header, "started": "2026"}}) + "\n")
         for number in range(count):
             verdict = {"label": "real", "verdict": "real", "confidence": 0.75, "agreement": 1.0, "scores": scores}
-            out.write(json.dumps({"path": name.format(number), "status": "ok", **verdict}) + "\n")
+            out.write(json.dumps({"path": name.format(number), "status": "ok", **verdict, **more(number)}) + "\n")
     done = run("report", tmp_path / "r.jsonl", "--html", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     return tmp_path / "page.html"
@@ -195,7 +204,7 @@ def test_the_gallery_filters(reader: Reader) -> None:
     assert reader.names == ["6-broken.png"]
 
 
-def test_search_finds_names_and_metadata(reader: Reader) -> None:
+def test_search_finds_names_and_fields(reader: Reader) -> None:
     reader("document.querySelector('.card').click()")
     reader.wait("!document.getElementById('image').hidden")
     reader.press("/", *"ex-1 RED")
@@ -241,10 +250,10 @@ def test_the_page_of_an_image_shows_what_its_verdict_rests_on(reader: Reader) ->
     assert reader("return document.querySelector('#image .facts code').innerText.length") == 64
 
 
-def test_metadata_is_shown_as_text(reader: Reader) -> None:
+def test_unknown_fields_are_shown_as_text(reader: Reader) -> None:
     reader.driver.get(f"{reader.url}#image-1")
-    (section,) = (text for text in reader.texts("#image section") if text.startswith("Metadata"))
-    assert section.split("\n") == ["Metadata", "camera model", r"Ex-1 \u{202e}evil", "findings", "made by <b>x</b>"]
+    (section,) = (text for text in reader.texts("#image section") if text.startswith("Notes"))
+    assert section.split("\n") == ["Notes", "camera model", r"Ex-1 \u{202e}evil", "findings", "made by <b>x</b>"]
 
 
 def test_the_evidence_map_lies_on_the_patches(reader: Reader) -> None:
@@ -276,7 +285,7 @@ def test_the_evidence_map_lies_on_the_patches(reader: Reader) -> None:
 
 def test_an_image_that_was_not_judged_says_why(reader: Reader) -> None:
     reader.driver.get(f"{reader.url}#image-6")
-    assert reader.texts(".finding") == ["Not judged: begins like a PNG file, but ends in its header."]
+    assert reader.texts(".finding") == ["Not judged: begins like a PNG file, but ends too soon."]
     assert reader.texts(".evidence") == ["No picture: the file could not be read when it was scanned."]
 
 
@@ -340,7 +349,11 @@ def test_roles_and_names_for_those_who_cannot_see(reader: Reader) -> None:
 def test_a_hostile_name_does_not_run(driver: Any, tmp_path: Path, run: Any, toy_exports: Path, evil: str) -> None:
     folder = tmp_path / "in" / "<" / "script><script>window.pwned=4<"
     folder.mkdir(parents=True)
-    solid(tmp_path / "x.png", (255, 0, 0)).rename(folder / evil)
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Software", evil)
+    said.add_text("parameters", f"{evil}\nSteps: 2, Sampler: {evil}")
+    solid(tmp_path / "x.png", (255, 0, 0), pnginfo=said).rename(folder / evil)
+    shutil.copy(folder / evil, folder / f"copy{evil}")
     page = tmp_path / "page.html"
     done = run("scan", tmp_path / "in", "--exports", toy_exports, "-f", "html", "-o", page)
     assert done.exit_code == 0
@@ -348,10 +361,146 @@ def test_a_hostile_name_does_not_run(driver: Any, tmp_path: Path, run: Any, toy_
     assert reader.names == [evil]
     reader.click(".card")
     reader.wait("!document.getElementById('image').hidden")
-    assert evil in reader.texts("#image .facts dd")[0]
+    software, settings = [text.split("\n")[1] for text in reader.texts("#image .facts dd:has(.value)")]
+    assert (software, settings) == (evil, f"parameters: {evil} Steps: 2, Sampler: {evil}")
+    assert evil in reader.texts("#image section:last-child .facts dd")[0]
+    assert [evil in text for text in reader.texts(".member .path")] == [True, True]
     time.sleep(0.1)
     assert reader("return window.pwned === undefined && document.querySelectorAll('img[src=x]').length === 0")
     assert reader.complaints == []
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
+    """Return the page of a scan with --dedupe.
+
+    A finding of four red images (the first one, its copy, one with a claim, one whose verdict is changed), a green one
+    that says that a camera took it, a blue one, and two of one broken content.
+    """
+    from typer.testing import CliRunner
+
+    from forensic_cli.main import app
+
+    folder = tmp_path_factory.mktemp("case")
+    images = folder / "images"
+    images.mkdir()
+    said, camera = PngImagePlugin.PngInfo(), Image.Exif()
+    said.add_text("Software", "Ex-2 studio")
+    camera[0x010F] = "Ex-1"
+    solid(images / "1-red.png", (255, 0, 0))
+    shutil.copy(images / "1-red.png", images / "2-copy.png")
+    solid(images / "3-said.png", (255, 0, 0), pnginfo=said)
+    solid(images / "4-sent.png", (255, 0, 0), (50, 45))
+    patterned(images / "5-green.png", (0, 255, 0), 0, exif=camera)
+    patterned(images / "6-blue.png", (0, 0, 255), 1)
+    for name in ("7-broken.png", "8-broken.png"):
+        (images / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    results = folder / "case.jsonl"
+    runner = CliRunner()
+    scan = ["scan", images, "--exports", toy_exports, "--dedupe", "-f", "jsonl", "-o", results]
+    assert runner.invoke(app, [str(one) for one in scan]).exit_code == 1
+    header, *lines, _ = results.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[3]["verdict"] = "inconclusive"
+    results.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
+    report = ["report", results, "--html", folder / "page.html", "--exports", toy_exports]
+    assert runner.invoke(app, [str(one) for one in report]).exit_code == 0
+    return folder / "page.html"
+
+
+def patterned(path: Path, colour: tuple[int, int, int], seed: int, **options: Any) -> None:
+    """Write an image of one hue in 8 x 8 squares, so that its perceptual hash is its own."""
+    squares = Image.frombytes("L", (8, 8), random.Random(seed).randbytes(64))
+    ramp = squares.resize((40, 40)).point(lambda v: 160 + v // 3)
+    Image.merge("RGB", [ramp if one else Image.new("L", ramp.size) for one in colour]).save(path, **options)
+
+
+@pytest.fixture
+def analyst(driver: Any, case: Path) -> Iterator[Reader]:
+    """Return a reader of the page with findings."""
+    reader = Reader(driver, case)
+    yield reader
+    assert reader.complaints == []
+
+
+def test_a_finding_is_one_card(analyst: Reader) -> None:
+    analyst.choose("#sort", "file")
+    assert analyst.names == ["1-red.png", "5-green.png", "6-blue.png", "7-broken.png"]
+    assert analyst.texts(".many") == ["4 files", "2 files"]
+    assert analyst.texts("#count") == ["8 files on 4 cards"]
+    assert "verdicts differ" in analyst.texts(".card")[0]
+    analyst.click("#grouped")
+    assert len(analyst.names) == 8
+    assert analyst.texts(".many") == []
+    assert analyst.texts("#count") == ["8 files"]
+    assert analyst.texts(".card .flags")[0] == "copy"
+
+
+def test_a_finding_is_shown_when_any_of_its_files_fits(analyst: Reader) -> None:
+    analyst.press("/", *"ex-2 studio")
+    assert analyst.names == ["1-red.png"]
+    assert analyst.texts("#count") == ["1 of 4 cards"]
+    assert "1 of 4 fit" in analyst.texts(".flags")[0]
+    analyst.click("#filters button[type=reset]")
+    analyst.wait("document.querySelectorAll('.card').length === 4")
+    analyst.choose("#verdict", "inconclusive")
+    assert analyst.names == ["1-red.png"]
+    analyst.click("#grouped")
+    assert analyst.names == ["4-sent.png"]
+
+
+def test_the_page_of_an_image_lists_its_finding(analyst: Reader) -> None:
+    analyst.driver.get(f"{analyst.url}#image-2")
+    assert [text.split("\n")[1] for text in analyst.texts(".member")] == [
+        *("real copy", "real this image", "real looks the same", "inconclusive looks the same")
+    ]
+    assert "The verdicts differ: 3 real, 1 inconclusive." in analyst.texts("#image .alert")[0]
+    assert "1-red.png" in dict(zip(analyst.texts(".facts dt"), analyst.texts(".facts dd"), strict=True))["Copy of"]
+    analyst.click("li:nth-child(4) > .member")
+    analyst.wait("document.getElementById('image-title').innerText.includes('4-sent.png')")
+    place = analyst.texts(".steps span")[0]
+    analyst.press("ESCAPE")
+    analyst.wait("document.getElementById('image').hidden")
+    assert analyst("return document.activeElement.querySelector('.name').innerText") == "1-red.png"
+    assert place == f"{analyst.names.index('1-red.png') + 1} of 4"
+
+
+def test_findings_whose_verdicts_differ_can_be_picked(analyst: Reader) -> None:
+    analyst.click('.pick[data-check="mixed"]')
+    analyst.wait("document.querySelectorAll('.card').length === 1")
+    assert analyst.names == ["1-red.png"]
+
+
+def test_what_a_file_says_of_itself_stands_in_words(analyst: Reader) -> None:
+    analyst.click('.pick[data-check="conflict"]')
+    analyst.wait("document.querySelectorAll('.card').length === 1")
+    assert analyst.names == ["5-green.png"]
+    analyst.driver.get(f"{analyst.url}#image-5")
+    analyst.wait("!document.getElementById('image').hidden")
+    (section,) = (text for text in analyst.texts("#image section") if text.startswith("What the file says of itself"))
+    assert [line for line in section.split("\n") if line] == [
+        "What the file says of itself",
+        "Anybody can write, forge or remove this, and it changes no verdict.",
+        "Conflict: the file says that a camera took it, or that it was digitised, but the verdict is alpha. Either may "
+        "be wrong: what a file says can be forged or copied from another file, and a verdict is an indication.",
+        "EXIF",
+        "the file says that a camera took it, or that it was digitised",
+        "Ex-1",
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["", "#image-2", "#image-5"])
+def test_findings_have_contrast_names_and_room_on_a_phone(analyst: Reader, scheme: str, place: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    analyst.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    analyst.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    analyst.driver.get(f"{analyst.url}{place}")
+    found = [[one for one in analyst(CONTRASTS) if one[0] < 4.5], analyst(NAMELESS), analyst(TOO_WIDE, phone["width"])]
+    analyst.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    analyst.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert found == [[], [], []]
 
 
 def test_the_policy_stops_what_would_get_in(reader: Reader) -> None:
@@ -385,6 +534,29 @@ def test_ten_thousand_rows_open_in_bounded_time(driver: Any, tmp_path: Path, run
     reader.press("/", "BACKSPACE")
     reader.wait("document.querySelectorAll('.card').length === 1")
     assert reader.names == ["9999.png"]
+    assert reader.complaints == []
+
+
+def test_ten_thousand_rows_in_few_findings_open_in_bounded_time(driver: Any, tmp_path: Path, run: Any) -> None:
+    """9,000 rows in one finding, the others in pairs."""
+
+    def found(number: int) -> dict[str, Any]:
+        return {"cluster": 1 if number < 9000 else number // 2, "verdict": "inconclusive" if number % 2 else "real"}
+
+    page = large_page(tmp_path, run, 10_000, more=found)
+    start = time.monotonic()
+    reader = Reader(driver, page)
+    assert reader.texts("#count") == ["10,000 files on 501 cards, page 1 of 9"]
+    reader.click("#mixed")
+    reader.press("/", *"9999.png")
+    assert reader.names == ["9998.png"]
+    reader.driver.get(f"{reader.url}#image-1")
+    assert len(reader.texts(".member")) == 60
+    assert "4,500 real, 4,500 inconclusive" in reader.texts("#image .alert")[0]
+    reader.click("#image section button")
+    assert len(reader.texts(".member")) == 120
+    assert reader("return document.activeElement.getAttribute('href')") == "#image-61"
+    assert time.monotonic() - start < SECONDS_TO_OPEN
     assert reader.complaints == []
 
 

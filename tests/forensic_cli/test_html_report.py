@@ -17,7 +17,7 @@ from PIL import Image
 from forensic_cli.card import Preprocessing
 from forensic_cli.reports.html.spectrum import WINDOW, residual_spectrum
 from pages import Page, read_page, source_hash
-from toys import GAINS, genforensic, solid, toy_card, write_toy_export
+from toys import GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
 
 HOSTILE = ('"><img src=x onerror=alert(1)>.png', "<script>alert(2)<!--.png", "'&quot; onclick=alert(3) .png")
 
@@ -109,10 +109,13 @@ def test_hostile_names_and_values_stay_text(results: Path, toy_exports: Path, ru
     def change(row: dict[str, Any]) -> dict[str, Any]:
         number = int(Path(row["path"]).name[0])
         evil = HOSTILE[number % 3]
-        return {**row, "path": f"</script>{evil}", "metadata": {evil: [evil, {"</script>": None}]}}
+        said = [{"source": evil, "claim": f"</script>{evil}", "value": evil}]
+        found = {"metadata": said, "duplicate_of": evil, "phash": evil, "notes": {evil: [evil, {"</script>": None}]}}
+        return {**row, "path": f"</script>{evil}", **found}
 
     page = make(run, rewrite(results, change), toy_exports)
-    plain = make(run, rewrite(results, lambda row: {**row, "path": "x.png", "metadata": None}), toy_exports)
+    bare = {"path": "x.png", "metadata": None, "duplicate_of": None, "phash": None, "notes": None}
+    plain = make(run, rewrite(results, lambda row: {**row, **bare}), toy_exports)
     assert [attributes for attributes, _ in page.scripts] == [attributes for attributes, _ in plain.scripts]
     assert {tag for tag, _, _ in page.attributes} == {tag for tag, _, _ in plain.attributes}
     assert sorted({row["path"] for row in page.data("rows")}) == sorted(f"</script>{one}" for one in HOSTILE)
@@ -130,6 +133,49 @@ def test_hostile_names_of_models_stay_text(results: Path, toy_exports: Path, run
     assert "alert(1)" in page.text
     assert "\u202e" not in page.text
     assert sum(attributes.get("type") != "application/json" for attributes, _ in page.scripts) == 1
+
+
+GROUPED = (
+    {"sha256": "a", "cluster": 1, "verdict": "real"},
+    {"sha256": "b", "cluster": 2, "verdict": "real"},
+    {"sha256": "a", "cluster": 1, "verdict": "real", "duplicate_of": "0.png"},
+    {"sha256": "c", "cluster": 1, "verdict": "alpha"},
+    {"sha256": "d", "status": "truncated"},
+    {"sha256": "d", "status": "truncated", "duplicate_of": "4.png"},
+    {"status": "truncated"},
+    {"status": "truncated"},
+)
+
+
+def grouped_page(run: Any, tmp_path: Path, dedupe: int | None) -> Page:
+    rows = [{"path": f"{i}.png", "status": "ok", **row} for i, row in enumerate(GROUPED)]
+    for row in rows if dedupe is None else ():
+        row["cluster"] = None
+    (tmp_path / "r.jsonl").write_text(lines({"genforensic": {**HEADER, "dedupe": dedupe}}, *rows))
+    return make(run, tmp_path / "r.jsonl", write_toy_exports(tmp_path / "exports"))
+
+
+def test_copies_and_what_looks_the_same_are_one_finding(tmp_path: Path, run: Any) -> None:
+    page = grouped_page(run, tmp_path, 4)
+    assert page.data("about")["groups"] == [[0, 2, 3], [4, 5]]
+    text = " ".join(page.text.split())
+    assert "4 images in 2 findings: copies, and what looks the same, count as one. In 1 of them the verdicts" in text
+    assert "differ in 4 bits of 64 at most" in text
+
+
+def test_without_near_duplicates_copies_alone_are_one_finding(tmp_path: Path, run: Any) -> None:
+    page = grouped_page(run, tmp_path, None)
+    assert page.data("about")["groups"] == [[0, 2], [4, 5]]
+    text = " ".join(page.text.split())
+    assert "4 images in 3 findings: copies count as one." in text
+    assert "bits of 64" not in text
+    assert "mixed" not in {value for _, name, value in page.attributes if name == "id"}
+
+
+def test_what_there_is_none_of_takes_no_room(results: Path, toy_exports: Path, run: Any) -> None:
+    page = make(run, rewrite(results, lambda row: {**row, "sha256": None}), toy_exports)
+    assert not {"grouped", "mixed", "conflict"} & {value for _, name, value in page.attributes if name == "id"}
+    assert "finding" not in page.text
 
 
 def test_endless_values_are_cut(results: Path, toy_exports: Path, run: Any) -> None:
@@ -410,6 +456,11 @@ def lines(*values: Any) -> str:
             lines({"genforensic": HEADER}, {**GOOD, "techniques": {"t": {"label": "real"}}}),
             f'row 1 has no usable techniques ({{"t": {{"label": "real"}}}}); {WANTED}',
         ),
+        (
+            lines({"genforensic": HEADER}, {**GOOD, "metadata": [{"source": "png", "claim": "generated"}]}),
+            f'row 1 has no usable metadata ([{{"source": "png", "claim": "generated"}}]); {WANTED}',
+        ),
+        (lines({"genforensic": HEADER}, {**GOOD, "cluster": "1"}), f'row 1 has no usable cluster ("1"); {WANTED}'),
         (
             lines({"genforensic": HEADER}, {**GOOD, "confidence": float("nan")}),
             f"row 1 has no usable confidence (NaN); {WANTED}",

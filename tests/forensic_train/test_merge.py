@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from forensic_cli.model import Model
+from pages import read_page
 from toys import make_images, toy_card, write_toy_export
 
 
@@ -60,6 +61,17 @@ def test_an_encoder_that_two_techniques_have_is_computed_once(run: Any, files: l
     ort.InferenceSession(tmp_path / "two.onnx", options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node]
     assert (kinds.count("Conv"), kinds.count("Gemm")) == (2, 2)
+
+
+def test_a_page_has_the_evidence_maps_of_a_merged_file(run: Any, merged: Path, tmp_path: Path) -> None:
+    images, page = make_images(tmp_path / "images"), tmp_path / "page.html"
+    done = run("scan", images, "-f", "html", "-o", page, "-t", "weighted", "-t", "baseline", "--exports", merged.parent)
+    assert done.exit_code == 0, done.stderr
+    found = read_page(page.read_text(encoding="utf-8"))
+    assert found.data("about")["techniques"] == ["weighted", "baseline"]
+    (one,) = found.data("evidence-0")["maps"]
+    assert one["values"].keys() == {"0", "1"}
+    assert "differs" not in found.data("evidence-0")
 
 
 def test_a_scan_finds_the_techniques_of_a_merged_file(

@@ -1,7 +1,7 @@
 """One self-contained HTML page for people: it opens offline, holds every row, and shows what a row rests on.
 
-entries.py makes the rows short, pictures.py and evidence.py look at the files again, cards.py reads the models' cards,
-page.py puts them together with template.html, style.css and the scripts.
+entries.py makes the rows short, groups.py finds those that are one finding, pictures.py and evidence.py look at the
+files again, cards.py reads the models' cards, page.py puts them together with template.html, style.css and the scripts.
 """
 
 from forensic_cli.reports.html.entries import Entries

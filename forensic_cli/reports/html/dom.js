@@ -30,6 +30,8 @@ const fileOf = (row) => row.path.split(row.path.includes("/") ? "/" : "\\").pop(
 const stateOf = (row) => row.verdict ?? `!${row.status}`;
 const ratioOf = (row) => (row.ratios && row.label !== undefined ? row.ratios[row.label] : null) ?? null;
 const disagrees = (row) => row.agreement !== undefined && row.agreement < 1;
+const conflicts = (row) => (row.warnings ?? []).includes("metadata_conflict");
+const meaning = (meanings, name, other) => (Object.hasOwn(meanings, name) ? meanings[name] : other);
 const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 // A probability is never shown as certain because of rounding.
 const chance = (value) => (value > 0 && value < 0.0005 ? "<0.001" : value < 1 && value >= 0.9995 ? ">0.999" : fixed(value, 3));

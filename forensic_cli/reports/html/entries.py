@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.metadata import CONFLICT
+from forensic_cli.reports.html.groups import Groups
 from forensic_cli.results import Summary
 
 REAL = "real"
 _KNOWN = {
     *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates", "scores", "log10_lr"),
     *("techniques", "stability", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
+    *("duplicate_of", "cluster", "phash", "metadata"),
 }
 """Fields that the page knows how to show; every other one is shown as it is."""
 _COPIED = (
     *("status", "reason", "verdict", "agreement", "stability"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
+    *("duplicate_of", "cluster", "phash", "metadata"),
 )
 _LONGEST_TEXT = 4000
 _LONGEST_LIST = 500
@@ -73,6 +77,9 @@ class Entries:
         """{raw label: {"named": images of that verdict, "open": other images}}."""
         self.disagreeing = 0
         """Images on which the techniques do not agree."""
+        self.groups = Groups()
+        self.conflicting = 0
+        """Images whose metadata and verdict exclude each other."""
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one evidence record."""
@@ -83,6 +90,8 @@ class Entries:
             counts["named" if verdict == label else "open"] += 1
             self.disagreeing += (row.get("agreement") or 0) < 1
         number = len(self.all)
+        self.groups.add(number, row)
+        self.conflicting += CONFLICT in (row.get("warnings") or ())
         self.all.append(
             Entry(
                 path=row["path"],

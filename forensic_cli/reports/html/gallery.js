@@ -1,15 +1,18 @@
 // The gallery: which rows are shown and in which order, a page of them at a time.
 
 const PAGE = 60;
-const shown = { numbers: [], page: 0, current: 0 };
+// numbers: the row behind each card; fit: for every row, whether the filters let it through
+const shown = { numbers: [], fit: [], grouped: false, page: 0, current: 0 };
+const placeOf = (number) => shown.numbers.indexOf(shown.grouped ? groupOf(number).members[0] : number);
 const haystacks = new Array(rows.length);
 
 function haystack(number) {
   if (haystacks[number] === undefined) {
     const row = rows[number];
     const more = row.more ? JSON.stringify(row.more) : "";
-    const words = [row.path, row.sha256, row.verdict, labelOf(row), row.status, row.reason, row.format, row.warnings, more];
-    haystacks[number] = words.join("\n").toLowerCase();
+    const claims = (row.metadata ?? []).flatMap((one) => [one.source, one.claim, one.value]);
+    const words = [row.path, row.sha256, row.phash, row.verdict, labelOf(row), row.status, row.reason, row.format, row.warnings];
+    haystacks[number] = [...words, ...claims, more].join("\n").toLowerCase();
   }
   return haystacks[number];
 }
@@ -30,27 +33,32 @@ function inOrder() {
     const keys = rows.map(key);
     numbers.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
   }
+  if (shown.grouped) {
+    // A finding is as interesting as its most interesting image; by what its card shows it stands where that belongs
+    const leads = numbers.map((number) => groupOf(number).members[0]);
+    numbers = wish === "interest" ? [...new Set(leads)] : numbers.filter((number, i) => number === leads[i]);
+  }
   return byId("down").checked ? numbers.reverse() : numbers;
 }
 
-function filtered() {
+function filter() {
   const words = byId("query").value.toLowerCase().split(/\s+/).filter(Boolean);
   const [verdict, label] = [byId("verdict").value, byId("label").value];
-  const [disagree, warned] = [byId("disagree")?.checked, byId("warned").checked];
-  return inOrder().filter((number) => {
-    const row = rows[number];
-    return (
-      (!verdict || stateOf(row) === verdict) &&
-      (!label || labelOf(row) === label) &&
-      (!disagree || disagrees(row)) &&
-      (!warned || row.warnings !== undefined) &&
-      words.every((word) => haystack(number).includes(word))
-    );
-  });
+  const [disagree, warned, conflict, mixed] = ["disagree", "warned", "conflict", "mixed"].map((id) => byId(id)?.checked);
+  return (row, number) =>
+    (!verdict || stateOf(row) === verdict) &&
+    (!label || labelOf(row) === label) &&
+    (!disagree || disagrees(row)) &&
+    (!warned || row.warnings !== undefined) &&
+    (!conflict || conflicts(row)) &&
+    (!mixed || groupOf(number).mixed) &&
+    words.every((word) => haystack(number).includes(word));
 }
 
 function refilter() {
-  shown.numbers = filtered();
+  shown.grouped = Boolean(byId("grouped")?.checked);
+  shown.fit = rows.map(filter());
+  shown.numbers = inOrder().filter((number) => (shown.grouped ? groupOf(number).members.some((one) => shown.fit[one]) : shown.fit[number]));
   shown.page = shown.current = 0;
   drawGallery();
 }
@@ -58,21 +66,27 @@ function refilter() {
 function card(number, place) {
   const row = rows[number];
   const picture = thumbnailOf(number);
+  const { members, mixed } = shown.grouped ? groupOf(number) : alone(number);
+  const fitting = members.filter((one) => shown.fit[one]).length;
   const flags = [];
+  if (fitting < members.length) flags.push(`${fitting} of ${members.length} fit`);
+  if (mixed) flags.push("verdicts differ");
+  if (!shown.grouped && row.duplicate_of !== undefined) flags.push("copy");
   if (row.reason) flags.push(row.reason);
   if (disagrees(row)) flags.push("techniques disagree");
   if (row.stability && Object.keys(row.stability.flips).length) flags.push("label flips");
   if (row.warnings) flags.push(row.warnings.join(", ").replaceAll("_", " "));
   const top = row.verdict !== undefined && row.verdict !== labelOf(row) ? `${labelOf(row)} ` : "";
+  const many = members.length > 1 ? element("span", { class: "many" }, counted(members.length, "file")) : null;
   return element(
     "li",
     {},
     element(
       "a",
-      { class: "card", href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
+      { class: many ? "card stack" : "card", href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
       picture.source
-        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading: "lazy", decoding: "async" }))
-        : element("span", { class: "thumb none" }, picture.note.replace(/^No picture: /, "")),
+        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading: "lazy", decoding: "async" }), many)
+        : element("span", { class: "thumb none" }, picture.note.replace(/^No picture: /, ""), many),
       element("span", { class: "name", title: row.path }, fileOf(row)),
       element(
         "span",
@@ -91,9 +105,10 @@ function drawGallery() {
   const start = shown.page * PAGE;
   shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + PAGE, shown.numbers.length) - 1));
   byId("cards").replaceChildren(...shown.numbers.slice(start, start + PAGE).map((number, i) => card(number, start + i)));
-  const all = shown.numbers.length === rows.length;
+  const [most, noun] = shown.grouped ? [CARDS, "card"] : [rows.length, "file"];
+  const all = shown.numbers.length < most ? `${shown.numbers.length.toLocaleString("en")} of ${counted(most, noun)}` : counted(rows.length, "file") + (shown.grouped ? ` on ${counted(most, noun)}` : "");
   byId("count").textContent = shown.numbers.length
-    ? `${all ? "" : `${shown.numbers.length.toLocaleString("en")} of `}${counted(rows.length, "file")}${pages > 1 ? `, page ${shown.page + 1} of ${pages}` : ""}`
+    ? `${all}${pages > 1 ? `, page ${shown.page + 1} of ${pages}` : ""}`
     : `None of ${counted(rows.length, "file")} fits; clear the filters to see them all.`;
   byId("pages").hidden = pages === 1;
   byId("page").value = shown.page + 1;
@@ -147,6 +162,7 @@ function startGallery() {
       byId("filters").reset();
       byId("verdict").value = one.dataset.verdict ?? "";
       byId("label").value = one.dataset.label ?? "";
+      if (one.dataset.check) byId(one.dataset.check).checked = true;
       setTimeout(() => {
         refilter();
         byId("gallery").scrollIntoView();

@@ -198,6 +198,8 @@ function facts(row) {
     ["Size", row.bytes === undefined ? null : counted(row.bytes, "byte")],
     ["Format", [row.format, size].filter(Boolean).join(", ") || null],
     ["Views judged", row.views ? String(row.views) : null],
+    ["Copy of", row.duplicate_of],
+    ["Perceptual hash", row.phash && element("code", {}, row.phash)],
     ["Status", row.status === "ok" ? null : `${row.status}: ${row.reason ?? ""}`],
   ];
   return section("File", pairs(entries.filter(([, value]) => value)));
@@ -213,13 +215,25 @@ function stability(found) {
   );
 }
 
+function claims(row) {
+  if (!row.metadata) return null;
+  const claimed = new Set(row.metadata.map((one) => one.claim));
+  const maker = row.verdict === "real" && claimed.has("generated") ? "an AI made it" : "a camera took it, or that it was digitised";
+  return section(
+    "What the file says of itself",
+    element("p", {}, "Anybody can write, forge or remove this, and it changes no verdict."),
+    conflicts(row) ? element("p", { class: "alert" }, `Conflict: the file says that ${maker}, but the verdict is ${row.verdict}. Either may be wrong: what a file says can be forged or copied from another file, and a verdict is an indication.`) : null,
+    pairs(row.metadata.map((one) => [one.source === "comment" ? "Comment" : one.source.toUpperCase(), [meaning(about.claims, one.claim, one.claim), element("code", { class: "value" }, one.value)]])),
+  );
+}
+
 function imagePage(number) {
   const row = rows[number];
-  const place = shown.numbers.indexOf(number);
+  const place = placeOf(number);
   const step = (to, text) => (shown.numbers[to] === undefined || place < 0 ? element("span", { class: "soft" }, text) : element("a", { href: `#image-${shown.numbers[to] + 1}` }, text));
   const techniques = (row.techniques ?? []).map((one, i) => one && scoreBlock(about.techniques[i], one)).filter(Boolean);
   const fused = about.ensemble && row.scores ? [scoreBlock(`all techniques, fused by ${about.ensemble}`, row)] : [];
-  const warnings = (row.warnings ?? []).map((name) => element("li", {}, `${name.replaceAll("_", " ")}: ${about.warnings[name] ?? "no description"}`));
+  const warnings = (row.warnings ?? []).map((name) => element("li", {}, `${name.replaceAll("_", " ")}: ${meaning(about.warnings, name, "no description")}`));
   const more = Object.entries(row.more ?? {}).map(([name, value]) => section(name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), tree(value)));
   return [
     element("nav", { class: "steps", "aria-label": "Images" }, element("a", { href: "#gallery", id: "back" }, "← All images"), element("span", {}, place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${shown.numbers.length.toLocaleString("en")}`), step(place - 1, "Previous"), step(place + 1, "Next")),
@@ -229,6 +243,8 @@ function imagePage(number) {
     fused.length + techniques.length ? section("Scores", element("div", { class: "blocks" }, ...(techniques.length ? [...fused, ...techniques] : [scoreBlock("scores", row)]))) : null,
     warnings.length ? section("Warnings", element("ul", {}, ...warnings)) : null,
     stability(row.stability),
+    claims(row),
+    together(number),
     ...more,
     facts(row),
   ].filter(Boolean);

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from forensic_cli.card import ModelCard
 from forensic_cli.console import track
 from forensic_cli.ensemble import known_labels
+from forensic_cli.metadata import CLAIMS
 from forensic_cli.model import CUDA, Model
 from forensic_cli.pipeline import default_workers, ordered_map
 from forensic_cli.preprocess import MAX_PIXELS, WARNINGS
@@ -25,7 +26,7 @@ from forensic_cli.reports.html.spectrum import Power, spectrum_png
 from forensic_cli.reports.table import visible
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("dom.js", "gallery.js", "image.js", "start.js")
+_SCRIPTS = ("dom.js", "groups.js", "gallery.js", "image.js", "start.js")
 _CHUNK = 200
 """Pictures in one script element; the page reads one when it comes into sight."""
 _DIFFERS = 0.01
@@ -75,7 +76,7 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run={"coverage": None, "ensemble": None, "reencodings": None} | dict(run),
+        run={"coverage": None, "ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
         entries=entries,
         source=source,
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
@@ -95,9 +96,11 @@ def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
     """
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in reversed(exports)}
     device = "auto" if CUDA in run["providers"] else "cpu"
-    wanted = dict.fromkeys(model["sha256"] for model in run["models"])
-    models = [Model.load(files[sha256], device) for sha256 in wanted if sha256 in files]
-    return list({model.card.technique: model for model in reversed(models)}.values())[::-1]
+    wanted = {model["technique"]: model["sha256"] for model in reversed(run["models"])}
+    loaded = {sha256: Model.load_all(files[sha256], device) for sha256 in {*wanted.values()} & {*files}}
+    found = {(sha256, model.card.technique): model for sha256, models in loaded.items() for model in models}
+    names = ((wanted[model["technique"]], model["technique"]) for model in run["models"])
+    return [found[name] for name in dict.fromkeys(names) if name in found]
 
 
 def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], settings: PageSettings) -> Gathered:
@@ -197,8 +200,10 @@ def _data(run: Mapping[str, Any], entries: Entries, gathered: Gathered) -> dict[
         "threshold": run["threshold"],
         "coverage": run.get("coverage"),
         "warnings": WARNINGS,
+        "claims": CLAIMS,
         "notes": NOTES,
         "chunk": _CHUNK,
+        "groups": entries.groups.several,
         "evidence": sorted(gathered.evidence),
         "interest": sorted(range(len(entries.all)), key=lambda number: entries.all[number].interest),
     }

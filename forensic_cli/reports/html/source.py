@@ -76,7 +76,7 @@ def _count(value: Any) -> bool:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
+    return _list(_text)(value)
 
 
 def _numbers(value: Any) -> bool:
@@ -89,6 +89,10 @@ def _maybe(fits: Shape) -> Shape:
 
 def _each(fits: Shape) -> Shape:
     return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _list(fits: Shape) -> Shape:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
 
 
 def _record(shape: Mapping[str, Shape]) -> Shape:
@@ -131,6 +135,10 @@ _ROW: Mapping[str, Shape] = {
     "height": _maybe(_count),
     "views": _maybe(_count),
     "warnings": _maybe(_texts),
+    "duplicate_of": _maybe(_text),
+    "cluster": _maybe(_count),
+    "phash": _maybe(_text),
+    "metadata": _maybe(_list(_record({"source": _text, "claim": _text, "value": _text}))),
 }
 _RUN: Mapping[str, Shape] = {
     "version": _text,
@@ -143,4 +151,5 @@ _RUN: Mapping[str, Shape] = {
     "started": _text,
     "reencodings": _maybe(_texts),
     "max_pixels": _maybe(_count),
+    "dedupe": _maybe(_count),
 }

@@ -13,7 +13,7 @@ function route() {
     image.replaceChildren(...imagePage(number));
     scrollTo(0, 0);
     byId("image-title").focus({ preventScroll: true });
-    if (shown.numbers.includes(number)) shown.current = shown.numbers.indexOf(number);
+    if (placeOf(number) >= 0) shown.current = placeOf(number);
     document.title = `${visible(fileOf(rows[number]))} – genforensic`;
     return;
   }
@@ -50,7 +50,7 @@ function moveInImage(key) {
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const open = !byId("image").hidden;
-  const typing = event.target.matches("input, select, textarea");
+  const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
   let done = false;
   if (event.key === "Escape") {
     if (open) backToGallery();
