@@ -78,7 +78,7 @@ def _versions() -> Iterator[Check]:
 
     yield Check("genforensic", "ok", __version__)
     for name, found in versions().items():
-        if name != "c2pa":  # one of the extras
+        if name not in ("c2pa", "pillow-heif"):  # of the extras
             yield Check(name, "ok", found)
     for path in config_files():
         yield Check("configuration", "ok", str(path))

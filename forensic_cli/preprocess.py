@@ -2,7 +2,6 @@
 
 import math
 import threading
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -62,7 +61,9 @@ _SUFFIXES = {
 }
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
-"""Pixels. Decoders take up to 19 bytes for each: 200 million cost 1.3 GB as a PNG and 3.7 GB as JPEG 2000."""
+"""Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.7 GB as JPEG 2000."""
+_LARGE_BYTES = 7
+"""What decoding takes for a pixel, at least."""
 _ONE_LARGE_PICTURE = threading.Lock()
 """Held while a large picture is decoded, so that a folder of bombs takes the memory of one, not of one a core."""
 _JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's words, when it runs out of bytes
@@ -95,15 +96,27 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
             f"{header.width} x {header.height} pixels are more than the {max_pixels / 1_000_000:g} megapixels allowed",
             header,
         )
-    with _ONE_LARGE_PICTURE if header.width * header.height > _LARGE else nullcontext():
+    try:
+        found = _decode_large(data, header) if header.width * header.height > _LARGE else _decode(data, header)
+        if isinstance(found, Unreadable):
+            return found
+        height, width = found.pixels.shape[:2]
+        if (width, height) != (header.width, header.height):
+            reason = f"the header promises {header.width} x {header.height} pixels, the picture has {width} x {height}"
+            return Unreadable("damaged", reason, header)
+        return replace(found, pixels=_upright(found.pixels, header.orientation))
+    except MemoryError:
+        reason = f"{header.width} x {header.height} pixels are too many for this machine's memory"
+        return Unreadable("unreadable", reason, header)
+
+
+def _decode_large(data: bytes, header: Header) -> Decoded | Unreadable:
+    with _ONE_LARGE_PICTURE:
         found = _decode(data, header)
-    if isinstance(found, Unreadable):
+        if isinstance(found, Unreadable):
+            # OpenCV does not tell a lack of memory from damage; NumPy does, by a MemoryError
+            np.empty((header.height, header.width, _LARGE_BYTES), np.uint8)
         return found
-    height, width = found.pixels.shape[:2]
-    if (width, height) != (header.width, header.height):
-        reason = f"the header promises {header.width} x {header.height} pixels, the picture has {width} x {height}"
-        return Unreadable("damaged", reason, header)
-    return replace(found, pixels=_upright(found.pixels, header.orientation))
 
 
 def _decode(data: bytes, header: Header) -> Decoded | Unreadable:

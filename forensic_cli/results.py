@@ -184,7 +184,7 @@ class RunHeader:
     command: tuple[str, ...] = ()
     """The command line, as it was given."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """{python, platform, numpy, opencv, pillow: what the scan ran on}."""
+    """{python, platform, numpy, opencv, pillow, simplejpeg, pillow-heif, c2pa: what the scan ran on}."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """{sort, only, min_confidence}: which rows are written; empty: all of them."""
     exports: tuple[Path, ...] = ()

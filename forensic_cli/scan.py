@@ -166,6 +166,8 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
+        "simplejpeg": _installed("simplejpeg"),
+        "pillow-heif": _installed("pillow-heif"),
         "c2pa": _installed("c2pa-python"),
     }
 

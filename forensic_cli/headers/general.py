@@ -1,6 +1,7 @@
 """Headers of all the formats that Pillow opens for us, with what it does not tell."""
 
 import io
+import logging
 import warnings
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ _UNPROMISED = ("PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "QOI", "ICNS", "
 _UNPROMISED_BYTES = 1 << 16
 """More of a file is not searched for such a header."""
 
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its errors would go to standard error, without a file's name
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # decode() has its own limit, with a reason that the report can print
 

@@ -1,4 +1,4 @@
-"""Damaged pictures of every format through decode and views, for as long as wanted: does anything raise, die or hang?
+"""Damaged pictures of every format through all that a scan does before a model: does anything raise, die or hang?
 
 usage: python tests/benchmarks/fuzz_decode.py --minutes 20 --seed 0 [--max-pixels N] [--memory GB] [--limit SECONDS]
        [--keep FOLDER]
@@ -22,7 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.preprocess import STATUSES, WARNINGS, Decoded, Unreadable, decode, view_warnings, views
+from forensic_cli.pipeline import Content, Prepared, Reading, cut
+from forensic_cli.preprocess import STATUSES, WARNINGS
 from mutations import mutant
 from pictures import seeds
 
@@ -41,32 +42,27 @@ class Figures:
     faults: list[str] = field(default_factory=list)
 
 
-def broken_promise(answer: Decoded | Unreadable, max_pixels: int) -> str | None:
-    """Return what is wrong with an answer of decode(), or None."""
-    if isinstance(answer, Unreadable):
-        if answer.status not in STATUSES or not answer.reason or "\n" in answer.reason:
-            return f"status {answer.status!r}, reason {answer.reason!r}"
-        return None
-    shape, kind = answer.pixels.shape, answer.pixels.dtype
-    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or not 0 < shape[0] * shape[1] <= max_pixels:
-        return f"pixels {shape} of {kind}"
-    if not set(answer.header.warnings) <= set(WARNINGS):
-        return f"warnings {answer.header.warnings}"
+def broken_promise(found: Prepared, max_pixels: int) -> str | None:
+    """Return what is wrong with what a scan would go on with, or None."""
+    if found.failure is not None:
+        status, reason = found.failure.status, found.failure.reason
+        return None if status in STATUSES and reason and "\n" not in reason else f"status {status!r}, reason {reason!r}"
+    if found.header is None or not 0 < found.header.width * found.header.height <= max_pixels:
+        return f"header {found.header}"
+    if not set(found.warnings) <= set(WARNINGS):
+        return f"warnings {found.warnings}"
+    for recipe, views in zip(RECIPES, found.views, strict=True):
+        if views.dtype != np.uint8 or views.shape[1:] != (recipe.size, recipe.size, 3):
+            return f"views {views.shape} of {views.dtype}"
     return None
 
 
 def judge(data: bytes, max_pixels: int) -> tuple[str, str | None]:
-    """Decode and cut as a scan does; returns the status, and what is wrong."""
-    answer = decode(data, max_pixels)
-    wrong = broken_promise(answer, max_pixels)
-    if isinstance(answer, Unreadable):
-        return answer.status, wrong
-    for recipe in RECIPES:
-        view_warnings(answer.pixels, recipe)
-        cut = views(answer.pixels, recipe)
-        if cut.dtype != np.uint8 or cut.shape[1:] != (recipe.size, recipe.size, 3):
-            wrong = f"views {cut.shape} of {cut.dtype}"
-    return "ok, with damage named" if "damaged_data" in answer.header.warnings else "ok", wrong
+    """Read metadata, decode and cut as a scan does; returns the status, and what is wrong."""
+    found = cut(Content(Path("fuzz.png"), data, None), Reading(RECIPES, max_pixels=max_pixels))
+    named = bool({"damaged_data", "damaged_metadata", "scans_missing"} & set(found.warnings))
+    status = found.failure.status if found.failure else "ok, with damage named" if named else "ok"
+    return status, broken_promise(found, max_pixels)
 
 
 def work(pipe: Connection, seed: int, first: int, options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from forensic_cli.pipeline import Prepared, prepare
 from forensic_cli.preprocess import MAX_PIXELS, STATUSES, WARNINGS
@@ -127,8 +128,6 @@ def test_a_pipe_that_took_a_files_place_keeps_nobody_waiting(tmp_path: Path) -> 
 
 def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     """Four at once would take four times the memory of one, 430 MB."""
-    from PIL import Image
-
     path = tmp_path / "bomb.png"
     Image.new("L", (7750, 7750)).save(path)
     program = (
@@ -188,3 +187,24 @@ def test_the_seeds_of_the_fuzzing_are_pictures() -> None:
             path.write_bytes(data)
             failure = prepare(path, [PREPROCESSING], max_pixels=MAX_PIXELS).failure
             assert (failure is None) == (name != "tga"), failure
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_lack_of_memory_is_said_and_not_taken_for_damage(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "large.img"
+    Image.new("L", (12_000, 12_000)).save(path, kind)
+    program = (
+        "import resource, sys\nfrom pathlib import Path\nfrom forensic_cli.preprocess import decode\n"
+        "data = Path(sys.argv[1]).read_bytes()\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))\n"
+        "answer = decode(data)\n"
+        "print(answer.status, answer.reason)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, env=child_environment(), check=False
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        "unreadable 12000 x 12000 pixels are too many for this machine's memory\n",
+    )

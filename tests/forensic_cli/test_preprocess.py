@@ -192,6 +192,13 @@ def test_pillow_prints_no_warnings_about_odd_files() -> None:
     assert stderr_of_decoding([*cut_tiffs, bad_exif]) == ""
 
 
+def test_pillow_logs_nothing_about_odd_files() -> None:
+    whole = VALID["TIFF"]
+    samples = bytes.fromhex("1501030001000000")  # the tag, its type and count
+    assert samples + b"\x03\0" in whole
+    assert stderr_of_decoding([whole.replace(samples + b"\x03\0", samples + b"\0\x08")]) == ""
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
