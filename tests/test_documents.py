@@ -1,6 +1,7 @@
 """The documents in train/docs against the tool: the tutorial is run, the reference has every field, option and code."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ from toys import ROOT, child_environment
 DOCUMENTS = ROOT / "train" / "docs"
 TUTORIAL = DOCUMENTS / "tutorial.md"
 REFERENCE = DOCUMENTS / "reference.md"
+HOW_TO = DOCUMENTS / "how-to.md"
 _ANSWERS = "2\nfur in full detail at 400 %\nq\n"
 """What the tutorial's reader types when `triage` asks; no other command asks anything."""
 
@@ -153,6 +155,46 @@ def test_the_reference_has_every_exit_code() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     found = re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
     assert [(int(code), name) for code, name in found] == [(code.value, code.name) for code in ExitCode]
+
+
+# The other two
+
+
+def test_the_settings_in_the_how_to_are_understood(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (settings,) = blocks(HOW_TO, "toml")
+    (tmp_path / "genforensic.toml").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    done = run("scan", ROOT / "tests" / "samples" / "procedural_checkerboard.png", "--quiet")
+    assert (done.exit_code, done.stderr) == (0, "genforensic.toml in this folder sets technique, coverage, include\n")
+
+
+def test_the_python_in_the_how_to_lists_clusters(tmp_path: Path) -> None:
+    (script,) = blocks(HOW_TO, "python")
+    rows = [
+        {"path": "a.png", "cluster": 1},
+        {"path": "b.png", "cluster": 1},
+        {"path": "c.png", "cluster": 2},
+        {"path": "d.png", "cluster": None},
+    ]
+    lines = map(json.dumps, [{"genforensic": {}}, *rows, {"seal": {}}])
+    (tmp_path / "disk.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout == "1 a.png b.png\n"
+
+
+def figures(text: str) -> set[str]:
+    """Return the shares with two or three decimals and the percentages with one, as numbers written alike."""
+    shares = re.findall(r"(?<![\d.])[01]?\.\d{2,3}(?![\d.])", text)
+    percentages = re.findall(r"\d+\.\d(?= ?%)", text)
+    return {f"{float(one):g}" for one in shares} | {f"{float(one):g} %" for one in percentages}
+
+
+def test_the_explanation_has_no_figures_of_its_own() -> None:
+    sources = [ROOT / "README.md", *sorted((ROOT / "exports").glob("*.md"))]
+    known = figures("\n".join(path.read_text(encoding="utf-8") for path in sources))
+    assert figures((DOCUMENTS / "explanation.md").read_text(encoding="utf-8")) - known == set()
 
 
 # Links
