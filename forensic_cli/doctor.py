@@ -35,8 +35,6 @@ _USES = {
     "parquet": "scan --format parquet",
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-_LARGEST_DIFFERENCE = 0.01
-"""Of logits between two providers; more would be another model."""
 _SAMPLE_SIDE = 256
 
 
@@ -126,18 +124,17 @@ def _self_test(model: "Model") -> Check:
 
 def _cuda(reference: "Model") -> Check:
     """Start a session on the GPU, and compare what it says with the CPU."""
-    from forensic_cli.model import CUDA, Model
+    from forensic_cli.model import CUDA, Model, check_against_cpu
 
     try:
         on_cuda = Model.load_all(reference.path, "cuda")
-        found = _judged(next(model for model in on_cuda if model.card == reference.card))
     except GenforensicError as error:
         return Check(CUDA, "absent", f"{str(error).partition(';')[0]}; scans run on the CPU")
-    difference = float(np.abs(found - _judged(reference)).max())
-    if difference > _LARGEST_DIFFERENCE:
-        detail = f"its logits differ from the CPU's by up to {difference:.3g}; scan with --device cpu"
-        return Check(CUDA, "fault", detail)
-    return Check(CUDA, "ok", f"works; its logits differ from the CPU's by at most {difference:.1g}")
+    try:
+        difference = check_against_cpu(next(one for one in on_cuda if one.card == reference.card), reference)
+    except GenforensicError as error:
+        return Check(CUDA, "fault", str(error))
+    return Check(CUDA, "ok", f"works; its logits differ from the CPU's by at most {difference:.1g} of the largest")
 
 
 def _judged(model: "Model") -> "Logits":

@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Condition
 from typing import TypeAlias
 
 from forensic_cli.findings import Findings
+from forensic_cli.preprocess import WRONG_SUFFIX, name_warnings
 from forensic_cli.records import read_row
 from forensic_cli.results import FileResult
 
@@ -30,9 +32,11 @@ class Original:
         self._row = zlib.compress(json.dumps(result.record()).encode(), 1)
 
     def row_for(self, path: str) -> FileResult:
-        """Return the row of a copy: the same but for its path."""
+        """Return the row of a copy: the same but for its path and for what that says of the format."""
         first = read_row(json.loads(zlib.decompress(self._row)))
-        return replace(first, path=path, duplicate_of=first.path)
+        own = name_warnings(Path(path), first.format) if first.status == "ok" and first.format else ()
+        warnings = tuple(sorted({*first.warnings} - {WRONG_SUFFIX} | {*own}))
+        return replace(first, path=path, duplicate_of=first.path, warnings=warnings)
 
 
 class Originals:

@@ -81,10 +81,17 @@ def peek_exports(files: Sequence[Path]) -> list[Export]:
 
 
 def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list["Model"]:
-    """Start a session for each file, and return the exports' models in their order."""
-    from forensic_cli.model import Model
+    """Start a session for each file, and return the exports' models in their order.
+
+    What does not run on the CPU is compared with it first. Raises ModelError where the two differ.
+    """
+    from forensic_cli.model import CPU, Model, check_against_cpu
 
     loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(one.path for one in exports)}
+    for path, models in loaded.items():
+        if models[0].provider != CPU:
+            for model, reference in zip(models, Model.load_all(path, "cpu"), strict=True):
+                check_against_cpu(model, reference)
     return [next(model for model in loaded[one.path] if model.card.technique == one.card.technique) for one in exports]
 
 

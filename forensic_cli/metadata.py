@@ -99,7 +99,7 @@ def disagrees(findings: Sequence[Finding], verdict: str) -> bool:
     claims = {finding.claim for finding in findings}
     if verdict == "real":
         return "generated" in claims
-    return verdict not in (INCONCLUSIVE, UNKNOWN) and "camera" in claims and "generated" not in claims
+    return verdict not in (INCONCLUSIVE, UNKNOWN) and "camera" in claims and not claims & {"generated", "composite"}
 
 
 def source_type(term: str) -> str:

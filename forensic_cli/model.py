@@ -154,8 +154,10 @@ def image_logits(
     return [found[i] for i in range(len(models))]
 
 
-def check_against_cpu(model: Model, reference: Model) -> None:
+def check_against_cpu(model: Model, reference: Model) -> float:
     """Compare a model on its provider with itself on the CPU, on views made by a formula. Raises ModelError.
+
+    Returns the largest difference of their logits, as a share of the largest logit.
 
     Rounding differs between devices, by more in 16-bit floats; a driver or a device that computes something else
     differs by far more than that.
@@ -168,6 +170,7 @@ def check_against_cpu(model: Model, reference: Model) -> None:
             f"{model.path}: {model.provider} computes other logits than the CPU (by {worst:.1e} of their size, allowed "
             f"{_PROVIDER_TOLERANCE:.0e}); check the driver, or scan with --device cpu"
         )
+    return worst
 
 
 def _test_views(size: int) -> Views:

@@ -37,6 +37,9 @@ from forensic_cli.reencode import variants
 T = TypeVar("T")
 R = TypeVar("R")
 
+CHANGED = Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
+MOST_HELD = 64_000_000
+"""Bytes of encoded files that a worker keeps of one batch."""
 AHEAD = 64
 """Files that may be done before the one whose turn it is: a large one holds the others up for no longer than that."""
 
@@ -47,8 +50,8 @@ class Content:
 
     path: Path
     """As found."""
-    data: bytes | Unreadable
-    """Or why they cannot be had."""
+    data: bytes | Unreadable | None
+    """Or why they cannot be had; None: they were read and hashed, and are too many to be kept."""
     sha256: str | None
     """Of the bytes; None where they cannot be had."""
 
@@ -115,7 +118,7 @@ def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
     data = stream.read(before.st_size + 1)  # not to the end: a file may grow faster than it is read
     after = os.fstat(stream.fileno())
     if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
+        return CHANGED
     return data
 
 
@@ -134,7 +137,7 @@ def prepare(
 
 def cut(content: Content, reading: "Reading") -> Prepared:
     """Decode one file that was read; cut it, and each of its re-encodings, for every wanted preprocessing."""
-    path, data = content.path, content.data
+    path, data = content.path, _read_again(content) if content.data is None else content.data
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, (), (), data)
     said = read_metadata(data)
@@ -153,7 +156,7 @@ def cut(content: Content, reading: "Reading") -> Prepared:
 
 
 def _cut(path: Path, digest: str | None, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
-    warnings = {*decoded.header.warnings, *name_warnings(path, decoded.header)}
+    warnings = {*decoded.header.warnings, *name_warnings(path, decoded.header.format)}
     for one in wanted:
         warnings.update(view_warnings(decoded.pixels, one))
     cut = tuple(views(decoded.pixels, one) for one in wanted)
@@ -195,10 +198,24 @@ def work_on(
 def _work(batch: tuple[int, list[Path]], reading: Reading, work: Callable[[list[Prepared]], R], turns: Turns) -> R:
     number, files = batch
     with turns.turn(number) as claim:
-        contents = [read(path) for path in files]
+        contents = list(_within(MOST_HELD, map(read, files)))
         claimed = claim([content.sha256 for content in contents])
     contents.reverse()  # each one's bytes go when it is cut
     return work([_prepare_once(contents.pop(), original, is_copy, reading) for original, is_copy in claimed])
+
+
+def _within(most: int, contents: Iterable[Content]) -> Iterator[Content]:
+    """Yield contents, without the bytes of those that are too much for a batch together: these are read again later."""
+    held = 0
+    for content in contents:
+        held += len(content.data) if isinstance(content.data, bytes) else 0
+        yield content if held <= most else replace(content, data=None)
+
+
+def _read_again(content: Content) -> bytes | Unreadable:
+    data = read_file(content.path)
+    same = isinstance(data, Unreadable) or hashlib.sha256(data).hexdigest() == content.sha256
+    return data if same else CHANGED
 
 
 def _prepare_once(content: Content, original: Original | None, is_copy: bool, reading: Reading) -> Prepared:

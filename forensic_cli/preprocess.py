@@ -24,6 +24,7 @@ __all__ = [
     "MAX_PIXELS",
     "STATUSES",
     "WARNINGS",
+    "WRONG_SUFFIX",
     "Decoded",
     "Header",
     "Pixels",
@@ -51,6 +52,8 @@ MAX_BYTES = 1 << 30
 
 _OPENCV = frozenset(("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"))
 """Formats whose size OpenCV and the header's reader agree on; what else it might find in a file is not decoded."""
+WRONG_SUFFIX = "wrong_suffix"
+"""The only warning that a file's name deserves, not its bytes."""
 _SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG",)),
     **dict.fromkeys((".png", ".apng"), ("PNG",)),
@@ -169,9 +172,9 @@ def view_warnings(pixels: Pixels, preprocessing: Preprocessing) -> tuple[str, ..
     return ("padded",) if preprocessing.mode == "patches" else ("upscaled",)
 
 
-def name_warnings(path: Path, header: Header) -> tuple[str, ...]:
+def name_warnings(path: Path, found: str) -> tuple[str, ...]:
     """Return the warning that a file's name deserves: its suffix promises another format than its bytes have."""
-    return ("wrong_suffix",) if header.format not in _SUFFIXES.get(path.suffix.lower(), (header.format,)) else ()
+    return (WRONG_SUFFIX,) if found not in _SUFFIXES.get(path.suffix.lower(), (found,)) else ()
 
 
 def pad(pixels: Pixels, size: int) -> Pixels:

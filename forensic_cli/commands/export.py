@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from forensic_cli.commands import training_extra
-from forensic_cli.errors import UsageError
+from forensic_cli.console import note
+from forensic_cli.errors import TrainingError, UsageError
 
 
 def export(
@@ -47,12 +48,16 @@ def export(
         from forensic_train.run import trained_techniques
         from forensic_train.training import export_run
 
-        for technique in trained_techniques(run):
-            export_run(
-                run,
-                technique,
-                output,
-                robustness,
-                scores=calibrate,
-                precision="int8" if int8 else "fp16" if fp16 else "fp32",
-            )
+        precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+        techniques = trained_techniques(run)
+        refused = []
+        for technique in techniques:
+            try:
+                export_run(run, technique, output, robustness, scores=calibrate, precision=precision)
+            except TrainingError as error:
+                if precision == "fp32":
+                    raise
+                note(f"{technique}: {error}", style="yellow")
+                refused.append(technique)
+        if refused:
+            raise TrainingError(f"not exported: {', '.join(refused)}, of {len(techniques)} techniques")

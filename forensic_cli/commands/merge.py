@@ -12,6 +12,7 @@ from forensic_cli.console import note
 def merge(
     files: Annotated[list[Path], typer.Argument(help="Exports of one recipe, each of another technique.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Put several techniques into one file, which stores and computes once what they share.
 
@@ -25,5 +26,5 @@ def merge(
     with training_extra("merge"):
         from forensic_train.merge import merge_exports
 
-        path = merge_exports(files, output)
+        path = merge_exports(files, output, force)
     note(f"{len(files)} exports, {sum(f.stat().st_size for f in files)} bytes -> {path}, {path.stat().st_size} bytes")

@@ -9,9 +9,9 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 _GROUP = 2048
 """Rows that are held and written together."""
-_TEXT = ("path", "status", "reason", "verdict", "label", "sha256", "format")
+_TEXT = ("path", "status", "reason", "verdict", "label", "sha256", "format", "duplicate_of", "phash")
 _FLOATS = ("confidence", "agreement")
-_INTEGERS = ("bytes", "width", "height", "views")
+_INTEGERS = ("bytes", "width", "height", "views", "cluster")
 _LISTS = ("candidates", "warnings")
 _MAPS = ("scores", "log10_lr")
 

@@ -277,3 +277,27 @@ def test_more_findings_than_there_was_room_for() -> None:
     findings = Findings(0)
     assert [findings.number(i * 0x9E3779B97F4A7C15 % 2**64) for i in range(1, 3000)] == list(range(1, 3000))
     assert findings.number(0x9E3779B97F4A7C15) == 1
+
+
+def test_a_copy_with_another_suffix_has_the_warning_that_its_own_name_deserves(
+    run: Any, toy_exports: Path, tmp_path: Path
+) -> None:
+    for name in ("1.png", "2.jpg", "3.png"):
+        solid(tmp_path / name, (255, 0, 0), format="JPEG")
+    rows = rows_of(run("scan", tmp_path, "--exports", toy_exports, "-f", "jsonl").stdout)
+    assert names(rows, "duplicate_of") == [None, "1.png", "1.png"]
+    assert ["wrong_suffix" in row["warnings"] for row in rows] == [True, False, True]
+
+
+def test_a_batch_holds_no_more_bytes_than_allowed(
+    run: Any, toy_exports: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too much together is read again when it is its turn."""
+    shared = ("scan", copied, "--exports", toy_exports, "-f", "jsonl", "--batch-size", 8)
+    kept = rows_of(run(*shared).stdout)
+    monkeypatch.setattr(pipeline, "MOST_HELD", 300)
+    reads = []
+    read_file = pipeline.read_file
+    monkeypatch.setattr(pipeline, "read_file", lambda path: (reads.append(path), read_file(path))[1])
+    assert rows_of(run(*shared).stdout) == kept
+    assert len(reads) > len(kept)

@@ -304,6 +304,7 @@ def test_a_row_has_what_the_file_says_and_warns_where_the_verdict_excludes_it(
         (["camera", "generated"], "alpha", False),
         (["camera", "generated"], "real", True),
         (["generated", "camera"], "inconclusive", False),
+        (["camera", "composite"], "alpha", False),
         (["camera"], "unknown", False),
         (["software", "unread"], "real", False),
         ([], "alpha", False),

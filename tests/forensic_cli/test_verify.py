@@ -199,6 +199,16 @@ def test_files_that_could_not_be_read_must_still_not_be_readable(tmp_path: Path,
     assert done.stdout.startswith(f"file_changed: {folder}/9-gone.png: could not be read then, and can be read now\n")
 
 
+def test_a_file_that_was_too_large_to_be_read_still_holds(tmp_path: Path, run: Any) -> None:
+    folder = make_images(tmp_path / "images")
+    with (folder / "9-huge.png").open("wb") as stream:
+        stream.write(b"\x89PNG\r\n\x1a\n")
+        stream.truncate((1 << 30) + 1)
+    out, exports = tmp_path / "case.jsonl", write_toy_exports(tmp_path / "exports")
+    assert run("scan", folder, "--exports", exports, "-f", "jsonl", "-o", out).exit_code == 1
+    assert run("verify", out, "--exports", exports).exit_code == 0
+
+
 def test_a_pipe_in_place_of_an_image_is_not_opened(case: Case) -> None:
     import os
 

@@ -145,3 +145,20 @@ def test_leaving_out_needs_data_and_a_folder(run: RunCommand, manifest: Path) ->
         "genforensic: --leave-out trains models; name labelled images with --data, and a folder for the runs "
         "with --output\n"
     )
+
+
+def test_one_fold_alone_leaves_the_scores_of_all_folds_alone(run: RunCommand, manifest: Path, tmp_path: Path) -> None:
+    output = tmp_path / "lo"
+    common = ["evaluate", "--data", str(manifest), "--recipe", "toy", "--set", "epochs=1", "-t", "discriminant"]
+    one = [*common, "--leave-out", "source", "--folds", "2", "--output", str(output), "--fold"]
+    done = run(*one, "2")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+        2,
+        "genforensic: --fold 2 is not one of the 2 folds; allowed: 0 to 1",
+    )
+    done = run(*one, "1", "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    scores = read_scores(output / "fold-1" / "scores-discriminant.csv")
+    assert set(scores.folds.tolist()) == {1}
+    assert not (output / "scores-discriminant.csv").exists()
+    assert not (output / "fold-0").exists()

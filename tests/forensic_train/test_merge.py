@@ -107,3 +107,16 @@ def test_exports_that_cannot_be_together_are_refused(
     assert done.exit_code == 3
     assert done.stderr.startswith(f"genforensic: {message.format(a=a, b=b)}")
     assert not (tmp_path / "c.onnx").exists()
+
+
+def test_a_file_that_is_there_is_not_overwritten_unasked(run: Any, files: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "notes.onnx"
+    output.write_text("mine")
+    done = run("merge", *files, "-o", output)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"genforensic: {output}: exists already; choose another name, or overwrite it with --force\n",
+    )
+    assert output.read_text() == "mine"
+    assert run("merge", *files, "-o", output, "--force").exit_code == 0
+    assert len(Model.load_all(output)) == 3

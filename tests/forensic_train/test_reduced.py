@@ -60,9 +60,9 @@ def test_a_precision_that_costs_accuracy_is_refused(tmp_path: Path) -> None:
         for i in range(3)
     ]
     with pytest.raises(TrainingError) as caught:
-        reduce_export(path, "int8", rows, rows, "toys")
+        reduce_export(path, tmp_path / "int8" / "fine.onnx", "int8", rows, rows, "toys")
     assert str(caught.value).startswith("fine.onnx: int8 gets 0.333 of 9 images right and float32 1.000; more than")
-    assert not path.exists()
+    assert not (tmp_path / "int8").exists()
 
 
 def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "spectra.onnx"
     export_network(Network(recipe.encoder(), len(card.labels)), card, path)
     rows = [Row(solid(tmp_path / "red.png", (255, 0, 0)), "real", "plain", split="val")]
-    with pytest.raises(TrainingError, match=r"spectra\.onnx: its graph cannot be written as fp16 \("):
-        reduce_export(path, "fp16", rows, rows, "toys")
-    assert not path.exists()
+    with pytest.raises(TrainingError, match=r"fp16\.onnx: its graph cannot be written as fp16 \("):
+        reduce_export(path, tmp_path / "fp16.onnx", "fp16", rows, rows, "toys")
+    assert not (tmp_path / "fp16.onnx").exists()
 
 
 def test_the_two_precisions_exclude_each_other(run: Any, trained_run: Path) -> None:

@@ -26,7 +26,8 @@ REENCODED = 1000
 def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = None) -> list[Scores]:
     """Train a model a fold below `options.output` and judge the held-out images with its export.
 
-    `only`: one fold, counted from 0, in place of all. Raises UsageError for one that there is not.
+    `only`: one fold, counted from 0, in place of all; its scores are then written beside its runs.
+    Raises UsageError for one that there is not.
 
     Writes OUTPUT/fold-<k>/ (training runs, taken up again where they stopped) and OUTPUT/scores-<technique>.csv.
     """
@@ -51,7 +52,8 @@ def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = No
             parts[kind.name].append((k, model, held, infer(model, held)))
     found = [_joined(name, judged) for name, judged in parts.items()]
     for scores in found:
-        write_scores(options.output / scores_file(scores.technique), scores)
+        folder = options.output if only is None else options.output / f"fold-{only}"
+        write_scores(folder / scores_file(scores.technique), scores)
     return found
 
 

@@ -12,6 +12,7 @@ from forensic_cli.card import output_name
 from forensic_cli.errors import ModelError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
+from forensic_cli.output import already_there
 from forensic_cli.peek import Export
 from forensic_train.card_markdown import card_markdown
 from forensic_train.export import write_model
@@ -21,13 +22,16 @@ _TOLERANCE = 1e-5
 _PARITY_BATCH = 3
 
 
-def merge_exports(files: Sequence[Path], output: Path) -> Path:
+def merge_exports(files: Sequence[Path], output: Path, force: bool = False) -> Path:
     """Write one export with the techniques of several, and the Markdown of their cards beside it; returns the file.
 
     Initialisers are shared by content; ONNX Runtime's common-subexpression elimination then computes a common encoder,
     or the common beginning of several, once. Raises ModelError for exports that cannot be together: another recipe,
-    other labels, two of one technique, and where the merged file does not compute what they do.
+    other labels, two of one technique, and where the merged file does not compute what they do; OutputError for a file
+    that is there already, unless `force`.
     """
+    if output.exists() and (not force or not output.is_file()):
+        raise already_there(output)
     exports = [export for path in files for export in Export.peek(path)]
     _check(exports)
     graphs = [onnx.load(path) for path in files]

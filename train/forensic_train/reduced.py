@@ -18,10 +18,9 @@ from forensic_train.dataset import read_pixels
 from forensic_train.evaluate import infer, targets_of
 from forensic_train.export import write_model
 from forensic_train.manifest import Row
+from forensic_train.run import atomic
 from forensic_train.seeds import generator_for
 
-PRECISIONS = ("fp32", "int8", "fp16")
-"""What an export can be written in."""
 MOST_LOST = 0.005
 """Accuracy that a reduced export may lose against float32, as a share of the images: half a point."""
 _CALIBRATION_IMAGES = 256
@@ -52,13 +51,15 @@ class Agreement:
     """The same of the float32 export."""
 
 
-def reduce_export(path: Path, precision: str, fitted: Sequence[Row], checked: Sequence[Row], name: str) -> Agreement:
-    """Replace a float32 export by one of reduced precision with the same card, and compare the two.
+def reduce_export(
+    plain: Path, path: Path, precision: str, fitted: Sequence[Row], checked: Sequence[Row], name: str
+) -> Agreement:
+    """Write the float32 export `plain` in reduced precision to `path`, with the same card, and compare the two.
 
     `fitted`: training images, some of which give int8 its ranges. `checked`: images that are compared, `name` says
-    which. Raises TrainingError, and removes the file, where it loses more than MOST_LOST.
+    which. Raises TrainingError, and writes nothing, where it loses more than MOST_LOST.
     """
-    before = Model.load(path)
+    before = Model.load(plain)
     rows = _some(checked, _CHECKED_IMAGES)
     chosen = _some(fitted, _CALIBRATION_IMAGES) if precision == "int8" else []
     with tempfile.TemporaryDirectory() as folder:
@@ -66,25 +67,25 @@ def reduce_export(path: Path, precision: str, fitted: Sequence[Row], checked: Se
         logging.disable(logging.WARNING)  # the converters' advice is for who writes graphs
         try:
             if precision == "int8":
-                _quantise(path, reduced, (views(read_pixels(row), before.card.preprocessing) for row in chosen))
+                _quantise(plain, reduced, (views(read_pixels(row), before.card.preprocessing) for row in chosen))
             else:
-                _halve(path, reduced)
+                _halve(plain, reduced)
             write_model(onnx.load(reduced), [before.card], reduced)
             after = Model.load(reduced)
         except (ValueError, RuntimeError, onnx.checker.ValidationError, ModelError) as error:
-            path.unlink()
             what = str(error).strip().partition("\n")[0]
             raise TrainingError(f"{path.name}: its graph cannot be written as {precision} ({what})") from error
         finally:
             logging.disable(logging.NOTSET)
         found = _agreement(precision, before, after, rows, name, len(chosen))
         if found.accuracy < found.accuracy_fp32 - MOST_LOST:
-            path.unlink()
             raise TrainingError(
                 f"{path.name}: {precision} gets {found.accuracy:.3f} of {len(rows)} images right and float32 "
                 f"{found.accuracy_fp32:.3f}; more than {MOST_LOST} may not be lost, so it was not written"
             )
-        path.write_bytes(reduced.read_bytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary:
+            temporary.write_bytes(reduced.read_bytes())
     note(
         f"{path.name}: {precision} gives {found.same_label:.1%} of {found.images} images the same label, accuracy "
         f"{found.accuracy:.3f} (float32 {found.accuracy_fp32:.3f}), calibration error {found.ece:.3f} "

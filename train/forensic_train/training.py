@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_type_hints
 
 import torch
@@ -122,10 +123,7 @@ def export_run(
     folder = EXPORTS_FOLDER if precision == "fp32" else f"{EXPORTS_FOLDER}-{precision}"
     path = (target or output / folder) / f"{config.recipe}-{config.technique}.onnx"
     card = _card(config, recipe, kind, fitted, run.environment(), left_out=scores is not None)
-    export_network(network, card, path)
-    if precision != "fp32":
-        card = replace(card, precision=as_record(reduce_export(path, precision, fitted, *_unfitted(rows, kind))))
-        write_card(path, card)
+    card = _export(network, card, path, precision, fitted, rows)
     if not evaluated:
         return path
     if scores is None:
@@ -152,13 +150,30 @@ def export_run(
     return path
 
 
-def _unfitted(rows: Sequence[Row], kind: type[Technique]) -> tuple[list[Row], str]:
-    """Return images that a technique was not fitted on, and a name for them; where there are none, those it was."""
+def _export(
+    network: Network, card: ModelCard, path: Path, precision: str, fitted: Sequence[Row], rows: Sequence[Row]
+) -> ModelCard:
+    """Write the graph in a precision; returns the card, with a comparison where that is not float32."""
+    if precision == "fp32":
+        export_network(network, card, path)
+        return card
+    with TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name
+        export_network(network, card, plain)
+        checked, name = _unfitted([row for row in rows if row.generator in card.labels], fitted)
+        card = replace(card, precision=as_record(reduce_export(plain, path, precision, fitted, checked, name)))
+    write_card(path, card)
+    return card
+
+
+def _unfitted(rows: Sequence[Row], fitted: Sequence[Row]) -> tuple[list[Row], str]:
+    """Return images of a split that was not fitted on, and a name for them; where there is none, the fitted ones."""
+    used = {row.split for row in fitted}
     for name in ("val", "adapt", "test"):
-        chosen = [row for row in rows if row.split == name and name not in splits_behind(kind)]
+        chosen = [row for row in rows if row.split == name and name not in used]
         if chosen:
             return chosen, f"split `{name}`, not fitted on"
-    return [row for row in rows if row.split == "train"], "split `train`, fitted on"
+    return list(fitted), "images that it was fitted on"
 
 
 def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
