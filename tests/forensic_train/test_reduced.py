@@ -52,15 +52,19 @@ def test_a_reduced_export_computes_in_its_precision(reduced: Any, trained_run: P
 
 def test_a_precision_that_costs_accuracy_is_refused(tmp_path: Path) -> None:
     """Differences of colour that 8 bits cannot hold decide here."""
-    path = write_toy_export(tmp_path / "fine.onnx", toy_card(), weights=np.eye(3) * 4 + 1000)
+    path = write_toy_export(tmp_path / "fine.onnx", toy_card(), weights=np.eye(3) * 4 + 10_000)
     colours = {"real": (130, 128, 128), "alpha": (128, 130, 128), "beta": (128, 128, 130)}
     rows = [
         Row(solid(tmp_path / f"{label}{i}.png", colour), label, "plain", split="val")
         for label, colour in colours.items()
         for i in range(3)
     ]
+    ranges = [
+        Row(solid(tmp_path / f"{i}.png", (i, 255 - i, i // 2)), "real", "plain", split="train")
+        for i in range(0, 256, 16)
+    ]
     with pytest.raises(TrainingError) as caught:
-        reduce_export(path, tmp_path / "int8" / "fine.onnx", "int8", rows, rows, "toys")
+        reduce_export(path, tmp_path / "int8" / "fine.onnx", "int8", ranges, rows, "toys")
     assert str(caught.value).startswith("fine.onnx: int8 gets 0.333 of 9 images right and float32 1.000; more than")
     assert not (tmp_path / "int8").exists()
 

@@ -161,7 +161,9 @@ def _export(
         plain = Path(folder) / path.name
         export_network(network, card, plain)
         checked, name = _unfitted([row for row in rows if row.generator in card.labels], fitted)
-        card = replace(card, precision=as_record(reduce_export(plain, path, precision, fitted, checked, name)))
+        # The same images for every technique, so that a common encoder stays common
+        ranges = [row for row in rows if row.split == "train"]
+        card = replace(card, precision=as_record(reduce_export(plain, path, precision, ranges, checked, name)))
     write_card(path, card)
     return card
 
