@@ -15,7 +15,7 @@ from forensic_cli.peek import Export
 ROOT = Path(__file__).parent.parent
 EXPORTS = sorted((ROOT / "exports").glob("*.onnx"))
 TECHNIQUES = {"baseline", "weighted", "finetune", "adversarial", "discriminant"}
-CARDS = {f"native-{name}" for name in TECHNIQUES}
+CARDS = {*(f"native-{name}" for name in TECHNIQUES), "paper-baseline", "paper-finetune"}
 
 
 def test_a_checkout_finds_its_exports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_each_export_is_small_self_contained_and_has_its_cards(path: Path) -> No
         for source in model.card.sources:
             assert source in written
         assert model.card.calibration.images > 0
-        assert model.card.metrics["left-out"]["images"] > 500
+        assert model.card.metrics["left-out"]["images"] > 200
 
 
 def test_the_samples_are_judged_and_the_broken_ones_are_named(run) -> None:

@@ -32,4 +32,5 @@ for technique in baseline finetune; do
     "${unseen[@]/#/--holdout=source=}" --calibrate "$run/left-out" --output "$run/adapted" --resume
 done
 
-genforensic merge "$run"/everything/exports/native-*.onnx "$run"/adapted/exports/native-finetune.onnx --output exports/native.onnx
+genforensic merge "$run"/everything/exports/native-*.onnx "$run"/adapted/exports/native-finetune.onnx \
+  --output exports/native.onnx --force

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from forensic_cli.model import Model
+from forensic_train.training import export_run
 from pages import read_page
 from toys import make_images, toy_card, write_toy_export
 
@@ -50,16 +51,13 @@ def test_an_encoder_that_two_techniques_have_is_stored_once(merged: Path, files:
     assert weights_of(merged) <= baseline + head + weighted
 
 
-def test_an_encoder_that_two_techniques_have_is_computed_once(run: Any, files: list[Path], tmp_path: Path) -> None:
-    """ONNX Runtime writes the graph that it really runs."""
-    import onnxruntime as ort
-
-    run("merge", *files[:2], "--output", tmp_path / "two.onnx")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(tmp_path / "run.onnx")
-    ort.InferenceSession(tmp_path / "two.onnx", options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "run.onnx").graph.node]
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_encoder_that_two_techniques_have_is_computed_once(
+    run: Any, trained_run: Path, tmp_path: Path, precision: str
+) -> None:
+    pair = [export_run(trained_run, name, tmp_path, precision=precision) for name in ("baseline", "finetune")]
+    run("merge", *pair, "--output", tmp_path / "two.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "two.onnx").graph.node]
     assert (kinds.count("Conv"), kinds.count("Gemm")) == (2, 2)
 
 

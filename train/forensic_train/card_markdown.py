@@ -70,8 +70,8 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
     described = {
         "test": "held out of every technique's training",
         "unseen": "all unseen images, the part that `finetune` adapts to included",
-        "left-out": "each judged by a model of the same kind from whose training it was left out; this "
-        "export itself was fitted on more",
+        "left-out": "each judged by a model of the same kind from whose training it was left out; an export that was "
+        "fitted on all images is not that model",
     }
     text = (
         f"**{name}** ({described.get(name, 'labelled images')}): {metrics['images']} images, "

@@ -25,8 +25,8 @@ _PARITY_BATCH = 3
 def merge_exports(files: Sequence[Path], output: Path, force: bool = False) -> Path:
     """Write one export with the techniques of several, and the Markdown of their cards beside it; returns the file.
 
-    Initialisers are shared by content; ONNX Runtime's common-subexpression elimination then computes a common encoder,
-    or the common beginning of several, once. Raises ModelError for exports that cannot be together: another recipe,
+    Weights are shared by content and nodes by what they compute, so that a common encoder, or the common beginning of
+    several, is stored and computed once. Raises ModelError for exports that cannot be together: another recipe,
     other labels, two of one technique, and where the merged file does not compute what they do; OutputError for a file
     that is there already, unless `force`.
     """
@@ -42,7 +42,8 @@ def merge_exports(files: Sequence[Path], output: Path, force: bool = False) -> P
     merged.graph.input.extend(graphs[0].graph.input)
     for place, (path, proto) in enumerate(zip(files, graphs, strict=True)):
         _take_in(merged, proto, f"{place}/", [one.card.technique for one in exports if one.path == path], len(exports))
-    _share(merged.graph)
+    _share_initialisers(merged.graph)
+    _share_nodes(merged.graph)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as temporary:
         write_model(merged, [one.card for one in exports], temporary)
@@ -86,7 +87,7 @@ def _take_in(merged: onnx.ModelProto, proto: onnx.ModelProto, prefix: str, own: 
     merged.graph.output.extend(graph.output)
 
 
-def _share(graph: onnx.GraphProto) -> None:
+def _share_initialisers(graph: onnx.GraphProto) -> None:
     """Keep one of all initialisers with the same type, shape and values."""
     first: dict[tuple[int, tuple[int, ...], str], str] = {}
     same: dict[str, str] = {}
@@ -101,6 +102,27 @@ def _share(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
+
+
+def _share_nodes(graph: onnx.GraphProto) -> None:
+    """Keep one of all nodes that compute the same from the same.
+
+    ONNX Runtime would find them in float32 graphs, but not in quantised ones, where it tells all dequantisations apart.
+    """
+    first: dict[tuple[str, str, tuple[str, ...], bytes], Sequence[str]] = {}
+    same: dict[str, str] = {}
+    results = {output.name for output in graph.output}
+    kept = []
+    for node in graph.node:  # in an order in which each comes after its inputs
+        node.input[:] = [same.get(name, name) for name in node.input]
+        attributes = b"".join(sorted(one.SerializeToString(deterministic=True) for one in node.attribute))
+        outputs = first.setdefault((node.domain, node.op_type, tuple(node.input), attributes), tuple(node.output))
+        if outputs == tuple(node.output) or results & set(node.output):
+            kept.append(node)
+        else:
+            same.update(zip(node.output, outputs, strict=True))
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _check_parity(files: Sequence[Path], merged: Path) -> None:

@@ -25,6 +25,8 @@ from forensic_train.seeds import generator_for
 
 MOST_LOST = 0.005
 """Accuracy that a reduced export may lose against float32, as a share of the images: half a point."""
+LEAST_ALIKE = 0.8
+"""Share of images that must keep their label: two poor models can be right equally often, and about other images."""
 _CALIBRATION_IMAGES = 64
 _CHECKED_IMAGES = 1000
 
@@ -59,7 +61,8 @@ def reduce_export(
     """Write the float32 export `plain` in reduced precision to `path`, with the same card, and compare the two.
 
     `ranges`: training images, some of which give int8 its ranges. `checked`: images that are compared, `name` says
-    which. Raises TrainingError, and writes nothing, where it loses more than MOST_LOST.
+    which. Raises TrainingError, and writes nothing, where it loses more than MOST_LOST
+    or keeps fewer labels than LEAST_ALIKE.
     """
     before = Model.load(plain)
     rows = _some(checked, _CHECKED_IMAGES)
@@ -80,6 +83,11 @@ def reduce_export(
         finally:
             logging.disable(logging.NOTSET)
         found = _agreement(precision, before, after, rows, name, len(chosen))
+        if found.same_label < LEAST_ALIKE:
+            raise TrainingError(
+                f"{path.name}: {precision} gives only {found.same_label:.1%} of {len(rows)} images the label that "
+                f"float32 gives them; less than {LEAST_ALIKE:.0%} is another model, so it was not written"
+            )
         if found.accuracy < found.accuracy_fp32 - MOST_LOST:
             raise TrainingError(
                 f"{path.name}: {precision} gets {found.accuracy:.3f} of {len(rows)} images right and float32 "
