@@ -351,3 +351,12 @@ def test_every_kind_of_finding_is_documented() -> None:
     named = {message.partition(":")[0] for _, message in TAMPERINGS.values()}
     assert named <= set(KINDS)
     assert len(named) >= 8
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_path_with_a_lone_surrogate_is_a_missing_file(more: tuple[str, ...], case: Case) -> None:
+    case.edit(at(1, f'"path": "{case.images}/1-red.png"', r'"path": "\ud800.png"'))
+    done = case.verify(*more)
+    assert (done.exit_code, done.stderr) == (11, "")
+    assert r"file_missing: \ud800.png: the file is gone" in done.stdout or json.loads(done.stdout)
+    assert r"\ud800.png" in done.stdout
