@@ -32,7 +32,7 @@ class Original:
     def row_for(self, path: str) -> FileResult:
         """Return the row of a copy: the same but for its path."""
         first = read_row(json.loads(zlib.decompress(self._row)))
-        return replace(first, path=path, duplicate_of=first.path)
+        return replace(first, path=path, duplicate_of=None if path == first.path else first.path)
 
 
 class Originals:
