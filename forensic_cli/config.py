@@ -3,6 +3,7 @@
 The order of precedence: option > environment > ./genforensic.toml > the user's file > default.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,9 +45,15 @@ def variable(command: str, option: str) -> str:
 
 
 def config_files() -> list[Path]:
-    """Return the files that exist, the strongest first."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return [path for path in (Path(FILE), Path(base) / "genforensic" / "config.toml") if path.is_file()]
+    """Return the files that exist, the strongest first; one in a folder that may not be entered does not."""
+    # os.path.isfile: Path.is_file() raises where a folder may not be entered
+    return [path for path in (Path(FILE), *_own_file()) if os.path.isfile(path)]  # noqa: PTH113
+
+
+def _own_file() -> Iterator[Path]:
+    base = os.environ.get("XDG_CONFIG_HOME")
+    with contextlib.suppress(RuntimeError):  # an account without a home
+        yield (Path(base) if base else Path.home() / ".config") / "genforensic" / "config.toml"
 
 
 def load_defaults(commands: Mapping[str, Any], context: typer.Context) -> dict[str, dict[str, Any]]:

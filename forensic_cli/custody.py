@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from forensic_cli.exports import export_folders
+from forensic_cli.results import path_bytes
 from forensic_cli.results_file import read_entries
 from forensic_cli.seal_check import Finding
 
@@ -60,8 +60,7 @@ def check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
 
 def find_file(name: str, root: Path) -> Path | None:
     """Return the file that a row names; bytes that are not UTF-8 stand there as \\xNN."""
-    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), name.encode("utf-8", "surrogateescape"))
-    for text in (name, os.fsdecode(raw)):
+    for text in (name, os.fsdecode(path_bytes(name))):
         file = root / text
         if "\0" not in text and os.path.lexists(file):
             return file

@@ -1,5 +1,6 @@
 """Turns the paths that a user gives into image files, in a stable order, without opening anything special."""
 
+import errno
 import os
 import re
 import stat
@@ -46,6 +47,13 @@ class LeftOut:
     """As found."""
     reason: str
     """One line."""
+
+
+@dataclass(frozen=True)
+class _Shut:
+    """A folder that cannot be listed: becomes a row, so that an analyst sees that something was not searched."""
+
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
     for path in paths:
         for named in listed_paths(sys.stdin.buffer) if isinstance(path, Listed) else (path,):
             if _is_folder(named):
-                yield from _walk(named, search, apart)
+                yield from _walk(_listing(named, apart), search, apart)
             else:
                 gone = not os.path.lexists(named) or _is_broken_link(named)
                 yield named if gone or _is_regular(named) else LeftOut(named, "not a regular file")
@@ -124,18 +132,33 @@ def listed_paths(stream: BinaryIO) -> Iterator[Path]:
         yield Path(os.fsdecode(rest))
 
 
-def _walk(folder: Path, search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:
-    """Yield what is in a folder; places in `apart` are left to others, without a word."""
+def _walk(paths: Iterator[Path | _Shut], search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:
+    """Yield what is found at paths, and below those that are folders, however deep these lie."""
+    levels = [paths]
+    while levels:
+        path = next(levels[-1], None)
+        if path is None:
+            levels.pop()
+        elif isinstance(path, _Shut):
+            yield path.folder
+        elif (found := _entry(path, search)) is not None:
+            yield found
+        elif search.recursive:
+            levels.append(_listing(path, apart))
+
+
+def _listing(folder: Path, apart: Set[str]) -> Iterator[Path | _Shut]:
+    """Yield what a folder holds, in name order; places in `apart` are left to others, without a word."""
     place = os.path.realpath(folder) if apart else ""
     try:
         with os.scandir(folder) as listing:
             names = _compact(entry.name for entry in listing)  # all that is kept of a folder of any size
     except OSError:
-        yield folder  # becomes a row, so that an analyst sees that something was not searched
+        yield _Shut(folder)
         return
     for name in names:
         if not apart or os.path.join(place, name) not in apart:  # noqa: PTH118  # as in _is_folder
-            yield from _entry(folder / name, search, apart)
+            yield folder / name
 
 
 def _compact(names: Iterable[str]) -> Iterator[str]:
@@ -144,18 +167,17 @@ def _compact(names: Iterable[str]) -> Iterator[str]:
     return (found.group() for found in re.finditer(r"[^\0]+", joined))
 
 
-def _entry(path: Path, search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:
+def _entry(path: Path, search: Search) -> Path | LeftOut | None:
+    """Return what a path in a folder is; None for a folder."""
     if _matches(path, search.exclude):
-        yield LeftOut(path, "excluded")
-    elif _is_folder(path):
-        if path.is_symlink():
-            yield LeftOut(path, "a link to a folder")
-        elif search.recursive:
-            yield from _walk(path, search, apart)
-    elif search.include and not _matches(path, search.include):
-        yield LeftOut(path, "not included")
-    else:
-        yield _file(path)
+        return LeftOut(path, "excluded")
+    if _is_folder(path):
+        return LeftOut(path, "a link to a folder") if _is_link(path) else None
+    if _is_too_long(path):
+        return path  # perhaps a folder; becomes a row, as one that cannot be listed
+    if search.include and not _matches(path, search.include):
+        return LeftOut(path, "not included")
+    return _file(path)
 
 
 def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:
@@ -164,9 +186,9 @@ def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:
     path = folder
     for name in between:
         path /= name
-        if not search.recursive or path.is_symlink() or _matches(path, search.exclude):
+        if not search.recursive or _is_link(path) or _matches(path, search.exclude):
             return
-    yield from (found for found in _entry(folder / inner, search) if isinstance(found, Path))
+    yield from (found for found in _walk(iter([folder / inner]), search) if isinstance(found, Path))
 
 
 def _matches(path: Path, globs: Sequence[str]) -> bool:
@@ -189,7 +211,19 @@ def _file(path: Path) -> Path | LeftOut:
 
 def _is_broken_link(path: Path) -> bool:
     """Tell whether a link leads nowhere: an analyst expects that file to be judged, so its row says `missing`."""
-    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110  # as in _is_folder
+    return _is_link(path) and not os.path.exists(path)  # noqa: PTH110  # as in _is_folder
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114  # as in _is_folder
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _is_folder(path: Path) -> bool:

@@ -36,7 +36,8 @@ class Original:
         first = read_row(json.loads(zlib.decompress(self._row)))
         own = name_warnings(Path(path), first.format) if first.status == "ok" and first.format else ()
         warnings = tuple(sorted({*first.warnings} - {WRONG_SUFFIX} | {*own}))
-        return replace(first, path=path, duplicate_of=first.path, warnings=warnings)
+        original = None if path == first.path else first.path
+        return replace(first, path=path, duplicate_of=original, warnings=warnings)
 
 
 class Originals:

@@ -1,11 +1,13 @@
 """Where a report goes: standard output or a new file; a write that fails leaves only whole rows behind."""
 
 import contextlib
+import json
 import os
 import stat
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from forensic_cli.errors import OutputError
 
@@ -84,6 +86,17 @@ class Output:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def print_text(text: str) -> None:
+    """Print text and a newline; characters that standard output cannot carry become escapes."""
+    with Output(None) as out:
+        out.write(f"{text}\n")
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON document for people and programs, as `print_text` does."""
+    print_text(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def already_there(path: Path) -> OutputError:

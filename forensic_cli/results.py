@@ -1,6 +1,7 @@
 """What a scan finds: one evidence record a file, one header and one summary a scan. Plain values, no behaviour."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 def printable(path: Path | str) -> str:
     r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def path_bytes(name: str) -> bytes:
+    r"""Return the bytes of a path that `printable` wrote; a lone surrogate, which no scan writes, stays an escape."""
+    escaped = name.encode("utf-8", "backslashreplace")
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), escaped)
 
 
 @dataclass(frozen=True)

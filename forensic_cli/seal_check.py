@@ -66,14 +66,22 @@ class _Parts:
 
 
 def check_results(path: Path, noted: str | None = None) -> Checked:
-    """Compare a results file with its seal, and the seal with one that was noted down elsewhere."""
+    """Compare a results file with its seal, and the seal with one that was noted down elsewhere.
+
+    Raises UsageError for a file that holds no results, and for a noted seal that cannot be one.
+    """
+    wanted = None if noted is None else noted.strip().lower()
+    if wanted is not None and not _HEX.match(wanted):
+        raise UsageError(
+            f"--seal {noted!r} is no seal; give the 64 hexadecimal digits that `genforensic verify` prints after a scan"
+        )
     parts = _parts(path)
     record = parts.seal.record if parts.seal else None
     findings = list(_seal_findings(path, parts))
     found = None if record is None else str(record.get("sha256"))
-    if noted and found and noted.lower() != found:
+    if wanted and found and wanted != found:
         findings.append(
-            Finding("sealed_anew", "", f"the seal is {found}, not the {noted} that was noted down: sealed anew since")
+            Finding("sealed_anew", "", f"the seal is {found}, not the {wanted} that was noted down: sealed anew since")
         )
     return Checked(parts.header.record, len(parts.rows), found, tuple(findings))
 

@@ -23,7 +23,9 @@ _State = tuple[int, int] | None
 """Size and time of change, in nanoseconds; None for a link that leads nowhere."""
 
 
-def check_watch(paths: Sequence[object], report_format: str, resume: bool, sort: str | None) -> None:
+def check_watch(
+    paths: Sequence[object], report_format: str, resume: bool, sort: str | None, fail_on: Sequence[str] = ()
+) -> None:
     """Raise UsageError where --watch cannot do what the other options ask for, or its package is missing."""
     require(("watchfiles",), "watch", "--watch")
     for path in paths:
@@ -39,6 +41,8 @@ def check_watch(paths: Sequence[object], report_format: str, resume: bool, sort:
         raise UsageError("--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out")
     if sort:
         raise UsageError("--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out")
+    if fail_on:
+        raise UsageError("--watch ends by an interrupt alone, and --fail-on needs another exit code; leave one out")
 
 
 def arrivals(folders: Sequence[Path], search: Search) -> Iterator[list[Path]]:

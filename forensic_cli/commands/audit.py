@@ -1,6 +1,5 @@
 """`genforensic audit`: how biased is a labelled dataset."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from forensic_cli.commands import training_extra
 from forensic_cli.errors import UsageError
+from forensic_cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def audit(
             rows = read_manifest(data)
             bias, shortcuts = bias_of_rows(rows), probe_shortcuts(rows)
     if as_json:
-        typer.echo(json.dumps({"bias": asdict(bias), "shortcuts": [asdict(s) for s in shortcuts]}, indent=2))
+        print_json({"bias": asdict(bias), "shortcuts": [asdict(s) for s in shortcuts]})
     else:
         _print(bias, shortcuts)
 

@@ -1,6 +1,5 @@
 """`genforensic diff`: what changed between two scans."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forensic_cli.commands import one_of
+from forensic_cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from forensic_cli.compare import Change, Comparison, ImageChange
@@ -53,9 +53,9 @@ def diff(
     if images_only:
         found = replace(found, models=(), settings=())
     if report_format == "json":
-        typer.echo(json.dumps(found.record(), ensure_ascii=False, indent=2))
+        print_json(found.record())
     else:
-        typer.echo("\n".join(_lines(found)))
+        print_text("\n".join(_lines(found)))
     raise typer.Exit(0 if found.same else 1)
 
 

@@ -1,12 +1,12 @@
 """`genforensic doctor`: does this installation work, and what is missing?"""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from forensic_cli.errors import ExitCode
+from forensic_cli.output import print_json
 
 
 def doctor(
@@ -36,7 +36,7 @@ def doctor(
     healthy = is_healthy(checks)
     if as_json:
         record = {"healthy": healthy, "checks": [check.record() for check in checks]}
-        typer.echo(json.dumps(record, ensure_ascii=False, indent=2))
+        print_json(record)
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:

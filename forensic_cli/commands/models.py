@@ -1,11 +1,12 @@
 """`genforensic models`: list the exports and what their cards say."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from forensic_cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +34,7 @@ def models(
     found = load_models(peek_exports(export_files(exports)), "cpu")
     if as_json:
         cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
-        typer.echo(json.dumps(cards, ensure_ascii=False, indent=2))
+        print_json(cards)
         return
     from forensic_cli.console import stdout_console
 

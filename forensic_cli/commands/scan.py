@@ -188,7 +188,7 @@ def scan(
 
     named = sources(paths)
     if watch:
-        check_watch(named, report_format, resume, sort)
+        check_watch(named, report_format, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)

@@ -9,6 +9,8 @@ import typer
 
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
+from forensic_cli.output import print_text
+from forensic_cli.results import printable
 
 _STOP = "q"
 
@@ -50,14 +52,14 @@ def triage(
     made = 0
     for place, row in enumerate(rows, 1):
         lines = _shown(row, f"{place} of {len(rows)}", root)
-        typer.echo("\n".join(["", *map(visible, lines)]))
-        answer = _ask(f"decision ({_listed(choices)}; nothing skips, {_STOP} stops): ", choices)
+        print_text("\n".join(["", *map(visible, lines)]))
+        answer = _ask(f"decision ({visible(_listed(choices))}; nothing skips, {_STOP} stops): ", choices)
         if answer == _STOP:
             break
         if answer:
             append_decision(sidecar, decide_now(row, answer, _read("note: ") or "", who))
             made += 1
-    typer.echo(f"{made} of {len(rows)} decided; {sidecar}")
+    print_text(f"{made} of {len(rows)} decided; {printable(sidecar)}")
 
 
 def _account() -> str:

@@ -1,6 +1,5 @@
 """`genforensic verify`: are a results file, its images and its models still what they were?"""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,8 @@ import typer
 
 from forensic_cli.console import track
 from forensic_cli.errors import ExitCode
+from forensic_cli.output import print_json, print_text
+from forensic_cli.results import printable
 
 if TYPE_CHECKING:
     from forensic_cli.seal_check import Checked, Finding
@@ -58,9 +59,9 @@ def verify(
     used = list(check_models(checked.header, exports)) if models else []
     findings = [one for one in (*checked.findings, *images, *used) if one is not None]
     if as_json:
-        typer.echo(json.dumps(_record(checked, findings, len(images), len(used)), ensure_ascii=False, indent=2))
+        print_json(_record(checked, findings, len(images), len(used)))
     else:
-        typer.echo("\n".join(_lines(results, checked, findings, len(images), len(used))))
+        print_text("\n".join(_lines(printable(results), checked, findings, len(images), len(used))))
     raise typer.Exit(ExitCode.NOT_HELD if findings else ExitCode.DONE)
 
 
@@ -70,7 +71,7 @@ def _record(checked: "Checked", findings: "Iterable[Finding]", images: int, mode
     return {"holds": not changes, "seal": checked.seal, "compared": counts, "findings": changes}
 
 
-def _lines(results: Path, checked: "Checked", findings: "list[Finding]", images: int, models: int) -> "Iterable[str]":
+def _lines(results: str, checked: "Checked", findings: "list[Finding]", images: int, models: int) -> "Iterable[str]":
     from forensic_cli.reports.table import counted, visible
 
     compared = f"{counted(checked.rows, 'row')}, {counted(images, 'image')} and {counted(models, 'model')} compared"

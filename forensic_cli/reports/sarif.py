@@ -4,12 +4,11 @@ Format (SARIF) Version 2.1.0", 2020.
 
 import json
 import os
-import re
 from typing import Any
 from urllib.parse import quote
 
 from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
-from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.results import FileResult, RunHeader, Summary, path_bytes
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _UNREADABLE = "unreadable"
@@ -75,7 +74,7 @@ class SarifReport:
 
 def uri(path: str) -> str:
     r"""Return a path as a URI reference (RFC 3986), absolute for an absolute path; \xNN stands for its byte again."""
-    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), path.encode("utf-8", "surrogateescape"))
+    raw = path_bytes(path)
     quoted = quote(raw if os.sep == "/" else raw.replace(b"\\", b"/"), safe="/")
     return f"file://{quoted}" if quoted.startswith("/") else quoted
 

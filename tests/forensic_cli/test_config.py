@@ -125,6 +125,22 @@ def test_a_wrong_file_is_one_line(
     assert done.stderr.startswith(f"genforensic: {file}: {message}")
 
 
+def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
+    run: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Any, *more: Any, **options: Any) -> Any:
+        if str(path).startswith(str(home / "config")):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *more, **options)
+
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", refuse)  # root may enter every folder
+    assert run("models").exit_code == 0
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert run("models").exit_code == 0
+
+
 def test_help_is_to_be_had_whatever_a_file_says(run: Any, home: Path) -> None:
     local(home, "[scann]\n")
     assert run("scan", "--help").exit_code == 0

@@ -117,3 +117,11 @@ def test_a_path_cannot_move_the_cursor(run: Any, scan: Scan, images: Path) -> No
     done = run("diff", old, scan("new.jsonl"))
     assert "\x1b" not in done.stdout
     assert r"esc\x1b[2J.png" in done.stdout
+
+
+def test_a_path_with_a_lone_surrogate_is_json_still(run: Any, scan: Scan) -> None:
+    old, new = scan("old.jsonl"), scan("new.jsonl")
+    new.write_text(new.read_text().replace("1-red", r"\ud800"))
+    done = run("diff", old, new, "-f", "json")
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["images"][0]["path"].endswith("\ud800.png")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forensic_cli.discover import IMAGE_SUFFIXES, LISTED, LeftOut, Search, discover, listed_paths, rediscover, sources
 from forensic_cli.errors import UsageError
 from forensic_cli.pipeline import prepare
-from toys import genforensic, make_images, solid
+from toys import genforensic, make_images, rows_of, solid
 
 
 def names(root: Path, recursive: bool = True) -> list[str]:
@@ -44,6 +44,40 @@ def test_the_order_of_creation_does_not_matter(stems: list[str]) -> None:
                 (Path(folder) / f"{stem}.png").write_bytes(b"x")
             orders.append(names(Path(folder)))
     assert orders[0] == orders[1] == sorted(f"{stem}.png" for stem in stems)
+
+
+@pytest.mark.parametrize(("name", "code", "status"), [("d", 0, "ok"), ("ten-letter", 1, "unreadable")])
+def test_folders_may_lie_deeper_than_calls_and_paths_can(
+    name: str, code: int, status: str, run: Any, toy_exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = solid(tmp_path / "a.png", (255, 0, 0))
+    monkeypatch.chdir(tmp_path)
+    make_chain(name, 1500, image)
+    try:
+        done = run("scan", name, "--exports", toy_exports, "-f", "jsonl")
+    finally:
+        remove_chain(name, 1500)  # pytest's own removal would not reach the end
+    assert (done.exit_code, done.stderr) == (code, "")
+    assert [row["status"] for row in rows_of(done.stdout)] == [status]
+
+
+def make_chain(name: str, levels: int, image: Path) -> None:
+    """Make a folder of one name in the other, step by step, with an image in the innermost."""
+    here = Path.cwd()
+    for _ in range(levels):
+        Path(name).mkdir()
+        os.chdir(name)
+    os.link(image, "a.png")
+    os.chdir(here)
+
+
+def remove_chain(name: str, levels: int) -> None:
+    for _ in range(levels):
+        os.chdir(name)
+    Path("a.png").unlink()
+    for _ in range(levels):
+        os.chdir("..")
+        Path(name).rmdir()
 
 
 def test_the_order_of_the_arguments_is_kept(tmp_path: Path) -> None:

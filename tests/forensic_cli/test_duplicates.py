@@ -23,7 +23,7 @@ from forensic_cli import duplicates, pipeline
 from forensic_cli.duplicates import REMEMBERED, Originals, Turns
 from forensic_cli.findings import Findings
 from forensic_cli.records import read_row
-from toys import rows_of, solid
+from toys import genforensic, rows_of, solid
 
 Row = dict[str, Any]
 COPY = {"path", "duplicate_of"}
@@ -75,6 +75,13 @@ def test_a_copy_has_the_row_of_the_first_but_for_its_path(run: Any, toy_exports:
     assert {(row["status"], row["verdict"]) for row in copies.values()} == {
         *(("ok", "alpha"), ("ok", "real"), ("empty", None), ("not_an_image", None)),
     }
+
+
+def test_a_file_that_is_met_again_is_no_copy_of_itself(toy_exports: Path, images: Path) -> None:
+    once, copy = images / "1-red.png", shutil.copy(images / "1-red.png", images / "copy.png")
+    listed = "".join(f"{path}\n" for path in (once, once, copy, once))
+    done = genforensic("scan", "-", "--exports", toy_exports, "-f", "jsonl", input=listed)
+    assert [row["duplicate_of"] for row in rows_of(done.stdout)] == [None, None, str(once), None]
 
 
 def test_a_copy_is_not_decoded(run: Any, toy_exports: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

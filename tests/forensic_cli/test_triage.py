@@ -272,6 +272,14 @@ def test_a_hostile_results_file_cannot_move_the_cursor_or_break_the_walk(results
     assert r"1 of 1  esc\x1b[2J.png" in done.stdout
 
 
+def test_a_lone_surrogate_breaks_no_walk(results: Path) -> None:
+    text = results.read_text().replace("4-grey", r"\ud800").replace('"labels": ["real"', r'"labels": ["\ud801"')
+    results.write_text(text)
+    done = decide(results, "q\n")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert all(escaped in done.stdout for escaped in (r"\ud800.png", r"1 \ud801"))
+
+
 def test_input_that_is_not_text_is_one_line(results: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-m", "forensic_cli", "triage", results, "--analyst", "me"],

@@ -172,7 +172,18 @@ def test_a_file_that_was_sealed_anew_is_told_by_the_seal_that_was_noted_down(cas
     assert case.verify().exit_code == 0
     done = case.verify("--seal", noted)
     assert done.exit_code == 11
+    assert case.verify("--seal", f" {noted.upper()} ").stdout == done.stdout
     assert re.match(rf"sealed_anew: the seal is [0-9a-f]{{64}}, not the {noted} that was noted down", done.stdout)
+
+
+@pytest.mark.parametrize("hash_", ["", "abc", "g" * 64, "a" * 65])
+def test_a_noted_seal_that_is_none_is_wrong_use(hash_: str, case: Case) -> None:
+    done = case.verify("--seal", hash_)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: --seal {hash_!r} is no seal; give the 64 hexadecimal digits that `genforensic verify` prints "
+        "after a scan\n"
+    )
 
 
 def test_changed_and_missing_images_are_named(case: Case) -> None:
@@ -361,3 +372,12 @@ def test_every_kind_of_finding_is_documented() -> None:
     named = {message.partition(":")[0] for _, message in TAMPERINGS.values()}
     assert named <= set(KINDS)
     assert len(named) >= 8
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_path_with_a_lone_surrogate_is_a_missing_file(more: tuple[str, ...], case: Case) -> None:
+    case.edit(at(1, f'"path": "{case.images}/1-red.png"', r'"path": "\ud800.png"'))
+    done = case.verify(*more)
+    assert (done.exit_code, done.stderr) == (11, "")
+    assert r"file_missing: \ud800.png: the file is gone" in done.stdout or json.loads(done.stdout)
+    assert r"\ud800.png" in done.stdout

@@ -244,6 +244,11 @@ def test_the_report_for_people_ends_with_the_totals(start: Start, tmp_path: Path
             ("--sort", "path"),
             "--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out",
         ),
+        (
+            ["in"],
+            ("--fail-on", "alpha"),
+            "--watch ends by an interrupt alone, and --fail-on needs another exit code; leave one out",
+        ),
     ],
 )
 def test_what_cannot_be_watched_is_wrong_use(

@@ -105,6 +105,11 @@ def test_a_setting_out_of_range_fails_before_training(name: str, setting: str, t
         make_settings(TECHNIQUES[name], PAPER, {setting: text})
 
 
+def test_a_setting_of_all_is_one_of_each_technique() -> None:
+    assert [make_settings(kind, PAPER, {"all.lr": "0.5"}).lr for kind in TECHNIQUES.values()] == [0.5] * len(TECHNIQUES)
+    assert make_settings(TECHNIQUES["weighted"], PAPER, {"weighted.lr": "0.1", "all.lr": "0.5"}).lr == 0.1
+
+
 def test_with_several_techniques_a_setting_of_one_passes_the_others() -> None:
     assert make_settings(TECHNIQUES["baseline"], PAPER, {"stable": "true"}, strict=False).epochs == 25
     with pytest.raises(UsageError, match="setting 'stabel' is not known"):

@@ -196,7 +196,7 @@ def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str,
     """Merge a technique's defaults, the recipe's and the user's. Raises UsageError for an unknown setting.
 
     With several techniques (`strict` off), a setting that only others have is passed over. `technique.setting` is
-    meant for that technique alone and goes before a plain `setting`.
+    meant for that technique alone and goes before `all.setting`, which goes before a plain `setting`.
     """
     types = get_type_hints(kind.settings_type)
     values: dict[str, Any] = dict(recipe.settings) if kind.trains_encoder else {}
@@ -218,11 +218,12 @@ def make_settings(kind: type[Technique], recipe: Recipe, overrides: Mapping[str,
 
 def _meant_for(kind: type[Technique], overrides: Mapping[str, str]) -> dict[str, str]:
     meant = {name: text for name, text in overrides.items() if "." not in name}
+    own: dict[str, str] = {}
     for name, text in overrides.items():
         technique, dot, setting = name.partition(".")
-        if dot and find_techniques(technique) == [kind]:
-            meant[setting] = text
-    return meant
+        if dot and kind in find_techniques(technique):
+            (own if technique == kind.name else meant)[setting] = text
+    return {**meant, **own}
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:

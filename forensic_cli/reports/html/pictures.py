@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from forensic_cli.pipeline import read_file
 from forensic_cli.preprocess import Pixels, Unreadable, Views, decode, views
 from forensic_cli.reports.html.entries import Entry
 from forensic_cli.reports.html.spectrum import Power, residual_spectrum
+from forensic_cli.results import path_bytes
 
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side; smaller images are not enlarged."""
@@ -88,8 +88,7 @@ def _closer(pixels: Pixels, wanted: Sequence[Preprocessing]) -> Closer:
 
 def _find(path: str, root: Path) -> Path | None:
     """Return the regular file that a row names; bytes of its name that are not UTF-8 stand there as \\xNN."""
-    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), path.encode("utf-8", "replace"))
-    for candidate in (path, os.fsdecode(raw)):
+    for candidate in (path, os.fsdecode(path_bytes(path))):
         try:
             if (root / candidate).is_file():  # never a device or a pipe, which would not end
                 return root / candidate
