@@ -66,6 +66,16 @@ def test_models_and_settings_are_told(run: Any, scan: Scan) -> None:
     assert run("diff", old, new, "--tolerance", "0.5", "--images-only").stdout.splitlines() == lines[3:]
 
 
+def test_one_more_model_on_the_same_device_is_no_other_provider(run: Any, scan: Scan) -> None:
+    old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "baseline", "-t", "weighted")
+    assert "setting providers" not in run("diff", old, new).stdout
+    new.write_text(new.read_text().replace("CPUExecutionProvider", "CUDAExecutionProvider", 1))
+    assert (
+        "setting providers CPUExecutionProvider -> CPUExecutionProvider/CUDAExecutionProvider\n"
+        in run("diff", old, new).stdout
+    )
+
+
 @pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 1)])
 def test_confidences_within_the_tolerance_are_the_same(tolerance: str, code: int, run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "adversarial")
