@@ -62,9 +62,9 @@ class Prepared:
     sha256: str | None
     """Of its bytes; None where it could not be read."""
     size: int | None
-    """Bytes."""
+    """Bytes; None where it could not be read, and for a copy."""
     header: Header | None
-    """None where there is none to read."""
+    """None where there is none to read, and for a copy."""
     views: tuple[Views, ...]
     """One array for each wanted preprocessing; empty when unreadable."""
     warnings: tuple[str, ...]

@@ -183,7 +183,7 @@ class RunHeader:
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
     batch_size: int = 0
-    """Views that go through a model at once."""
+    """Images that go through a model at once."""
     max_pixels: int = 0
     """Images with more are `too_large`."""
     dedupe: int | None = None
