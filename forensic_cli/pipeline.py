@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.duplicates import Original, Originals, Turns
-from forensic_cli.metadata import Finding, read_metadata
+from forensic_cli.metadata import Claim, read_metadata
 from forensic_cli.preprocess import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -79,7 +79,7 @@ class Prepared:
     """What is remembered of the content; None where nothing is."""
     is_copy: bool = False
     """An earlier file has the same bytes: this one was not decoded, and has its row."""
-    metadata: tuple[Finding, ...] = ()
+    metadata: tuple[Claim, ...] = ()
     """What the file says of its own origin."""
 
 
