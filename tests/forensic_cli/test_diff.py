@@ -129,6 +129,14 @@ def test_a_path_cannot_move_the_cursor(run: Any, scan: Scan, images: Path) -> No
     assert r"esc\x1b[2J.png" in done.stdout
 
 
+def test_json_is_json_where_the_screen_has_no_such_characters(scan: Scan) -> None:
+    old, new = scan("old.jsonl"), scan("new.jsonl")
+    new.write_text(new.read_text().replace("1-red", "é😀"), encoding="utf-8")
+    done = genforensic("diff", old, new, "-f", "json", env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["images"][0]["path"].endswith("é😀.png")
+
+
 def test_a_path_with_a_lone_surrogate_is_json_still(run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl")
     new.write_text(new.read_text().replace("1-red", r"\ud800"))
