@@ -8,7 +8,7 @@ from typing import Any
 from forensic_cli.results_file import Results
 
 TOLERANCE = 0.001
-"""Confidences that differ by less count as the same; another batch size moves the sixth digit."""
+"""Confidences that differ by no more count as the same; another batch size moves the sixth digit."""
 _COMPARED = ("status", "verdict", "label", "candidates", "warnings", "sha256")
 """Fields of a row that must be equal; the confidence may differ by the tolerance."""
 _NOT_SETTINGS = ("models", "started", "command")
@@ -136,6 +136,8 @@ def _settings(header: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in header.items():
         if isinstance(value, Mapping):
             found.update({f"{name}.{inner}": one for inner, one in value.items()})
+        elif name == "providers" and isinstance(value, list):
+            found[name] = sorted(set(map(str, value)))  # one a model, and the models are compared themselves
         elif name not in _NOT_SETTINGS:
             found[name] = value
     return found

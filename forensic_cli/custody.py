@@ -10,17 +10,17 @@ from typing import Any
 from forensic_cli.exports import export_folders
 from forensic_cli.results import path_bytes
 from forensic_cli.results_file import read_entries
-from forensic_cli.seal_check import Finding
+from forensic_cli.seal_check import Fault
 
 
-def check_files(path: Path, root: Path) -> Iterator[Finding | None]:
+def check_files(path: Path, root: Path) -> Iterator[Fault | None]:
     """Compare every image with its row, in the rows' order; None for one that holds. Relative paths start at `root`."""
     for entry in read_entries(path):
         if entry.kind == "row":
             yield check_file(entry.record, root)
 
 
-def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Finding | None]:
+def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Fault | None]:
     """Look for each of the models' files among the exports by its sha256; None for one that is there."""
     folders = export_folders(exports)
     there = {file: file_sha256(file) for folder in folders for file in sorted(folder.glob("*.onnx"))}
@@ -30,32 +30,30 @@ def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Fi
         if sha256 in there.values():
             yield None
         elif same := next((file for file in there if file.name == name), None):
-            yield Finding(
-                "model_changed", str(same), f"{same}: has another sha256 than the model that judged ({sha256})"
-            )
+            yield Fault("model_changed", str(same), f"{same}: has another sha256 than the model that judged ({sha256})")
         else:
             where = " or ".join(map(str, folders))
-            yield Finding("model_missing", name, f"{name}: not among the exports in {where}; name its folder")
+            yield Fault("model_missing", name, f"{name}: not among the exports in {where}; name its folder")
 
 
-def check_file(row: Mapping[str, Any], root: Path) -> Finding | None:
+def check_file(row: Mapping[str, Any], root: Path) -> Fault | None:
     """Compare one image with its row; None where it holds."""
     name, expected = row["path"], row.get("sha256")
     file = find_file(name, root)
     if file is None:
         if expected is None:
             return None
-        return Finding("file_missing", name, f"{name}: the file is gone; relative paths start at {root}")
+        return Fault("file_missing", name, f"{name}: the file is gone; relative paths start at {root}")
     found = file_sha256(file)
     if found == expected:
         return None
     if found is None:
-        return Finding("file_changed", name, f"{name}: cannot be read any more")
+        return Fault("file_changed", name, f"{name}: cannot be read any more")
     if expected is None and row["status"] == "too_large":
         return None  # by its size, before a byte of it was read
     if expected is None:
-        return Finding("file_changed", name, f"{name}: could not be read then, and can be read now")
-    return Finding("file_changed", name, f"{name}: has another sha256 than the file that was judged")
+        return Fault("file_changed", name, f"{name}: could not be read then, and can be read now")
+    return Fault("file_changed", name, f"{name}: has another sha256 than the file that was judged")
 
 
 def find_file(name: str, root: Path) -> Path | None:

@@ -61,7 +61,7 @@ class Originals:
         return original, False
 
 
-Claim: TypeAlias = Callable[[Sequence[str | None]], list[tuple[Original | None, bool]]]
+Claiming: TypeAlias = Callable[[Sequence[str | None]], list[tuple[Original | None, bool]]]
 """Hashes of a batch's files, None where there is none -> what is remembered of each one, and whether it is a copy."""
 
 
@@ -77,7 +77,7 @@ class Turns:
         self._changed = Condition()
 
     @contextmanager
-    def turn(self, number: int) -> Iterator[Claim]:
+    def turn(self, number: int) -> Iterator[Claiming]:
         """Give the batch of this number, from 0 on, a claim that it may make once; an unused one passes at the end."""
         is_used = False
 

@@ -23,8 +23,8 @@ CONFLICT = "metadata_conflict"
 """Name of the warning where a claim and a verdict disagree."""
 MOST_VALUE = 200
 """Characters of a value that are kept."""
-_MOST_FINDINGS = 16
-"""Findings that are kept of one file."""
+_MOST_CLAIMS = 16
+"""Claims that are kept of one file."""
 
 _SOURCE_TYPES = {
     "trainedAlgorithmicMedia": "generated",
@@ -68,7 +68,7 @@ _AI_SYSTEM = re.compile(rb"AISystemUsed(?:=[\"']|>)([^\"'<]{1,200})")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Claim:
     """One thing that a file says of its origin."""
 
     source: str
@@ -83,20 +83,20 @@ class Finding:
         return asdict(self)
 
 
-def read_metadata(data: bytes) -> tuple[Finding, ...]:
+def read_metadata(data: bytes) -> tuple[Claim, ...]:
     """Return what an encoded image says of its origin, without decoding it. Never raises, whatever the bytes."""
-    found: dict[Finding, None] = {}
+    found: dict[Claim, None] = {}
     for block in blocks(data):
         for source, claim, value in _claims(block, data):
-            found[Finding(source, claim, _bounded(value))] = None
-        if len(found) >= _MOST_FINDINGS:
+            found[Claim(source, claim, _bounded(value))] = None
+        if len(found) >= _MOST_CLAIMS:
             break
-    return tuple(found)[:_MOST_FINDINGS]
+    return tuple(found)[:_MOST_CLAIMS]
 
 
-def disagrees(findings: Sequence[Finding], verdict: str) -> bool:
+def disagrees(said: Sequence[Claim], verdict: str) -> bool:
     """Tell whether a verdict and a file's own claim exclude each other; a composite and an open verdict never do."""
-    claims = {finding.claim for finding in findings}
+    claims = {one.claim for one in said}
     if verdict == "real":
         return "generated" in claims
     return verdict not in (INCONCLUSIVE, UNKNOWN) and "camera" in claims and not claims & {"generated", "composite"}

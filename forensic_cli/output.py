@@ -95,8 +95,13 @@ def print_text(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON document for people and programs, as `print_text` does."""
-    print_text(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a JSON document, in ASCII where standard output cannot carry its characters: their escapes are JSON's."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    print_text(text)
 
 
 def already_there(path: Path) -> OutputError:

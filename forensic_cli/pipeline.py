@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.duplicates import Original, Originals, Turns
-from forensic_cli.metadata import Finding, read_metadata
+from forensic_cli.metadata import Claim, read_metadata
 from forensic_cli.preprocess import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -65,9 +65,9 @@ class Prepared:
     sha256: str | None
     """Of its bytes; None where it could not be read."""
     size: int | None
-    """Bytes."""
+    """Bytes; None where it could not be read, and for a copy."""
     header: Header | None
-    """None where there is none to read."""
+    """None where there is none to read, and for a copy."""
     views: tuple[Views, ...]
     """One array for each wanted preprocessing; empty when unreadable."""
     warnings: tuple[str, ...]
@@ -82,7 +82,7 @@ class Prepared:
     """What is remembered of the content; None where nothing is."""
     is_copy: bool = False
     """An earlier file has the same bytes: this one was not decoded, and has its row."""
-    metadata: tuple[Finding, ...] = ()
+    metadata: tuple[Claim, ...] = ()
     """What the file says of its own origin."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from forensic_cli.metadata import Finding
+from forensic_cli.metadata import Claim
 from forensic_cli.results import FileResult, Prediction, Stability, Verdict
 
 _PLAIN = (
@@ -15,7 +15,7 @@ _PLAIN = (
 def read_row(record: Mapping[str, Any]) -> FileResult:
     """Return the row of a record as JSON gives it back. Raises KeyError, TypeError or ValueError for anything else."""
     plain = {name: record[name] for name in _PLAIN}
-    metadata = tuple(Finding(**one) for one in record["metadata"])
+    metadata = tuple(Claim(**one) for one in record["metadata"])
     verdict = None if record["verdict"] is None else _verdict(record)
     return FileResult(**plain, verdict=verdict, warnings=tuple(record["warnings"]), metadata=metadata)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from forensic_cli.metadata import Finding
+    from forensic_cli.metadata import Claim
 
 
 def printable(path: Path | str) -> str:
@@ -127,7 +127,7 @@ class FileResult:
     """Number of the finding, from 1 on, that near-duplicates share; None where nobody asked, or not ok."""
     phash: str | None = None
     """Perceptual hash, 16 hexadecimal digits; None as with `cluster`."""
-    metadata: "tuple[Finding, ...]" = ()
+    metadata: "tuple[Claim, ...]" = ()
     """What the file says of its own origin; anybody can forge or remove that."""
 
     def record(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class RunHeader:
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
     batch_size: int = 0
-    """Views that go through a model at once."""
+    """Images that go through a model at once."""
     max_pixels: int = 0
     """Images with more are `too_large`."""
     dedupe: int | None = None

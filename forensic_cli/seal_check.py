@@ -18,7 +18,7 @@ _HEX = re.compile(r"(?:[0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fault:
     """One thing that does not hold."""
 
     kind: str
@@ -38,7 +38,7 @@ KINDS = (
     *("summary_edited", "seal_missing", "seal_edited", "sealed_anew"),
     *("file_changed", "file_missing", "model_changed", "model_missing"),
 )
-"""Every kind of finding."""
+"""Every kind of fault."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Checked:
     """Rows before the seal, odd lines among them."""
     seal: str | None
     """The seal's hash, as it stands there; None without a seal."""
-    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
     """What does not hold."""
 
 
@@ -77,21 +77,21 @@ def check_results(path: Path, noted: str | None = None) -> Checked:
         )
     parts = _parts(path)
     record = parts.seal.record if parts.seal else None
-    findings = list(_seal_findings(path, parts))
+    faults = list(_seal_faults(path, parts))
     found = None if record is None else str(record.get("sha256"))
     if wanted and found and wanted != found:
-        findings.append(
-            Finding("sealed_anew", "", f"the seal is {found}, not the {wanted} that was noted down: sealed anew since")
+        faults.append(
+            Fault("sealed_anew", "", f"the seal is {found}, not the {wanted} that was noted down: sealed anew since")
         )
-    return Checked(parts.header.record, len(parts.rows), found, tuple(findings))
+    return Checked(parts.header.record, len(parts.rows), found, tuple(faults))
 
 
 def refuse_broken_seal(path: Path) -> None:
     """Raise UsageError for a results file that was edited since it was sealed: going on would seal the edit."""
     checked = check_results(path)
-    if checked.seal is not None and checked.findings:
+    if checked.seal is not None and checked.faults:
         raise UsageError(
-            f"{path}: its seal does not hold, {checked.findings[0].message}; see `genforensic verify`, "
+            f"{path}: its seal does not hold, {checked.faults[0].message}; see `genforensic verify`, "
             "choose another --output, or begin again with --force and without --resume"
         )
 
@@ -111,9 +111,9 @@ def _parts(path: Path) -> _Parts:
     return parts
 
 
-def _seal_findings(path: Path, parts: _Parts) -> Iterator[Finding]:
+def _seal_faults(path: Path, parts: _Parts) -> Iterator[Fault]:
     if parts.seal is None:
-        yield Finding(
+        yield Fault(
             "seal_missing",
             "",
             f"no seal: the scan was stopped before its end, or the seal was removed; {len(parts.rows)} rows "
@@ -122,15 +122,15 @@ def _seal_findings(path: Path, parts: _Parts) -> Iterator[Finding]:
         return
     seal = parts.seal.record
     if parts.appended:
-        yield Finding("rows_appended", "", f"{parts.appended} lines were appended behind the seal")
+        yield Fault("rows_appended", "", f"{parts.appended} lines were appended behind the seal")
     if not _is_seal(seal):
-        yield Finding("seal_edited", "", "the seal was edited: it is not one that a scan writes")
+        yield Fault("seal_edited", "", "the seal was edited: it is not one that a scan writes")
         return
     header, summary = digest(parts.header.text), parts.summary
     if header.hex() != seal["header"]:
-        yield Finding("header_edited", "", "the run header was edited")
+        yield Fault("header_edited", "", "the run header was edited")
     if (summary.hex() if summary else None) != seal.get("summary"):
-        yield Finding("summary_edited", "", "the summary was edited")
+        yield Fault("summary_edited", "", "the summary was edited")
     sealed_summary = bytes.fromhex(seal["summary"]) if "summary" in seal else None
     whole = chain(bytes.fromhex(seal["header"]), parts.rows, sealed_summary) == seal["sha256"]
     marks = unpack_marks(seal["marks"])
@@ -138,12 +138,12 @@ def _seal_findings(path: Path, parts: _Parts) -> Iterator[Finding]:
         changes = list(_row_changes(marks, seal["each"], seal["rows"], parts.rows))
         yield from _named(path, changes)
         if not changes:
-            yield Finding("seal_edited", "", "the seal was edited: its hash is not that of the rows")
+            yield Fault("seal_edited", "", "the seal was edited: its hash is not that of the rows")
         return
     found = fold([mark(one) for one in parts.rows], seal["each"])
     made = seal_of(bytes.fromhex(seal["header"]), seal["sha256"], len(parts.rows), found, seal["each"], sealed_summary)
     if parts.seal.text not in (seal_line(made).encode(), json.dumps(made).encode()):
-        yield Finding("seal_edited", "", "the seal was edited: its rows or marks are not those of the file")
+        yield Fault("seal_edited", "", "the seal was edited: its rows or marks are not those of the file")
 
 
 def _is_seal(seal: Mapping[str, Any]) -> bool:
@@ -221,12 +221,12 @@ def _middle(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
     return first, last
 
 
-def _named(path: Path, changes: Sequence[_Change]) -> Iterator[Finding]:
+def _named(path: Path, changes: Sequence[_Change]) -> Iterator[Fault]:
     names = _names(path, {one.row for one in changes})
     for one in changes:
         name = names.get(one.row)
         row = "the end" if name is None else f"row {one.row + 1} ({name})" if name else f"row {one.row + 1}"
-        yield Finding(one.kind, name or "", one.message.format(row=row))
+        yield Fault(one.kind, name or "", one.message.format(row=row))
 
 
 def _names(path: Path, wanted: Collection[int]) -> dict[int, str]:

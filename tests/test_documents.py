@@ -15,7 +15,7 @@ import pytest
 
 from forensic_cli.decisions import decide_now
 from forensic_cli.errors import ExitCode
-from forensic_cli.metadata import Finding
+from forensic_cli.metadata import Claim
 from forensic_cli.results import FileResult, Prediction, RunHeader, Stability, Summary, Verdict
 from forensic_cli.scan import ScanSettings, run_header
 from forensic_cli.seal import Sealer
@@ -131,7 +131,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "### Row": RESULT.record(),
     "An entry of `techniques`:": PREDICTION.record(),
     "`stability`:": STABILITY.record(),
-    "An entry of `metadata`:": {one.name: "" for one in fields(Finding)},
+    "An entry of `metadata`:": {one.name: "" for one in fields(Claim)},
     "### Summary": Summary.empty().record(),
     "### Seal": Sealer("").close(""),
     "## A decision": asdict(decide_now({"path": "a.png"}, "real", "", "")),

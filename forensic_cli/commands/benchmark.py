@@ -1,4 +1,4 @@
-"""`genforensic benchmark`: the paper's experiment with generators of its own, in under half an hour."""
+"""`genforensic benchmark`: the paper's experiment with generators of its own, in under an hour."""
 
 from pathlib import Path
 from typing import Annotated

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forensic_cli.commands import one_of
+from forensic_cli.compare import TOLERANCE
 from forensic_cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from forensic_cli.compare import Change, Comparison, ImageChange
 
 _FORMATS = ("table", "json")
-_TOLERANCE = 0.001
 _SHORT = 12
 """Characters of a sha256 that the table shows."""
 
@@ -23,7 +23,7 @@ def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
     tolerance: Annotated[
         float, typer.Option(metavar="N", min=0, max=1, help="Confidences that differ by no more are the same.")
-    ] = _TOLERANCE,
+    ] = TOLERANCE,
     report_format: Annotated[
         str, typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="Format.")
     ] = "table",

@@ -8,18 +8,26 @@ import typer
 from forensic_cli.commands import DEVICES, one_of, parse_settings, training_extra
 from forensic_cli.console import note
 
+# As forensic_train.techniques and .recipes have them: those import PyTorch, and --help answers at once
+_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial", "discriminant", "all")
+_RECIPES = ("native", "residual", "paper", "paper-32", "augmented-32", "native-32", "residual-32")
+
 
 def train(
     technique: Annotated[
         str,
-        typer.Option("--technique", "-t", metavar="baseline|weighted|finetune|adversarial|all", help="What to train."),
+        typer.Option("--technique", "-t", metavar="|".join(_TECHNIQUES), help="What to train."),
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR|CSV", help="ROOT/<generator>/<subject>/... or a manifest.")
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(metavar="native|paper", help="native: patches at native resolution; paper: ResNet-50, 224."),
+        typer.Option(
+            metavar="|".join(_RECIPES),
+            help="native: spectra of patches at native resolution; residual: a network on their residuals; paper: "
+            "ResNet-50, 224; those with 32: for the benchmark's small images.",
+        ),
     ] = "native",
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path(
         "runs/train"

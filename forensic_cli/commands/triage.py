@@ -45,7 +45,7 @@ def triage(
 
     found, sidecar = load_results(results), decisions_path(results)
     who = analyst or _account()
-    if problems := check_results(results).findings:
+    if problems := check_results(results).faults:
         note(f"{results}: {problems[0].message}; decisions are recorded all the same", "yellow")
     rows = to_decide(found, read_decisions(sidecar))
     choices = _choices(found.header)

@@ -12,10 +12,10 @@ from forensic_cli.output import print_json, print_text
 from forensic_cli.results import printable
 
 if TYPE_CHECKING:
-    from forensic_cli.seal_check import Checked, Finding
+    from forensic_cli.seal_check import Checked, Fault
 
 _SHOWN = 50
-"""Findings that are printed; --json has them all."""
+"""Faults that are printed; --json has them all."""
 
 
 def verify(
@@ -57,30 +57,30 @@ def verify(
     checked = check_results(results, seal)
     images = list(track(check_files(results, root), "comparing images", checked.rows)) if files else []
     used = list(check_models(checked.header, exports)) if models else []
-    findings = [one for one in (*checked.findings, *images, *used) if one is not None]
+    faults = [one for one in (*checked.faults, *images, *used) if one is not None]
     if as_json:
-        print_json(_record(checked, findings, len(images), len(used)))
+        print_json(_record(checked, faults, len(images), len(used)))
     else:
-        print_text("\n".join(_lines(printable(results), checked, findings, len(images), len(used))))
-    raise typer.Exit(ExitCode.NOT_HELD if findings else ExitCode.DONE)
+        print_text("\n".join(_lines(printable(results), checked, faults, len(images), len(used))))
+    raise typer.Exit(ExitCode.NOT_HELD if faults else ExitCode.DONE)
 
 
-def _record(checked: "Checked", findings: "Iterable[Finding]", images: int, models: int) -> dict[str, object]:
-    changes = [one.record() for one in findings]
+def _record(checked: "Checked", faults: "Iterable[Fault]", images: int, models: int) -> dict[str, object]:
+    changes = [one.record() for one in faults]
     counts = {"rows": checked.rows, "images": images, "models": models}
     return {"holds": not changes, "seal": checked.seal, "compared": counts, "findings": changes}
 
 
-def _lines(results: str, checked: "Checked", findings: "list[Finding]", images: int, models: int) -> "Iterable[str]":
+def _lines(results: str, checked: "Checked", faults: "list[Fault]", images: int, models: int) -> "Iterable[str]":
     from forensic_cli.reports.table import counted, visible
 
     compared = f"{counted(checked.rows, 'row')}, {counted(images, 'image')} and {counted(models, 'model')} compared"
-    if not findings:
+    if not faults:
         yield f"{results}: holds; {compared}"
         yield f"seal {checked.seal}"
         return
-    for one in findings[:_SHOWN]:
+    for one in faults[:_SHOWN]:
         yield f"{one.kind}: {visible(one.message)}"
-    if len(findings) > _SHOWN:
-        yield f"and {len(findings) - _SHOWN} more; --json names them all"
+    if len(faults) > _SHOWN:
+        yield f"and {len(faults) - _SHOWN} more; --json names them all"
     yield f"{results}: does not hold; {compared}"

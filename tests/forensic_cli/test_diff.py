@@ -66,6 +66,16 @@ def test_models_and_settings_are_told(run: Any, scan: Scan) -> None:
     assert run("diff", old, new, "--tolerance", "0.5", "--images-only").stdout.splitlines() == lines[3:]
 
 
+def test_one_more_model_on_the_same_device_is_no_other_provider(run: Any, scan: Scan) -> None:
+    old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "baseline", "-t", "weighted")
+    assert "setting providers" not in run("diff", old, new).stdout
+    new.write_text(new.read_text().replace("CPUExecutionProvider", "CUDAExecutionProvider", 1))
+    assert (
+        "setting providers CPUExecutionProvider -> CPUExecutionProvider/CUDAExecutionProvider\n"
+        in run("diff", old, new).stdout
+    )
+
+
 @pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 1)])
 def test_confidences_within_the_tolerance_are_the_same(tolerance: str, code: int, run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "adversarial")
@@ -117,6 +127,14 @@ def test_a_path_cannot_move_the_cursor(run: Any, scan: Scan, images: Path) -> No
     done = run("diff", old, scan("new.jsonl"))
     assert "\x1b" not in done.stdout
     assert r"esc\x1b[2J.png" in done.stdout
+
+
+def test_json_is_json_where_the_screen_has_no_such_characters(scan: Scan) -> None:
+    old, new = scan("old.jsonl"), scan("new.jsonl")
+    new.write_text(new.read_text().replace("1-red", "é😀"), encoding="utf-8")
+    done = genforensic("diff", old, new, "-f", "json", env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["images"][0]["path"].endswith("é😀.png")
 
 
 def test_a_path_with_a_lone_surrogate_is_json_still(run: Any, scan: Scan) -> None:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from forensic_cli.metadata import CLAIMS, MOST_VALUE, Finding, disagrees, read_metadata
+from forensic_cli.metadata import CLAIMS, MOST_VALUE, Claim, disagrees, read_metadata
 from toys import child_environment, genforensic
 
 WEB_UI = "a cat on a mat\nNegative prompt: dogs\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
@@ -311,7 +311,7 @@ def test_a_row_has_what_the_file_says_and_warns_where_the_verdict_excludes_it(
     ],
 )
 def test_which_claims_exclude_which_verdicts(claims: list[str], verdict: str, expected: bool) -> None:
-    assert disagrees([Finding("png", claim, "") for claim in claims], verdict) == expected
+    assert disagrees([Claim("png", claim, "") for claim in claims], verdict) == expected
 
 
 # Hostile bytes
@@ -335,7 +335,7 @@ HEADS = (
 )
 
 
-def check_bounds(found: tuple[Finding, ...]) -> None:
+def check_bounds(found: tuple[Claim, ...]) -> None:
     assert len(found) <= 16
     for one in found:
         assert one.claim in CLAIMS

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from forensic_cli import __version__
-from forensic_cli.metadata import Finding
+from forensic_cli.metadata import Claim
 from forensic_cli.reports import REPORTS, make_report
 from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
 from pages import read_page
@@ -197,7 +197,7 @@ def test_every_format_is_tested() -> None:
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_every_format_carries_every_field_of_every_row(name: str) -> None:
     rows = [good(), bad(), weighed(), good("c.png", "inconclusive", ("alpha_dropped", "padded"))]
-    rows[1:3] = [replace(row, metadata=(Finding("png", "generated", "a; b, Steps"),)) for row in rows[1:3]]
+    rows[1:3] = [replace(row, metadata=(Claim("png", "generated", "a; b, Steps"),)) for row in rows[1:3]]
     found = READERS[name](render(name, rows))
     assert [{field: row[field] for field in FIELDS} for row in found] == [
         {field: row.record()[field] for field in FIELDS} for row in rows

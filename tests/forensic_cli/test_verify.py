@@ -327,7 +327,7 @@ def sealed(tmp_path: Path, count: int) -> tuple[Path, Lines]:
 
 def kinds(path: Path, lines: Lines) -> list[str]:
     path.write_text("\n".join(lines) + "\n")
-    return [one.message for one in check_results(path).findings]
+    return [one.message for one in check_results(path).faults]
 
 
 @pytest.mark.parametrize("count", [8, 9, 16, 17, 100])
@@ -363,7 +363,7 @@ def test_any_other_byte_anywhere_is_found(place: int, value: int, tmp_path: Path
     data[place] = value
     path.write_bytes(data)
     try:
-        assert check_results(path).findings
+        assert check_results(path).faults
     except UsageError:
         assert place <= len(lines[0])  # a broken header makes it no results file at all
 

@@ -1,13 +1,16 @@
 """Settings, recipes and seeds: PAPER's defaults, and what a typing error leads to."""
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
+from forensic_cli.main import app
 from forensic_train.network import Network, ResNet50, SpectralEncoder
-from forensic_train.recipes import NATIVE, PAPER, find_recipe
+from forensic_train.recipes import NATIVE, PAPER, RECIPES, find_recipe
 from forensic_train.seeds import generator_for, seed_for
 from forensic_train.techniques import TECHNIQUES, find_techniques
 from forensic_train.training import make_settings
@@ -114,6 +117,13 @@ def test_with_several_techniques_a_setting_of_one_passes_the_others() -> None:
     assert make_settings(TECHNIQUES["baseline"], PAPER, {"stable": "true"}, strict=False).epochs == 25
     with pytest.raises(UsageError, match="setting 'stabel' is not known"):
         make_settings(TECHNIQUES["baseline"], PAPER, {"stabel": "true"}, strict=False)
+
+
+def test_the_help_page_names_every_technique_and_recipe() -> None:
+    group: Any = get_command(app)
+    metavars = {one.name: one.metavar for one in group.commands["train"].params}
+    assert metavars["technique"] == "|".join([*TECHNIQUES, "all"])
+    assert metavars["recipe"].split("|") == [name for name in RECIPES if name != "toy"]  # conftest has that one
 
 
 def test_unknown_names_say_what_is_allowed() -> None:

@@ -8,9 +8,6 @@ from forensic_cli.ensemble import UNKNOWN
 from forensic_cli.errors import DataError
 from forensic_train.manifest import REAL, Row, components
 
-UNITS = ("source", "subject", "generator")
-"""What can be left out."""
-
 
 def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
     """Return each row's fold: whole units (`source` or `subject`), so that each fold has a share of every generator.

@@ -8,8 +8,6 @@ from forensic_cli.reports.html.entries import Entries
 from forensic_cli.reports.html.page import PageSettings, build_page
 from forensic_cli.results import FileResult, RunHeader, Summary
 
-_CUDA = "CUDAExecutionProvider"
-
 
 class HtmlReport:
     """Takes the rows of a scan as they come; the page is made at the end, from the files and with the same models."""
