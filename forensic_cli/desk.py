@@ -66,7 +66,7 @@ def report_scan(
             f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
             "give a folder with images"
         )
-    header = replace(run_header(models, settings), selection=target.selection.record())
+    header = replace(run_header(models, settings), search=search.record(), selection=target.selection.record())
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
     report = make_report(target.format, target.output is None and wants_colour(), target.quiet)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import sniff
@@ -69,6 +69,10 @@ class Search:
     """Globs that a file's name, or the end of its path, must match one of; none: every file."""
     exclude: tuple[str, ...] = ()
     """Globs of files that are left out, and of folders that are not entered."""
+
+    def record(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {"recursive": self.recursive, "include": list(self.include), "exclude": list(self.exclude)}
 
     def __post_init__(self) -> None:
         for glob in (*self.include, *self.exclude):

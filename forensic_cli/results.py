@@ -192,6 +192,8 @@ class RunHeader:
     """The command line, as it was given."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """{python, platform, numpy, opencv, pillow, simplejpeg, pillow-heif, c2pa: what the scan ran on}."""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """{recursive, include, exclude}: what was looked for in folders, wherever that was set."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """{sort, only, min_confidence}: which rows are written; empty: all of them."""
     exports: tuple[Path, ...] = ()
@@ -214,6 +216,7 @@ class RunHeader:
             "dedupe": self.dedupe,
             "command": list(self.command),
             "versions": dict(self.versions),
+            "search": dict(self.search),
             "selection": dict(self.selection),
         }
 

@@ -1,6 +1,7 @@
 """Tests of discover: a stable order, no loops, nothing special opened, and a reason for each thing left out."""
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -291,3 +292,14 @@ def test_a_search_at_any_place_finds_what_the_whole_search_finds_there(tmp_path:
         expected = [path for path in whole if path.relative_to(tmp_path).parts[: len(inner.parts)] == inner.parts]
         assert list(rediscover(tmp_path, inner, search)) == expected, inner
     assert list(rediscover(tmp_path, Path("gone.png"), search)) == []
+
+
+def test_the_run_header_says_what_was_looked_for_wherever_that_was_set(
+    run: Any, toy_exports: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+    (images / "genforensic.toml").write_text('[scan]\nexclude = ["*.bmp"]\n')
+    done = run("scan", ".", "--include", "3*", "--include", "1*", "--exports", toy_exports, "-f", "json", "-q")
+    found = json.loads(done.stdout)
+    assert found["run"]["search"] == {"recursive": True, "include": ["3*", "1*"], "exclude": ["*.bmp"]}
+    assert [row["path"] for row in found["files"]] == ["1-red.png"]
