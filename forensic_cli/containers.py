@@ -6,7 +6,10 @@ and C2PA 2.2 section A.3 (where each of them keeps a manifest).
 
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, NamedTuple
+
+from forensic_cli.headers.webp import webp_chunks
 
 MOST_BYTES = 1 << 16
 """Of one block; the rest of a longer one is not looked at."""
@@ -114,20 +117,14 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _webp(data: bytes) -> Iterator[Block]:
-    place = 12
-    for _ in range(_MOST_SEGMENTS):
-        if len(data) < place + 8:
-            return
-        name, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        chunk = place + 8
+    for name, start, end in islice(webp_chunks(data), _MOST_SEGMENTS):
+        body = slice(start, min(end, start + MOST_BYTES))
         if name == b"EXIF":
-            found = data[chunk : chunk + min(length, MOST_BYTES)]
-            yield Block("exif", found.removeprefix(_EXIF))
+            yield Block("exif", data[body].removeprefix(_EXIF))
         elif name == b"XMP ":
-            yield Block("xmp", data[chunk : chunk + min(length, MOST_BYTES)])
+            yield Block("xmp", data[body])
         elif name == b"C2PA":
             yield Block("c2pa", b"")
-        place = chunk + length + length % 2
 
 
 def _boxes(data: bytes) -> Iterator[Block]:

@@ -12,6 +12,7 @@ import numpy as np
 from forensic_cli.config import config_files
 from forensic_cli.errors import GenforensicError
 from forensic_cli.exports import export_files
+from forensic_cli.extras import pip_line
 from forensic_cli.preprocess import Decoded, Pixels, Views, decode, views
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def _extras() -> Iterator[Check]:
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            mend = f"pip install 'genforensic[{extra}]' (in a checkout: pip install '.[{extra}]')"
-            yield Check(f"extra {extra}", "absent", f"no {', '.join(missing)}; for {_USES[extra]}: {mend}")
+            detail = f"no {', '.join(missing)}; for {_USES[extra]}: {pip_line(extra)}"
+            yield Check(f"extra {extra}", "absent", detail)
         else:
             yield Check(f"extra {extra}", "ok", f"installed, for {_USES[extra]}")
 

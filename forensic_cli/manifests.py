@@ -10,10 +10,9 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
+from forensic_cli.extras import pip_line
 from forensic_cli.metadata import source_type
 
-INSTALL = "pip install 'genforensic[c2pa]' (in a checkout: pip install '.[c2pa]')"
-"""What makes manifests readable."""
 _SOURCE_TYPE = re.compile(r"digitalsourcetype/([A-Za-z]{1,64})")
 _OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _MOST_MANIFESTS = 8
@@ -65,7 +64,7 @@ def _store(data: bytes) -> tuple[dict[str, Any] | None, str]:
     try:
         import c2pa
     except ImportError:
-        return None, f"a C2PA manifest; to read it: {INSTALL}"
+        return None, f"a C2PA manifest; to read it: {pip_line('c2pa')}"
     try:
         with c2pa.Reader(None, BytesIO(data), context=_context()) as reader:
             text = reader.json()

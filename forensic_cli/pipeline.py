@@ -22,7 +22,6 @@ from forensic_cli.metadata import Claim, read_metadata
 from forensic_cli.preprocess import (
     MAX_BYTES,
     MAX_PIXELS,
-    Decoded,
     Header,
     Pixels,
     Unreadable,
@@ -144,23 +143,25 @@ def cut(content: Content, reading: "Reading") -> Prepared:
     decoded = decode(data, reading.max_pixels)
     if isinstance(decoded, Unreadable):
         return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded, metadata=said)
-    wanted = reading.wanted
-    prepared = _cut(path, content.sha256, len(data), decoded, wanted)
-    changed = variants(decoded.pixels, reading.reencodings)
-    return replace(
-        prepared,
+    pixels, header = decoded.pixels, decoded.header
+    warnings = {*header.warnings, *name_warnings(path, header.format)}
+    warnings.update(name for one in reading.wanted for name in view_warnings(pixels, one))
+    return Prepared(
+        path,
+        content.sha256,
+        len(data),
+        header,
+        views=_views(pixels, reading.wanted),
+        warnings=tuple(sorted(warnings)),
+        failure=None,
+        variants={name: _views(one, reading.wanted) for name, one in variants(pixels, reading.reencodings)},
+        fingerprint=reading.fingerprint(pixels) if reading.fingerprint else None,
         metadata=said,
-        variants={name: tuple(views(one, w) for w in wanted) for name, one in changed},
-        fingerprint=reading.fingerprint(decoded.pixels) if reading.fingerprint else None,
     )
 
 
-def _cut(path: Path, digest: str | None, size: int, decoded: Decoded, wanted: Sequence[Preprocessing]) -> Prepared:
-    warnings = {*decoded.header.warnings, *name_warnings(path, decoded.header.format)}
-    for one in wanted:
-        warnings.update(view_warnings(decoded.pixels, one))
-    cut = tuple(views(decoded.pixels, one) for one in wanted)
-    return Prepared(path, digest, size, decoded.header, cut, tuple(sorted(warnings)), None)
+def _views(pixels: Pixels, wanted: Sequence[Preprocessing]) -> tuple[Views, ...]:
+    return tuple(views(pixels, one) for one in wanted)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ __all__ = [
     "Unreadable",
     "Views",
     "decode",
+    "even_origins",
     "grid_origins",
     "name_warnings",
     "pad",
@@ -188,7 +189,11 @@ def pad(pixels: Pixels, size: int) -> Pixels:
 
 def grid_origins(length: int, size: int, most: int) -> list[int]:
     """Return where patches of `size` begin along a side: evenly spread, from edge to edge, `most` at most."""
-    count = min(most, math.ceil(length / size))
+    return even_origins(length, size, min(most, math.ceil(length / size)))
+
+
+def even_origins(length: int, size: int, count: int) -> list[int]:
+    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; one is in the middle."""
     if count == 1:
         return [(length - size) // 2]
     return [round(i * (length - size) / (count - 1)) for i in range(count)]

@@ -16,14 +16,13 @@ from forensic_cli.pipeline import read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_cli.records import read_row
 from forensic_cli.results import FileResult, RunHeader, Summary, printable
+from forensic_cli.results_file import LONGEST_LINE, is_row
 
 _MAY_DIFFER = ("started", "command")
 """Fields of the run header that may differ between a scan and what goes on with it."""
 _HEADER = b'{"genforensic": {'
 """How a report begins."""
 _PHASH = re.compile("[0-9a-f]{16}")
-_LONGEST_LINE = 1 << 24
-"""Bytes; a longer line is no row."""
 _FOREIGN = "not a JSON Lines report of genforensic; choose another --output"
 
 
@@ -52,7 +51,7 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
     """
     try:
         with path.open("rb") as stream:
-            first = stream.readline(_LONGEST_LINE)
+            first = stream.readline(LONGEST_LINE)
             if not first.endswith(b"\n"):
                 if first and not _begins_like_a_header(first):
                     raise UsageError(f"{path}: {_FOREIGN}")
@@ -92,11 +91,11 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
 
 def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
     """Yield whole rows and where each ends in the file; the first line that is none ends them."""
-    while (line := stream.readline(_LONGEST_LINE)).endswith(b"\n"):
+    while (line := stream.readline(LONGEST_LINE)).endswith(b"\n"):
         offset += len(line)
         try:
             record = json.loads(line)
-            if not _is_row(record):
+            if not _is_judged(record):
                 return
             row = read_row(record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -104,11 +103,11 @@ def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
         yield row, offset
 
 
-def _is_row(row: Any) -> bool:
+def _is_judged(row: Any) -> bool:
+    """Tell whether a record has the fields that later files depend on as well."""
     return (
-        isinstance(row, dict)
-        and all(isinstance(row.get(name), str) for name in ("path", "status"))
-        and all(isinstance(row.get(name, 0), str | None) for name in ("reason", "sha256", "verdict", "duplicate_of"))
+        is_row(row)
+        and isinstance(row["duplicate_of"], str | None)
         and isinstance(row["cluster"], int | None)
         and (row["phash"] is None or bool(_PHASH.fullmatch(row["phash"])))
     )

@@ -7,6 +7,7 @@ from typing import TypeVar
 import typer
 
 from forensic_cli.errors import UsageError
+from forensic_cli.extras import pip_line
 from forensic_cli.results import printable
 
 T = TypeVar("T", str, str | None)
@@ -64,6 +65,5 @@ def training_extra(command: str) -> Iterator[None]:
         if package not in _TRAINING_PACKAGES:
             raise
         raise UsageError(
-            f"`genforensic {command}` needs {package}, which is not installed; run: pip install 'genforensic[train]' "
-            "(in a checkout: pip install '.[train]')"
+            f"`genforensic {command}` needs {package}, which is not installed; run: {pip_line('train')}"
         ) from error

@@ -4,14 +4,11 @@ import io
 from dataclasses import replace
 from typing import Any
 
+from forensic_cli.extras import pip_line
 from forensic_cli.headers.base import Header, Unreadable, bad_header, is_other_profile, make_header, truncated
 from forensic_cli.headers.boxes import boxes_end_early, has_too_many_boxes, is_turned
 
-_MISSING = Unreadable(
-    "unsupported",
-    "HEIC files need pillow-heif, which is not installed; run: pip install 'genforensic[heif]' "
-    "(in a checkout: pip install '.[heif]')",
-)
+_MISSING = Unreadable("unsupported", f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}")
 
 
 def open_heic(data: bytes) -> Any:

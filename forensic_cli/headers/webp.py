@@ -11,7 +11,7 @@ _MOST_CHUNKS = 1 << 18
 
 def inspect_webp(data: bytes) -> Header | Unreadable:
     """Read the header of a WebP."""
-    chunks = list(_chunks(data))
+    chunks = list(webp_chunks(data))
     header = _header(data, chunks)
     if int.from_bytes(data[4:8], "little") + 8 > len(data):
         return ends_early(header, "WEBP")
@@ -22,7 +22,7 @@ def inspect_webp(data: bytes) -> Header | Unreadable:
     return header
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, first byte and end of each chunk's body; an end may lie behind the file's."""
     place = 12
     for _ in range(_MOST_CHUNKS):

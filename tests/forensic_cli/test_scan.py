@@ -680,3 +680,12 @@ def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
     cards = json.loads(run("models", "--exports", exports, "--json").stdout)
     assert [card["card"]["technique"] for card in cards] == sorted(GAINS)
     assert cards[0]["card"]["data"] == {"alpha": {"cats": 3, "dogs": 4}}
+
+
+def test_the_names_on_the_help_page_are_those_that_there_are() -> None:
+    """They stand there again, so that help need not import what they name."""
+    from forensic_cli.commands import scan
+    from forensic_cli.ensemble import FUSIONS
+    from forensic_cli.selection import SORTS
+
+    assert (tuple(FUSIONS), tuple(SORTS)) == (scan._FUSIONS, scan._SORTS)

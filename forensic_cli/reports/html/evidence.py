@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.model import Model
+from forensic_cli.model import Logits, Model, image_logits
 from forensic_cli.preprocess import Views, view_places
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -55,22 +55,24 @@ def evidence_map(
             (top / height, left / width, bottom / height, right / width)
             for top, left, bottom, right in view_places(height, width, preprocessing)
         ]
-        return _map(PATCHES, places, models, _alone, views)
+        return _map(PATCHES, places, models, views, _alone)
     edges = _edges(preprocessing.size)
     covered = np.concatenate([views, _covered(views[0], edges)])
     parts = [edge / preprocessing.size for edge in edges]
     squares = [(top, left, bottom, right) for top, bottom in pairwise(parts) for left, right in pairwise(parts)]
-    return _map(OCCLUSION, squares, models, _fall, covered)
+    return _map(OCCLUSION, squares, models, covered, _fall)
 
 
 def _map(
     method: str,
     places: Sequence[Place],
     models: Sequence[Model],
-    judge: Callable[[Model, Views], tuple[Values, npt.NDArray[np.float64]]],
     views: Views,
+    weigh: Callable[[Model, Logits], tuple[Values, npt.NDArray[np.float64]]],
 ) -> EvidenceMap:
-    judged = {model.card.technique: judge(model, views) for model in models}
+    # Each view as an image of its own; techniques of one file are run together
+    found = image_logits(models, [models[0].card.preprocessing], [[view[None]] for view in views])
+    judged = {model.card.technique: weigh(model, logits) for model, logits in zip(models, found, strict=True)}
     return EvidenceMap(
         method,
         places,
@@ -79,14 +81,13 @@ def _map(
     )
 
 
-def _alone(model: Model, views: Views) -> tuple[Values, npt.NDArray[np.float64]]:
-    logits = model.logits(views)
+def _alone(model: Model, logits: Logits) -> tuple[Values, npt.NDArray[np.float64]]:
     return model.probabilities(logits), model.probabilities(logits.mean(axis=0, keepdims=True))[0]
 
 
-def _fall(model: Model, covered: Views) -> tuple[Values, npt.NDArray[np.float64]]:
-    """Judge a view and, in the same batch, its covered copies behind it."""
-    probabilities = model.probabilities(model.logits(covered))
+def _fall(model: Model, logits: Logits) -> tuple[Values, npt.NDArray[np.float64]]:
+    """Weigh a view against its covered copies behind it."""
+    probabilities = model.probabilities(logits)
     return probabilities[0] - probabilities[1:], probabilities[0]
 
 

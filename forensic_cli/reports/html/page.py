@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from forensic_cli.card import ModelCard
 from forensic_cli.console import track
+from forensic_cli.custody import file_sha256
 from forensic_cli.ensemble import known_labels
 from forensic_cli.metadata import CLAIMS
 from forensic_cli.model import CUDA, Model
@@ -94,7 +95,7 @@ def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
 
     One a technique, as in a scan, whatever the results say.
     """
-    files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in reversed(exports)}
+    files = {file_sha256(path): path for path in reversed(exports)}
     device = "auto" if CUDA in run["providers"] else "cpu"
     wanted = {model["technique"]: model["sha256"] for model in reversed(run["models"])}
     loaded = {sha256: Model.load_all(files[sha256], device) for sha256 in {*wanted.values()} & {*files}}

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 
 from forensic_cli.card import Preprocessing
+from forensic_cli.custody import find_file
 from forensic_cli.pipeline import read_file
 from forensic_cli.preprocess import Pixels, Unreadable, Views, decode, views
 from forensic_cli.reports.html.entries import Entry
 from forensic_cli.reports.html.spectrum import Power, residual_spectrum
-from forensic_cli.results import path_bytes
 
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side; smaller images are not enlarged."""
@@ -87,14 +87,9 @@ def _closer(pixels: Pixels, wanted: Sequence[Preprocessing]) -> Closer:
 
 
 def _find(path: str, root: Path) -> Path | None:
-    """Return the regular file that a row names; bytes of its name that are not UTF-8 stand there as \\xNN."""
-    for candidate in (path, os.fsdecode(path_bytes(path))):
-        try:
-            if (root / candidate).is_file():  # never a device or a pipe, which would not end
-                return root / candidate
-        except (OSError, ValueError):  # a name that no file can have
-            continue
-    return None
+    """Return the file that a row names, if it is a regular one: a device or a pipe would not end."""
+    found = find_file(path, root)
+    return found if found is not None and os.path.isfile(found) else None  # noqa: PTH113  # Path.is_file() may raise
 
 
 def _same_bytes(path: Path, entry: Entry) -> bytes | None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.preprocess import Pixels, grid_origins, pad
+from forensic_cli.preprocess import Pixels, even_origins, pad
 
 Power: TypeAlias = npt.NDArray[np.float64]
 """Mean log power, WINDOW x WINDOW, frequency 0 in the middle."""
@@ -43,10 +43,4 @@ def spectrum_png(power: Power) -> bytes:
 
 
 def _origins(length: int) -> list[int]:
-    halves = 2 * (length // WINDOW) - 1
-    count = min(_MOST_WINDOWS, halves)
-    return (
-        grid_origins(length, WINDOW, 1)
-        if count == 1
-        else [round(i * (length - WINDOW) / (count - 1)) for i in range(count)]
-    )
+    return even_origins(length, WINDOW, min(_MOST_WINDOWS, 2 * (length // WINDOW) - 1))
