@@ -10,7 +10,15 @@ from forensic_cli.errors import ModelError
 
 CARD_KEY = "genforensic"
 """Key of the card in the ONNX file's metadata_props; where a file has several techniques, `genforensic.TECHNIQUE`."""
-CARD_VERSION = 1
+CARD_VERSION = 2
+REAL = "real"
+"""The label of photographs and of everything else that no generator made."""
+UNKNOWN = "unknown"
+"""The label of images by generators that are not to be named, and the verdict for an image that only it explains."""
+ANY_STATE = "any"
+"""The one state of a network that does not ask for a picture's state."""
+NEVER = 2.0
+"""A threshold that no probability reaches."""
 LEAST_PROBABILITY = 1e-9
 """Probabilities are kept this far from 0 and 1 before their log odds are taken."""
 
@@ -28,88 +36,19 @@ class Preprocessing:
     """Side of a square view, in pixels."""
     grid: int = 1
     """Most patches along one side of the image; 1 for `whole`."""
+    align: int = 1
+    """Patches begin at multiples of this many pixels: 8 keeps the blocks of a JPEG where they are."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "patches"):
             raise ValueError(f"preprocessing mode is {self.mode!r}; allowed: whole, patches")
-        if not (8 <= self.size <= 4096 and 1 <= self.grid <= 16):
-            raise ValueError(f"preprocessing size {self.size} or grid {self.grid} is out of range")
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How logits become probabilities: softmax(logits / temperature) (Guo et al. 2017)."""
-
-    temperature: float = 1.0
-    """Divisor of the logits, above 0."""
-    images: int = 0
-    """Images that the temperature was fitted on; 0: not calibrated."""
-    ece_before: float | None = None
-    """Expected calibration error on those images at temperature 1, 0 to 1 (15 bins)."""
-    ece_after: float | None = None
-    """The same at `temperature`."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < 1e4:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
-
-
-@dataclass(frozen=True)
-class SetFigures:
-    """What conformal sets of one level reached on groups of images that their quantiles were not taken from."""
-
-    coverage: float
-    """Share of images whose set holds their label, 0 to 1; each label counts the same."""
-    worst_coverage: float
-    """The same in the label and group where it is lowest, of those with enough images to say."""
-    size: float
-    """Mean number of labels in a set."""
-
-
-@dataclass(frozen=True)
-class ConformalSets:
-    """Which labels an image may still have: class-conditional conformal sets (Vovk 2012).
-
-    A label is in the set while its nonconformity, 1 - calibrated probability, is at most the label's quantile.
-    The model's `unknown` label has no quantile and so is never in a set.
-    """
-
-    quantiles: Mapping[str, Mapping[str, float]]
-    """{level: {label: largest nonconformity at which the label stays in}}; a level is text such as "0.90", the
-    share of a label's images whose set holds it; 1.0 keeps the label in every set."""
-    default: str = "0.90"
-    """Level that a scan takes when none is asked for."""
-    images: int = 0
-    """Images that the quantiles were taken from."""
-    note: str = ""
-    """What those images are, in words."""
-    measured: Mapping[str, SetFigures] = field(default_factory=dict)
-    """{level: figures on left-out groups}; empty where there was one group only."""
-
-    def __post_init__(self) -> None:
-        if self.default not in self.quantiles:
-            raise ValueError(f"the default coverage {self.default!r} is none of {list(self.quantiles)}")
-        for level, by_label in self.quantiles.items():
-            if not 0 < float(level) < 1:
-                raise ValueError(f"coverage level {level!r} must lie between 0 and 1")
-            if not all(0 <= quantile <= 1 for quantile in by_label.values()):
-                raise ValueError(f"a quantile of coverage level {level} does not lie between 0 and 1")
-
-    def members(self, probabilities: Mapping[str, float], level: str) -> tuple[str, ...]:
-        """Return the labels of the set at a stored level, in the order of the calibrated `probabilities`."""
-        quantiles = self.quantiles[level]
-        return tuple(name for name, p in probabilities.items() if name in quantiles and 1 - p <= quantiles[name])
-
-    @classmethod
-    def from_record(cls, raw: Mapping[str, Any]) -> Self:
-        """Read what `asdict` wrote. Raises ValueError or TypeError for anything else."""
-        measured = {str(level): SetFigures(**figures) for level, figures in raw.get("measured", {}).items()}
-        return cls(**{**raw, "measured": measured})
+        if not (8 <= self.size <= 4096 and 1 <= self.grid <= 16 and 1 <= self.align <= 64):
+            raise ValueError(f"preprocessing size {self.size}, grid {self.grid} or align {self.align} is out of range")
 
 
 @dataclass(frozen=True)
 class LikelihoodRatio:
-    """How a label's calibrated probability becomes a log10 likelihood ratio of it against the other known labels."""
+    """How a calibrated probability becomes a log10 likelihood ratio of one statement against another."""
 
     slope: float
     """Of the natural log likelihood ratio over the natural log odds of the probability; not negative."""
@@ -120,11 +59,11 @@ class LikelihoodRatio:
     upper: float
     """Greatest log10 ratio that they support, at least 0."""
     images_for: int = 0
-    """Validation images of the label."""
+    """Validation images of which the first statement is true."""
     images_against: int = 0
-    """Validation images of the other known labels."""
+    """Validation images of which the other one is."""
     groups: int = 0
-    """Groups of images that were left out in turn to measure the costs; 0: parts drawn by chance."""
+    """Sources that were left out in turn to measure the costs."""
     cllr: float | None = None
     """Log-likelihood-ratio cost of the left-out images in bits; 0 is perfect, 1 is a ratio that says nothing."""
     cllr_min: float | None = None
@@ -147,6 +86,52 @@ class LikelihoodRatio:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """How an image's logits become an answer, for pictures in one state; every number comes from left-out sources.
+
+    Two questions, one after the other: is the picture generated, and by which generator. The score of the first is
+    logsumexp(logits of the generators) - logit of `real`, made a probability by logistic regression at equal odds
+    (Platt 1999); the second is a softmax over the generators at a temperature (Guo et al. 2017).
+    """
+
+    slope: float = 1.0
+    """Of the natural log odds of "generated" over the score; above 0."""
+    intercept: float = 0.0
+    """Natural log odds of "generated" at a score of 0."""
+    temperature: float = 1.0
+    """Divisor of the generators' logits, above 0."""
+    generated_from: float = NEVER
+    """Probability of "generated" from which on the headline says so; NEVER: it does not."""
+    real_to: float = -NEVER
+    """Probability of "generated" up to which the headline is `real`; -NEVER: it is not."""
+    name_from: float = NEVER
+    """Probability of a generator among the generators from which on the verdict names it; NEVER: none is named."""
+    shortlist: float = 0.9
+    """Probability among the generators that the candidates have together, 0 to 1."""
+    farthest: float | None = None
+    """Distance from the training images beyond which nothing is said of a picture; None: no limit."""
+    generated: LikelihoodRatio | None = None
+    """Of "generated" against `real`; None: not validated, or no better than silence."""
+    ratios: Mapping[str, LikelihoodRatio] = field(default_factory=dict)
+    """{generator: its ratio against the other known generators}, for those whose ratios are better than silence."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Figures on sources that chose none of these numbers; see forensic_train.decide."""
+
+    def __post_init__(self) -> None:
+        if not (self.slope > 0 and 0 < self.temperature < 1e4 and math.isfinite(self.intercept)):
+            raise ValueError("a decision needs a slope and a temperature above 0, and finite numbers")
+        if self.real_to > self.generated_from:
+            raise ValueError(f"real up to {self.real_to} and generated from {self.generated_from} overlap")
+
+    @classmethod
+    def from_record(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote. Raises ValueError or TypeError for anything else."""
+        generated = raw.get("generated")
+        ratios = {str(label): LikelihoodRatio(**ratio) for label, ratio in raw.get("ratios", {}).items()}
+        return cls(**{**raw, "generated": generated and LikelihoodRatio(**generated), "ratios": ratios})
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What an export says of itself."""
 
@@ -159,15 +144,12 @@ class ModelCard:
     labels: tuple[str, ...]
     """Label of each logit, in order. The only place where label order lives."""
     preprocessing: Preprocessing
-    calibration: Calibration = Calibration()
-    threshold: float = 0.5
-    """Confidence below which the verdict is `inconclusive`, 0 to 1."""
-    sets: ConformalSets | None = None
-    """Labels that an image may still have; None: the threshold alone decides."""
-    likelihood_ratios: Mapping[str, LikelihoodRatio] = field(default_factory=dict)
-    """{label: its likelihood ratio against the other known labels}; empty: none was validated."""
+    states: tuple[str, ...] = (ANY_STATE,)
+    """Names of the states that the network has weights for, in the order of its input `state`; `any`: it does not ask."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """{state: how its logits become an answer}, or one for `any`; a state without one is never answered for."""
     validation: str = ""
-    """Which images calibration, sets and ratios were measured on: one plain sentence, or nothing."""
+    """Which images the decisions were measured on: one plain sentence, or nothing."""
     data: Counts = field(default_factory=dict)
     """Images per cell that the weights were fitted on."""
     sources: Counts = field(default_factory=dict)
@@ -192,8 +174,18 @@ class ModelCard:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {list(self.labels)}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must lie between 0 and 1")
+        unknown = set(self.decisions) - {*self.states, ANY_STATE}
+        if unknown:
+            raise ValueError(f"decisions for states that the network does not know: {', '.join(sorted(unknown))}")
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The labels that an answer may name besides `real`, in logit order."""
+        return tuple(label for label in self.labels if label not in (REAL, UNKNOWN))
+
+    def decision(self, state: str) -> Decision | None:
+        """Return how a picture in a state is answered for; None: nothing can be said of it."""
+        return self.decisions.get(state, self.decisions.get(ANY_STATE))
 
     def to_json(self) -> str:
         """Return the card as JSON text."""
@@ -213,10 +205,8 @@ class ModelCard:
             known["labels"] = tuple(str(label) for label in raw["labels"])
             known["limits"] = tuple(raw.get("limits", ()))
             known["preprocessing"] = Preprocessing(**raw["preprocessing"])
-            known["calibration"] = Calibration(**raw.get("calibration", {}))
-            known["sets"] = ConformalSets.from_record(raw["sets"]) if raw.get("sets") is not None else None
-            ratios = raw.get("likelihood_ratios", {})
-            known["likelihood_ratios"] = {label: LikelihoodRatio(**one) for label, one in ratios.items()}
+            known["states"] = tuple(str(name) for name in raw.get("states", (ANY_STATE,)))
+            known["decisions"] = {str(k): Decision.from_record(v) for k, v in raw.get("decisions", {}).items()}
             for name in ("name", "technique", "recipe", "created", "genforensic", "validation"):
                 if not isinstance(known.get(name, ""), str):
                     raise TypeError(f"{name} is not text")
@@ -234,6 +224,6 @@ def card_key(technique: str, techniques: int) -> str:
     return CARD_KEY if techniques == 1 else f"{CARD_KEY}.{technique}"
 
 
-def output_name(technique: str, techniques: int) -> str:
-    """Return the graph's output with a technique's logits in a file with so many techniques."""
-    return "logits" if techniques == 1 else f"logits.{technique}"
+def output_names(technique: str, techniques: int) -> tuple[str, str]:
+    """Return the graph's outputs with a technique's logits and distances in a file with so many techniques."""
+    return ("logits", "distance") if techniques == 1 else (f"logits.{technique}", f"distance.{technique}")

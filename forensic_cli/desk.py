@@ -16,7 +16,7 @@ from forensic_cli.output import Output
 from forensic_cli.reports import Resumable, make_report
 from forensic_cli.results import FileResult, RunHeader, Summary
 from forensic_cli.resume import Kept, keep_rows, kept_lines
-from forensic_cli.scan import ScanSettings, effective_level, run_header, scan
+from forensic_cli.scan import ScanSettings, run_header, scan
 from forensic_cli.seal_check import refuse_broken_seal
 from forensic_cli.selection import Selection, check_verdicts
 from forensic_cli.watch import LastRows, arrivals
@@ -52,11 +52,10 @@ def report_scan(
 ) -> Summary:
     """Scan, and write each row as soon as it is known. Returns the totals; never where it is to watch.
 
-    Raises UsageError where there is no image at all or no such coverage level, ModelError for models that cannot
+    Raises UsageError where there is no image at all, ModelError for models that cannot
     be fused, OutputError for a report that cannot be written.
     """
     check_verdicts("--only", target.selection.only, check_labels(models))
-    effective_level(models, settings.coverage)
     summary = Summary.empty()
     arriving = _watched(paths, search) if target.watch else None
     files = _images(paths, search, summary)

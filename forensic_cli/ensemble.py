@@ -1,20 +1,73 @@
-"""Fusion of several techniques' predictions into one verdict. A new fusion is one more function in FUSIONS."""
+"""From logits to an answer: is the picture generated, by which generator, and how sure is that.
 
+A new fusion of several techniques is one more function in FUSIONS.
+"""
+
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import LEAST_PROBABILITY, NEVER, REAL, UNKNOWN, Decision, ModelCard
 from forensic_cli.results import Prediction, Verdict
 
 Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 INCONCLUSIVE = "inconclusive"
-"""Verdict where no label reaches the threshold, or where several labels explain the image."""
-UNKNOWN = "unknown"
-"""Verdict for an image that no known label explains; also the label of images that are not to be named."""
+"""Verdict where the evidence carries neither a name nor `real`."""
+GENERATED, UNDECIDED = "generated", "undecided"
+"""Headlines beside `real`."""
+MOST_CANDIDATES = 3
+"""Longer short lists help nobody."""
+
+_STRENGTHS = (
+    (6, "extremely strong support"),
+    (4, "very strong support"),
+    (3, "strong support"),
+    (2, "moderately strong support"),
+    (1, "moderate support"),
+    (math.log10(2), "weak support"),
+)
+"""(log10 likelihood ratio, words): the verbal scale of ENFSI's guideline for evaluative reporting (2015)."""
+
+
+def strength(log10_lr: float | None) -> str | None:
+    """Return a likelihood ratio in words, for the statement that it speaks for; None without one."""
+    if log10_lr is None:
+        return None
+    return next((words for least, words in _STRENGTHS if log10_lr >= least), "no support")
+
+
+def probabilities(card: ModelCard, decision: Decision, logits: npt.NDArray[np.float32]) -> Probabilities:
+    """Return the calibrated probability of every label, B x K, from logits B x K of pictures in one state.
+
+    `generated` and `real` are equally likely beforehand, and so are the generators among each other.
+    """
+    values = np.asarray(logits, np.float64)
+    real = np.array([label == REAL for label in card.labels])
+    scaled = np.where(real, -np.inf, values) / decision.temperature
+    among = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    among /= among.sum(axis=1, keepdims=True)
+    if not real.any():
+        return among
+    generated = p_generated(decision, generated_score(card, values))
+    return np.asarray(np.where(real, 1 - generated[:, None], generated[:, None] * among), np.float64)
+
+
+def generated_score(card: ModelCard, logits: npt.NDArray[np.float64]) -> Probabilities:
+    """Return how much logits B x K speak for "generated": logsumexp over the other labels less the logit of `real`."""
+    real = np.array([label == REAL for label in card.labels])
+    others = np.logaddexp.reduce(logits[:, ~real], axis=1)
+    return np.asarray(others - logits[:, real][:, 0], np.float64)
+
+
+def p_generated(decision: Decision, score: Probabilities) -> Probabilities:
+    """Return the calibrated probability of "generated" at scores B."""
+    odds = np.clip(decision.slope * score + decision.intercept, -500, 500)
+    return np.asarray(np.clip(1 / (1 + np.exp(-odds)), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY), np.float64)
 
 
 def fuse_mean(stacked: Probabilities) -> Probabilities:
@@ -43,38 +96,91 @@ def known_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(label for label in labels if label != UNKNOWN)
 
 
-def predict(
-    labels: tuple[str, ...], probabilities: Probabilities, card: ModelCard | None = None, level: str | None = None
-) -> Prediction:
-    """Name K probabilities; with the model's card also its set at a coverage level, and its likelihood ratios."""
-    top = int(probabilities.argmax())
-    exact = {label: float(p) for label, p in zip(labels, probabilities, strict=True)}
-    ratios = card.likelihood_ratios if card else {}
+@dataclass(frozen=True)
+class Thresholds:
+    """The strictest of several techniques' thresholds; see card.Decision for each."""
+
+    generated_from: float = NEVER
+    real_to: float = -NEVER
+    name_from: float = NEVER
+    shortlist: float = 1.0
+
+    @classmethod
+    def strictest(cls, decisions: Sequence[Decision | None], name_from: float | None = None) -> "Thresholds":
+        """Return the thresholds that all decisions meet; NEVER where one technique does not answer for the state.
+
+        `name_from`: the user's own, in place of the models'.
+        """
+        known = [decision for decision in decisions if decision is not None]
+        if len(known) < len(decisions) or not known:
+            return cls()
+        return cls(
+            max(one.generated_from for one in known),
+            min(one.real_to for one in known),
+            max(one.name_from for one in known) if name_from is None else name_from,
+            max(one.shortlist for one in known),
+        )
+
+
+def headline_of(scores: Mapping[str, float], thresholds: Thresholds) -> str:
+    """Return `generated`, `real` or `undecided` for calibrated probabilities of all labels."""
+    if REAL not in scores:
+        return UNDECIDED
+    generated = 1 - scores[REAL]
+    if generated >= thresholds.generated_from:
+        return GENERATED
+    return REAL if generated <= thresholds.real_to else UNDECIDED
+
+
+def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[str, ...]:
+    """Return the most probable generators that together reach the short list's share; none where they are too many."""
+    among = {label: p for label, p in scores.items() if label not in (REAL, UNKNOWN)}
+    total = sum(p for label, p in scores.items() if label != REAL)
+    chosen: list[str] = []
+    reached = 0.0
+    for label in sorted(among, key=lambda label: -among[label]):
+        if reached >= thresholds.shortlist * total or len(chosen) > MOST_CANDIDATES:
+            break
+        chosen.append(label)
+        reached += among[label]
+    return tuple(chosen) if len(chosen) <= MOST_CANDIDATES and reached >= thresholds.shortlist * total else ()
+
+
+def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Thresholds) -> str:
+    """Return the label that the evidence carries: a generator, `real`, `unknown`, or `inconclusive`.
+
+    A model without `real` among its labels is asked for the generator alone.
+    """
+    if headline == REAL:
+        return REAL
+    if headline == UNDECIDED and REAL in scores:
+        return INCONCLUSIVE
+    among = {label: p for label, p in scores.items() if label != REAL}
+    top = max(among, key=lambda label: among[label])
+    return top if among[top] >= thresholds.name_from * sum(among.values()) else INCONCLUSIVE
+
+
+def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
+    """Return one technique's own view of K calibrated probabilities."""
+    exact = {label: float(p) for label, p in zip(labels, row, strict=True)}
+    top = max(labels, key=lambda label: exact[label])
     return Prediction(
-        label=labels[top],
-        confidence=round(exact[labels[top]], 6),
+        label=top,
+        confidence=round(exact[top], 6),
         scores={label: round(p, 6) for label, p in exact.items()},
-        candidates=card.sets.members(exact, level) if card and card.sets and level else (),
-        log10_lr={label: round(ratios[label].log10(exact[label]), 4) for label in labels if label in ratios},
+        p_generated=round(1 - exact[REAL], 6) if REAL in exact else None,
+        candidates=candidates_of(exact, Thresholds.strictest([decision])) if decision else (),
+        log10_lr=_ratios(exact, decision) if decision else {},
     )
 
 
-def judge(label: str, confidence: float, threshold: float, candidates: tuple[str, ...] | None) -> str:
-    """Return the verdict on the top label, given the set of labels that explain the image; None: no sets."""
-    if label == UNKNOWN or candidates == ():
-        return UNKNOWN
-    if confidence >= threshold and candidates in (None, (label,)):
-        return label
-    return INCONCLUSIVE
-
-
-def merge_sets(labels: tuple[str, ...], sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels in at least half of the sets (majority vote, Gasparin and Ramdas 2024), in label order.
-
-    Sets that each miss the truth in a share a of the images give a merged one that misses it in at most 2 a, however
-    much they depend on each other: several techniques at 0.90 promise 0.80 together, and mostly do better.
-    """
-    return tuple(label for label in labels if 2 * sum(label in one for one in sets) >= max(1, len(sets)))
+def _ratios(scores: Mapping[str, float], decision: Decision) -> dict[str, float]:
+    """Return log10 ratios: of each generator against the other ones, and of `real` against "generated"."""
+    among = sum(p for label, p in scores.items() if label != REAL)
+    found = {label: round(ratio.log10(scores[label] / among), 4) for label, ratio in decision.ratios.items()}
+    if decision.generated is not None:
+        found[REAL] = round(-decision.generated.log10(1 - scores[REAL]), 4)
+    return found
 
 
 def merge_ratios(labels: tuple[str, ...], ratios: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -94,29 +200,49 @@ def merge_ratios(labels: tuple[str, ...], ratios: Sequence[Mapping[str, float]])
 def decide(
     labels: tuple[str, ...],
     by_technique: Mapping[str, Probabilities],
-    fusion: str,
-    threshold: float,
-    cards: Mapping[str, ModelCard] | None = None,
-    level: str | None = None,
+    decisions: Mapping[str, Decision | None],
+    fusion: str = "mean",
+    name_from: float | None = None,
+    judged: bool = True,
 ) -> Verdict:
-    """Fuse each technique's K probabilities into one verdict.
+    """Fuse each technique's K calibrated probabilities into one answer.
 
-    `cards` and `level` bring in the sets and ratios of the techniques' models; without sets a confidence below
-    `threshold` is `inconclusive` and any other one names the label.
+    `decisions`: of each technique, for the picture's state; None where it does not answer for that. `name_from`:
+    the user's threshold in place of the models'. `judged` off: the picture is unlike any that the techniques were
+    trained on, so the answer is `undecided`, whatever the scores.
     """
-    cards = cards or {}
-    fused = predict(labels, FUSIONS[fusion](np.stack(list(by_technique.values()))))
-    techniques = {name: predict(labels, row, cards.get(name), level) for name, row in by_technique.items()}
-    sets = [techniques[name].candidates for name, card in cards.items() if card.sets and level]
-    candidates = merge_sets(labels, sets) if sets else None
-    agreeing = sum(one.label == fused.label for one in techniques.values())
+    thresholds = Thresholds.strictest(list(decisions.values()), name_from) if judged else Thresholds()
+    fused = FUSIONS[fusion](np.stack(list(by_technique.values())))
+    techniques = {name: predict(labels, row, decisions[name]) for name, row in by_technique.items()}
+    whole = predict(labels, fused, None)
+    exact = {label: float(p) for label, p in zip(labels, fused, strict=True)}
+    headline = headline_of(exact, thresholds)
+    verdict = verdict_of(headline, exact, thresholds)
+    ratios = merge_ratios(labels, [one.log10_lr for one in techniques.values()])
+    generated = -ratios[REAL] if REAL in ratios else None
+    named = ratios.get(verdict) if verdict != REAL else None
     return Verdict(
-        verdict=judge(fused.label, fused.confidence, threshold, candidates),
-        label=fused.label,
-        confidence=fused.confidence,
-        scores=fused.scores,
-        agreement=round(agreeing / len(techniques), 6),
+        headline=headline,
+        p_generated=whole.p_generated,
+        generated_log10_lr=generated,
+        verdict=verdict,
+        label=whole.label,
+        confidence=whole.confidence,
+        scores=whole.scores,
+        agreement=round(sum(one.label == whole.label for one in techniques.values()) / len(techniques), 6),
         techniques=techniques,
-        candidates=candidates or (),
-        log10_lr=merge_ratios(labels, [one.log10_lr for one in techniques.values()]),
+        strength=_strength(headline, generated, named),
+        candidates=candidates_of(exact, thresholds) if headline == GENERATED else (),
+        log10_lr=ratios,
     )
+
+
+def _strength(headline: str, generated: float | None, named: float | None) -> str | None:
+    """Return the strength of what the row states: of the name where it has one, else of the headline."""
+    if headline == UNDECIDED:
+        return strength(named)
+    if named is not None:
+        return strength(named)
+    if generated is None:
+        return None
+    return strength(generated if headline == GENERATED else -generated)

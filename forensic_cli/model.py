@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from forensic_cli.card import ModelCard, Preprocessing, output_name
+from forensic_cli.card import ANY_STATE, ModelCard, Preprocessing, output_names
 from forensic_cli.errors import ModelError
 from forensic_cli.peek import MAX_EXPORT_BYTES, read_cards
 from forensic_cli.preprocess import Views
@@ -52,28 +52,47 @@ class Session:
         """The execution provider that the session really runs on; available providers are only a wish."""
         return str(self.runtime.get_providers()[0])
 
-    def run(self, outputs: Sequence[str], views: Views) -> list[Logits]:
-        """Run uint8 views N x S x S x 3; returns float32 N x K for each named output."""
+    def run(self, outputs: Sequence[str], images: Sequence[Views], states: Sequence[int]) -> list[Logits]:
+        """Run the views of B images, each V x S x S x 3 (V may differ), and the index of each one's state.
+
+        Returns each named output, float32 with B rows.
+        """
+        counts = [len(views) for views in images]
         try:
             binding = self.runtime.io_binding()
-            binding.bind_cpu_input("views", np.ascontiguousarray(views))
+            binding.bind_cpu_input("views", np.concatenate(images) if len(images) > 1 else np.ascontiguousarray(images[0]))
+            binding.bind_cpu_input("image", np.repeat(np.arange(len(images)), counts))
+            binding.bind_cpu_input("state", np.asarray(states, np.int64))
             for name in outputs:
                 binding.bind_output(name)
             with self.turns:
                 self.runtime.run_with_iobinding(binding)
-            found = [np.asarray(one, np.float32) for one in binding.copy_outputs_to_cpu()]
+            found = [np.asarray(output, np.float32) for output in binding.copy_outputs_to_cpu()]
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
-            raise ModelError(f"{self.path}: failed on {len(views)} views ({_first_line(error)})") from error
-        if not all(np.isfinite(one).all() for one in found):
+            raise ModelError(f"{self.path}: failed on {sum(counts)} views ({_first_line(error)})") from error
+        if not all(np.isfinite(output).all() for output in found):
             raise ModelError(f"{self.path}: computed values that are not numbers; copy it again or export it again")
         return found
 
-    def image_logits(self, outputs: Sequence[str], images: Sequence[Views]) -> list[Logits]:
-        """Run the views of B images (each V x S x S x 3, V may differ); returns the means over views, B x K."""
-        counts = np.array([len(views) for views in images])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        found = self.run(outputs, np.concatenate(images) if len(images) > 1 else images[0])
-        return [np.asarray(np.add.reduceat(one, starts, axis=0) / counts[:, None], np.float32) for one in found]
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as models see it."""
+
+    views: tuple[Views, ...]
+    """One array V x S x S x 3 for each wanted preprocessing."""
+    state: str = ANY_STATE
+    """Name of its state (state.STATES), or `other`."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one model measured of B images."""
+
+    logits: Logits
+    """B x K."""
+    distances: npt.NDArray[np.float32]
+    """B: how far each image lies from the training images of its state; 1 is the mean of these."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,8 @@ class Model:
     """What the file says of the technique."""
     session: Session
     """Of the file; techniques in one file share it."""
-    output: str
-    """Name of the graph's output with the technique's logits."""
+    outputs: tuple[str, str]
+    """Names of the graph's outputs with the technique's logits and distances."""
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", threads: int = 1) -> "Model":
@@ -106,7 +125,7 @@ class Model:
         runtime = _start(path, data, device, threads)
         on_cpu = runtime.get_providers()[0] == CPU
         session = Session(path, hashlib.sha256(data).hexdigest(), runtime, nullcontext() if on_cpu else Lock())
-        models = [cls(card, session, output_name(card.technique, len(cards))) for card in cards]
+        models = [cls(card, session, output_names(card.technique, len(cards))) for card in cards]
         _check_signature(models)
         return models
 
@@ -125,32 +144,34 @@ class Model:
         """The execution provider that the session really runs on."""
         return self.session.provider
 
-    def logits(self, views: Views) -> Logits:
-        """Run uint8 views N x S x S x 3; returns float32 N x K."""
-        return self.session.run([self.output], views)[0]
-
-    def image_logits(self, images: Sequence[Views]) -> Logits:
-        """Run the views of B images (each V x S x S x 3, V may differ) and average over views; B x K."""
-        return self.session.image_logits([self.output], images)[0]
-
-    def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
-        """Calibrate image logits B x K with the card's temperature."""
-        return softmax(logits, self.card.calibration.temperature)
+    def judge(self, images: Sequence[Views], states: Sequence[str]) -> Evidence:
+        """Judge the views of B images (each V x S x S x 3, V may differ), given the name of each one's state."""
+        (evidence,) = judge_samples(
+            [self],
+            [self.card.preprocessing],
+            [Sample((views,), state) for views, state in zip(images, states, strict=True)],
+        )
+        return evidence
 
 
-def image_logits(
-    models: Sequence[Model], preprocessings: Sequence[Preprocessing], images: Sequence[Sequence[Views]]
-) -> list[Logits]:
-    """Return each model's logits B x K of B images, each given as its views for every preprocessing.
+def judge_samples(
+    models: Sequence[Model], preprocessings: Sequence[Preprocessing], samples: Sequence[Sample]
+) -> list[Evidence]:
+    """Return what each model measures of B images, whose views are given for every preprocessing.
 
     Models of one session are run together, so that what their graphs share is computed once.
     """
-    found: dict[int, Logits] = {}
+    found: dict[int, Evidence] = {}
     for session in {id(model.session): model.session for model in models}.values():
         places = [i for i, model in enumerate(models) if model.session is session]
-        cut = preprocessings.index(models[places[0]].card.preprocessing)
-        logits = session.image_logits([models[i].output for i in places], [views[cut] for views in images])
-        found.update(zip(places, logits, strict=True))
+        card = models[places[0]].card
+        cut = preprocessings.index(card.preprocessing)
+        # A state without weights of its own gets those of the first one; no decision then answers for it
+        states = [card.states.index(one.state) if one.state in card.states else 0 for one in samples]
+        names = [name for i in places for name in models[i].outputs]
+        outputs = session.run(names, [one.views[cut] for one in samples], states)
+        for place, i in enumerate(places):
+            found[i] = Evidence(outputs[2 * place], outputs[2 * place + 1])
     return [found[i] for i in range(len(models))]
 
 
@@ -162,8 +183,9 @@ def check_against_cpu(model: Model, reference: Model) -> float:
     Rounding differs between devices, by more in 16-bit floats; a driver or a device that computes something else
     differs by far more than that.
     """
-    views = _test_views(model.card.preprocessing.size)
-    found, expected = model.logits(views), reference.logits(views)
+    views = [view[None] for view in _test_views(model.card.preprocessing.size)]
+    states = [model.card.states[0]] * len(views)
+    found, expected = model.judge(views, states).logits, reference.judge(views, states).logits
     worst = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
     if not worst < _PROVIDER_TOLERANCE:
         raise ModelError(
@@ -239,20 +261,17 @@ def _prepare_cuda(required: bool) -> bool:
 
 def _check_signature(models: Sequence[Model]) -> None:
     session, card = models[0].session, models[0].card
-    inputs = session.runtime.get_inputs()
-    outputs = {one.name: one.shape[-1] for one in session.runtime.get_outputs()}
+    inputs = {given.name: (given.type, list(given.shape[1:])) for given in session.runtime.get_inputs()}
+    outputs = {given.name: list(given.shape[1:]) for given in session.runtime.get_outputs()}
     size = card.preprocessing.size
-    fits = (
-        [i.name for i in inputs] == ["views"]
-        and inputs[0].type == "tensor(uint8)"
-        and list(inputs[0].shape[1:]) == [size, size, 3]
-        and outputs == {model.output: len(model.card.labels) for model in models}
-        and all(model.card.preprocessing == card.preprocessing for model in models)
-    )
+    expected = {"views": ("tensor(uint8)", [size, size, 3]), "image": ("tensor(int64)", []), "state": ("tensor(int64)", [])}
+    wanted = {name: shape for m in models for name, shape in zip(m.outputs, ([len(m.card.labels)], []), strict=True)}
+    shared = all((m.card.preprocessing, m.card.states) == (card.preprocessing, card.states) for m in models)
+    fits = inputs == expected and outputs == wanted and shared
     if not fits:
         raise ModelError(
-            f"{session.path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3] "
-            f"and {', '.join(f'{m.output} [N, {len(m.card.labels)}]' for m in models)}); export it again"
+            f"{session.path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3], image, state "
+            f"and {', '.join(f'{m.outputs[0]} [B, {len(m.card.labels)}]' for m in models)}); export it again"
         )
 
 

@@ -19,19 +19,20 @@ from typing import BinaryIO, TypeVar
 from forensic_cli.card import Preprocessing
 from forensic_cli.duplicates import Original, Originals, Turns
 from forensic_cli.metadata import Claim, read_metadata
+from forensic_cli.model import Sample
 from forensic_cli.preprocess import (
     MAX_BYTES,
     MAX_PIXELS,
     Header,
     Pixels,
     Unreadable,
-    Views,
     decode,
     name_warnings,
     view_warnings,
     views,
 )
 from forensic_cli.reencode import variants
+from forensic_cli.state import state_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,14 +68,14 @@ class Prepared:
     """Bytes; None where it could not be read, and for a copy."""
     header: Header | None
     """None where there is none to read, and for a copy."""
-    views: tuple[Views, ...]
-    """One array for each wanted preprocessing; empty when unreadable."""
+    sample: Sample | None
+    """What models judge; None when unreadable, and for a copy."""
     warnings: tuple[str, ...]
     """Names from preprocess.WARNINGS."""
     failure: Unreadable | None
     """Why there are no views."""
-    variants: Mapping[str, tuple[Views, ...]] = field(default_factory=dict)
-    """{re-encoding: its views, as in `views`}; empty where none is wanted, without those that do not fit the image."""
+    variants: Mapping[str, Sample] = field(default_factory=dict)
+    """{re-encoding: its sample}; empty where none is wanted, without those that do not fit the image."""
     fingerprint: int | None = None
     """Perceptual hash of the pixels; None where none is wanted."""
     original: Original | None = None
@@ -138,11 +139,11 @@ def cut(content: Content, reading: "Reading") -> Prepared:
     """Decode one file that was read; cut it, and each of its re-encodings, for every wanted preprocessing."""
     path, data = content.path, _read_again(content) if content.data is None else content.data
     if isinstance(data, Unreadable):
-        return Prepared(path, None, None, None, (), (), data)
+        return Prepared(path, None, None, None, None, (), data)
     said = read_metadata(data)
     decoded = decode(data, reading.max_pixels)
     if isinstance(decoded, Unreadable):
-        return Prepared(path, content.sha256, len(data), decoded.header, (), (), decoded, metadata=said)
+        return Prepared(path, content.sha256, len(data), decoded.header, None, (), decoded, metadata=said)
     pixels, header = decoded.pixels, decoded.header
     warnings = {*header.warnings, *name_warnings(path, header.format)}
     warnings.update(name for one in reading.wanted for name in view_warnings(pixels, one))
@@ -151,17 +152,21 @@ def cut(content: Content, reading: "Reading") -> Prepared:
         content.sha256,
         len(data),
         header,
-        views=_views(pixels, reading.wanted),
+        sample=sample_of(pixels, reading.wanted, state_of(header).name),
         warnings=tuple(sorted(warnings)),
         failure=None,
-        variants={name: _views(one, reading.wanted) for name, one in variants(pixels, reading.reencodings)},
+        variants={
+            name: sample_of(changed, reading.wanted, state)
+            for name, changed, state in variants(pixels, reading.reencodings)
+        },
         fingerprint=reading.fingerprint(pixels) if reading.fingerprint else None,
         metadata=said,
     )
 
 
-def _views(pixels: Pixels, wanted: Sequence[Preprocessing]) -> tuple[Views, ...]:
-    return tuple(views(pixels, one) for one in wanted)
+def sample_of(pixels: Pixels, wanted: Sequence[Preprocessing], state: str) -> Sample:
+    """Cut pixels for every wanted preprocessing."""
+    return Sample(tuple(views(pixels, one) for one in wanted), state)
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ def _read_again(content: Content) -> bytes | Unreadable:
 def _prepare_once(content: Content, original: Original | None, is_copy: bool, reading: Reading) -> Prepared:
     if not is_copy:
         return replace(cut(content, reading), original=original)
-    return Prepared(content.path, content.sha256, None, None, (), (), None, original=original, is_copy=True)
+    return Prepared(content.path, content.sha256, None, None, None, (), None, original=original, is_copy=True)
 
 
 def batches(files: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -162,8 +162,11 @@ def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[t
 
 
 def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int]]:
-    size, grid = preprocessing.size, preprocessing.grid
-    return [(top, left) for top in grid_origins(height, size, grid) for left in grid_origins(width, size, grid)]
+    size, grid, align = preprocessing.size, preprocessing.grid, preprocessing.align
+    tops, lefts = (
+        [origin // align * align for origin in grid_origins(side, size, grid)] for side in (height, width)
+    )
+    return [(top, left) for top in tops for left in lefts]
 
 
 def view_warnings(pixels: Pixels, preprocessing: Preprocessing) -> tuple[str, ...]:

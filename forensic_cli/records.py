@@ -8,7 +8,7 @@ from forensic_cli.results import FileResult, Prediction, Stability, Verdict
 
 _PLAIN = (
     *("path", "status", "reason", "sha256", "bytes", "format", "width", "height", "views"),
-    *("duplicate_of", "cluster", "phash"),
+    *("state", "duplicate_of", "cluster", "phash"),
 )
 
 
@@ -23,6 +23,10 @@ def read_row(record: Mapping[str, Any]) -> FileResult:
 def _verdict(record: Mapping[str, Any]) -> Verdict:
     stability = record["stability"]
     return Verdict(
+        headline=record["headline"],
+        p_generated=record["p_generated"],
+        generated_log10_lr=record["generated_log10_lr"],
+        strength=record["strength"],
         verdict=record["verdict"],
         label=record["label"],
         confidence=record["confidence"],
@@ -39,6 +43,7 @@ def _prediction(record: Mapping[str, Any]) -> Prediction:
     return Prediction(
         label=record["label"],
         confidence=record["confidence"],
+        p_generated=record["p_generated"],
         scores=dict(record["scores"]),
         candidates=tuple(record["candidates"]),
         log10_lr=dict(record["log10_lr"]),

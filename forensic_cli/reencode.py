@@ -1,5 +1,6 @@
 """THE re-encodings: pixels -> the pixels that a platform, an editor or a screen hands on. Nobody else re-encodes."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from forensic_cli.preprocess import Pixels
+from forensic_cli.state import jpeg_state
 
 _CROP_DIVISOR = 20
 """A twentieth of each side goes at each border: a tenth of the height and of the width."""
@@ -93,8 +95,8 @@ STABILITY = ("jpeg90", "jpeg75", "webp90", "resize0.75", "crop")
 """What an image meets on its way through platforms without anyone meaning harm; `scan --stability` uses these."""
 
 
-def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels]]:
-    """Yield (name, re-encoded pixels) one at a time, so that only one lies in memory beside the original.
+def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels, str]]:
+    """Yield (name, re-encoded pixels, state) one at a time, so that only one lies in memory beside the original.
 
     A re-encoding that cannot hold so large an image, or for which the memory does not suffice, is left out.
     """
@@ -103,7 +105,17 @@ def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels
             changed = REENCODINGS[name](pixels)
         except (ValueError, MemoryError, cv2.error):  # cv2 reports a lack of memory as its own error
             continue
-        yield name, changed
+        yield name, changed, reencoded_state(name)
+
+
+def reencoded_state(name: str) -> str:
+    """Return the state of what a re-encoding leaves; one that only changes pixels would be saved without loss."""
+    quality = re.search(r"\d+$", name)
+    if name.startswith("jpeg") and quality:
+        return jpeg_state(int(quality[0]))
+    if name.startswith("webp"):
+        return "webp"
+    return jpeg_state(85) if name == "screenshot" else "lossless"
 
 
 def _scaled(pixels: Pixels, factor: float) -> tuple[int, int]:

@@ -32,16 +32,20 @@ class Prediction:
     """Its calibrated probability, 0 to 1."""
     scores: Mapping[str, float]
     """Calibrated probability of every label; sums to 1."""
+    p_generated: float | None = None
+    """Calibrated probability that a generator made the image, 0 to 1; None where the model does not know `real`."""
     candidates: tuple[str, ...] = ()
-    """The model's conformal set, in label order; empty as well where the model has no sets."""
+    """The model's short list of generators, most probable first; empty where it has none."""
     log10_lr: Mapping[str, float] = field(default_factory=dict)
-    """log10 likelihood ratio of each label against the other known labels; empty where none was validated."""
+    """log10 likelihood ratio of each generator against the other ones, and of `real` against "generated"; only
+    those that were validated."""
 
     def record(self) -> dict[str, Any]:
         """Return the prediction as a JSON-ready dict."""
         return {
             "label": self.label,
             "confidence": self.confidence,
+            "p_generated": self.p_generated,
             "scores": dict(self.scores),
             "candidates": list(self.candidates),
             "log10_lr": dict(self.log10_lr),
@@ -75,6 +79,13 @@ class Stability:
 class Verdict:
     """What all models together say of one image."""
 
+    headline: str
+    """`generated`, `real` or `undecided`."""
+    p_generated: float | None
+    """Calibrated probability that a generator made the image, 0 to 1, at even odds beforehand; None where the models do
+    not know `real`."""
+    generated_log10_lr: float | None
+    """log10 likelihood ratio of "generated" against `real`; None where it was not validated."""
     verdict: str
     """A generator, `real`, `inconclusive` or `unknown`."""
     label: str
@@ -87,8 +98,10 @@ class Verdict:
     """Share of the techniques whose own label is `label`, 0 to 1."""
     techniques: Mapping[str, Prediction]
     """Each technique's own prediction."""
+    strength: str | None = None
+    """Likelihood ratio of what the row states (the name, else the headline) in words; None without a ratio."""
     candidates: tuple[str, ...] = ()
-    """Labels in the sets of at least half of the techniques, in label order; empty as well without sets."""
+    """Short list of generators, most probable first, of an image that is generated; empty where it would be long."""
     log10_lr: Mapping[str, float] = field(default_factory=dict)
     """Per label the techniques' most cautious log10 likelihood ratio, 0 where they disagree; empty without any."""
     stability: Stability | None = None
@@ -105,6 +118,8 @@ class FileResult:
     """`ok`, or a name from preprocess.STATUSES."""
     reason: str | None
     """Why there is no verdict; None when ok."""
+    state: str | None
+    """What is known of the compression, in words, such as "JPEG, quality 78"; None when not ok."""
     verdict: Verdict | None
     """None when not ok."""
     sha256: str | None
@@ -137,9 +152,14 @@ class FileResult:
             "path": self.path,
             "status": self.status,
             "reason": self.reason,
+            "headline": verdict and verdict.headline,
+            "p_generated": verdict and verdict.p_generated,
+            "generated_log10_lr": verdict and verdict.generated_log10_lr,
             "verdict": verdict and verdict.verdict,
             "label": verdict and verdict.label,
             "confidence": verdict and verdict.confidence,
+            "strength": verdict and verdict.strength,
+            "state": self.state,
             "agreement": verdict and verdict.agreement,
             "candidates": verdict and list(verdict.candidates),
             "scores": verdict and dict(verdict.scores),
@@ -167,19 +187,17 @@ class RunHeader:
     version: str
     """Of genforensic."""
     models: tuple[Mapping[str, Any], ...]
-    """Name, technique, recipe, labels, temperature, sha256, file, validation and log10_lr_bounds of each model."""
+    """Name, technique, recipe, labels, file, sha256, validation and decisions of each model."""
     providers: tuple[str, ...]
     """Execution provider that each session really runs on."""
     onnxruntime: str
     """Version of ONNX Runtime."""
     ensemble: str | None
     """Fusion of several models; None with one."""
-    threshold: float
-    """Confidence below which a verdict is `inconclusive`."""
+    threshold: float | None
+    """Probability among the generators from which on one is named, where the user gave one; None: the models' own."""
     started: str
     """UTC, ISO 8601."""
-    coverage: float | None = None
-    """Level of the conformal sets, 0 to 1; None where no model has sets."""
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, besides as it is."""
     batch_size: int = 0
@@ -208,7 +226,6 @@ class RunHeader:
             "onnxruntime": self.onnxruntime,
             "ensemble": self.ensemble,
             "threshold": self.threshold,
-            "coverage": self.coverage,
             "started": self.started,
             "reencodings": list(self.reencodings),
             "batch_size": self.batch_size,
@@ -227,6 +244,8 @@ class Summary:
 
     verdicts: dict[str, int]
     """Images per verdict."""
+    headlines: dict[str, int]
+    """Images per headline."""
     statuses: dict[str, int]
     """Files per status other than ok."""
     left_out: int = 0
@@ -239,19 +258,24 @@ class Summary:
     @classmethod
     def empty(cls) -> "Summary":
         """Return a summary of nothing."""
-        return cls({}, {})
+        return cls({}, {}, {})
 
     def add(self, result: FileResult) -> None:
         """Count one row."""
-        self.count(result.status, None if result.verdict is None else result.verdict.verdict)
+        verdict = result.verdict
+        self.count(result.status, verdict and verdict.verdict, verdict and verdict.headline)
         self.copies += result.duplicate_of is not None
         if result.cluster is not None:
             self.findings = max(self.findings or 0, result.cluster)
 
-    def count(self, status: str, verdict: str | None) -> None:
-        """Count a row by its status and, where it has one, its verdict."""
-        totals, name = (self.statuses, status) if verdict is None else (self.verdicts, verdict)
-        totals[name] = totals.get(name, 0) + 1
+    def count(self, status: str, verdict: str | None, headline: str | None) -> None:
+        """Count a row by its status and, where it has one, its verdict and its headline."""
+        if verdict is None:
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            return
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        if headline is not None:
+            self.headlines[headline] = self.headlines.get(headline, 0) + 1
 
     @property
     def judged(self) -> int:
@@ -271,6 +295,7 @@ class Summary:
             "left_out": self.left_out,
             "copies": self.copies,
             "findings": self.findings,
+            "headlines": dict(sorted(self.headlines.items(), key=lambda item: (-item[1], item[0]))),
             "verdicts": dict(sorted(self.verdicts.items(), key=lambda item: (-item[1], item[0]))),
             "statuses": dict(sorted(self.statuses.items())),
         }

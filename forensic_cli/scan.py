@@ -14,18 +14,18 @@ import onnxruntime as ort
 import PIL
 
 from forensic_cli import __version__
-from forensic_cli.card import Preprocessing
+from forensic_cli.card import NEVER, Decision, Preprocessing
 from forensic_cli.duplicates import Found, Seen
-from forensic_cli.ensemble import decide
-from forensic_cli.errors import UsageError
+from forensic_cli.ensemble import decide, probabilities
 from forensic_cli.exports import check_labels
 from forensic_cli.findings import perceptual_hash
 from forensic_cli.metadata import CONFLICT, disagrees
-from forensic_cli.model import Model, image_logits, images_at_once
+from forensic_cli.model import Evidence, Model, Sample, images_at_once, judge_samples
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.preprocess import MAX_PIXELS, Views
+from forensic_cli.preprocess import MAX_PIXELS
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
 from forensic_cli.stability import Judge, stable_verdicts
+from forensic_cli.state import UNJUDGED, state_of
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,11 @@ class ScanSettings:
     fusion: str = "mean"
     """Name from ensemble.FUSIONS; without effect on one model."""
     threshold: float | None = None
-    """Confidence below which a verdict is `inconclusive`; None: the highest of the models' own."""
+    """Probability among the generators from which on one is named; None: the highest of the models' own."""
     batch_size: int = 0
     """Images that go through a model at once; 0: what suits the models' devices (model.images_at_once)."""
     workers: int = 0
     """Threads, each of which reads and judges its own images; 0: one a core."""
-    coverage: float | None = None
-    """Level of the conformal sets; None: the highest of the models' own defaults."""
     reencodings: tuple[str, ...] = ()
     """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
     max_pixels: int = MAX_PIXELS
@@ -70,15 +68,7 @@ def scan(
         workers=settings.workers,
         fingerprint=None if settings.dedupe is None else perceptual_hash,
     )
-    decision = partial(
-        decide,
-        labels,
-        fusion=settings.fusion,
-        threshold=effective_threshold(models, settings.threshold),
-        cards={model.card.technique: model.card for model in models},
-        level=effective_level(models, settings.coverage),
-    )
-    judge = partial(_judge, models=models, labels=labels, decision=decision)
+    judge = partial(_judge, models=models, labels=labels, settings=settings)
     work = partial(_found, judge=judge, stable=bool(settings.reencodings))
     for found in work_on(files, reading, work, seen.originals):
         yield from map(seen.row, found)
@@ -86,44 +76,15 @@ def scan(
 
 def _found(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[Found]:
     good = [item for item in batch if item.failure is None and not item.is_copy]
-    judged = judge([item.views for item in good])
+    judged = judge([(item.sample, UNJUDGED.isdisjoint(item.warnings)) for item in good if item.sample])
     verdicts = iter(stable_verdicts(good, judged, judge) if stable else judged)
     return [
         Found(printable(item.path), item.original, None if item.is_copy else _result(item, verdicts)) for item in batch
     ]
 
 
-def effective_threshold(models: Sequence[Model], option: float | None) -> float:
-    """Return the threshold that a scan applies: the user's, else the strictest of the models' own."""
-    return option if option is not None else max(model.card.threshold for model in models)
-
-
-def effective_level(models: Sequence[Model], option: float | None) -> str | None:
-    """Return the coverage level that a scan applies: the user's, else the highest of the models' defaults.
-
-    None: no model has sets. Raises UsageError for a level that a model does not store.
-    """
-    with_sets = [(model.card.name, model.card.sets) for model in models if model.card.sets]
-    if option is not None and len(with_sets) < len(models):
-        bare = next(model.card.name for model in models if not model.card.sets)
-        raise UsageError(
-            f"--coverage needs prediction sets, and {bare} has none; leave it out, or export the run again "
-            "with `genforensic export`"
-        )
-    if not with_sets:
-        return None
-    wanted = option if option is not None else max(float(sets.default) for _, sets in with_sets)
-    for name, sets in with_sets:
-        if wanted not in map(float, sets.quantiles):
-            raise UsageError(
-                f"--coverage {wanted:g} is not a level of {name}; allowed: {', '.join(sorted(sets.quantiles))}"
-            )
-    return next(level for level in with_sets[0][1].quantiles if float(level) == wanted)
-
-
 def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
     """Describe what is about to judge the files."""
-    level = effective_level(models, settings.coverage)
     return RunHeader(
         version=__version__,
         models=tuple(
@@ -132,22 +93,18 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
                 "technique": model.card.technique,
                 "recipe": model.card.recipe,
                 "labels": list(model.card.labels),
-                "temperature": model.card.calibration.temperature,
                 "file": printable(Path(model.path.name)),
                 "sha256": model.sha256,
                 "validation": model.card.validation,
-                "log10_lr_bounds": {
-                    label: [one.lower, one.upper] for label, one in model.card.likelihood_ratios.items()
-                },
+                "decisions": {state: _thresholds(decision) for state, decision in model.card.decisions.items()},
             }
             for model in models
         ),
         providers=tuple(model.provider for model in models),
         onnxruntime=ort.__version__,
         ensemble=settings.fusion if len(models) > 1 else None,
-        threshold=effective_threshold(models, settings.threshold),
+        threshold=settings.threshold,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        coverage=float(level) if level else None,
         reencodings=settings.reencodings,
         batch_size=settings.batch_size or images_at_once(models),
         max_pixels=settings.max_pixels,
@@ -179,20 +136,46 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
+def _thresholds(decision: Decision) -> dict[str, float | None]:
+    """Return what an answer hung on, for the record; None: never reached."""
+    limits = {name: getattr(decision, name) for name in ("generated_from", "real_to", "name_from", "farthest")}
+    return {name: None if value is None or abs(value) >= NEVER else value for name, value in limits.items()} | {
+        "farthest": decision.farthest
+    }
+
+
 def _judge(
-    images: Sequence[tuple[Views, ...]],
-    models: Sequence[Model],
-    labels: tuple[str, ...],
-    decision: Callable[..., Verdict],
+    images: Sequence[tuple[Sample, bool]], models: Sequence[Model], labels: tuple[str, ...], settings: ScanSettings
 ) -> list[Verdict]:
-    """Judge images, each given as its views for every different preprocessing of the models."""
+    """Judge images, each with whether training had pictures of its kind."""
     if not images:
         return []
-    by_technique = {}
-    for model, logits in zip(models, image_logits(models, _preprocessings(models), images), strict=True):
-        order = [model.card.labels.index(label) for label in labels]
-        by_technique[model.card.technique] = np.asarray(model.probabilities(logits)[:, order])
-    return [decision({name: rows[i] for name, rows in by_technique.items()}) for i in range(len(images))]
+    samples = [sample for sample, _ in images]
+    measured = judge_samples(models, _preprocessings(models), samples)
+    return [
+        _decide(i, sample.state, trained_on, measured, models, labels, settings)
+        for i, (sample, trained_on) in enumerate(images)
+    ]
+
+
+def _decide(
+    place: int,
+    state: str,
+    trained_on: bool,
+    measured: Sequence[Evidence],
+    models: Sequence[Model],
+    labels: tuple[str, ...],
+    settings: ScanSettings,
+) -> Verdict:
+    by_technique, decisions, near = {}, {}, trained_on
+    for model, evidence in zip(models, measured, strict=True):
+        card, decision = model.card, model.card.decision(state)
+        row = probabilities(card, decision or Decision(), evidence.logits[place : place + 1])[0]
+        by_technique[card.technique] = np.asarray(row[[card.labels.index(label) for label in labels]])
+        decisions[card.technique] = decision
+        if decision is not None and decision.farthest is not None:
+            near &= bool(evidence.distances[place] <= decision.farthest)
+    return decide(labels, by_technique, decisions, settings.fusion, settings.threshold, judged=near)
 
 
 def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
@@ -214,7 +197,8 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
         format=header.format if header else None,
         width=header.width if header else None,
         height=header.height if header else None,
-        views=len(item.views[0]) if item.views else 0,
+        state=state_of(header).text if header and verdict else None,
+        views=len(item.sample.views[0]) if item.sample else 0,
         warnings=tuple(sorted({*item.warnings, *conflict})),
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
         metadata=item.metadata,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.card import REAL, UNKNOWN
+from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED
 from forensic_cli.errors import UsageError
 from forensic_cli.results import FileResult
 
@@ -36,7 +37,7 @@ class Selection:
     sort: str | None = None
     """Name from SORTS; None: as found, each row written when it is known."""
     only: tuple[str, ...] = ()
-    """Verdicts whose rows are shown; none: all. A file that could not be read is always shown."""
+    """Verdicts and headlines whose rows are shown; none: all. A file that could not be read is always shown."""
     min_confidence: float = 0.0
     """Rows with less are not shown."""
 
@@ -55,7 +56,8 @@ class Selection:
         """Tell whether a row is shown."""
         if row.verdict is None:
             return True
-        return (not self.only or row.verdict.verdict in self.only) and row.verdict.confidence >= self.min_confidence
+        shown = not self.only or row.verdict.verdict in self.only or row.verdict.headline in self.only
+        return shown and row.verdict.confidence >= self.min_confidence
 
     def apply(self, rows: Iterable[FileResult]) -> Iterator[FileResult]:
         """Yield the rows that are shown, in their order. Sorted ones are all held, and come even when interrupted."""
@@ -75,8 +77,8 @@ class Selection:
 
 
 def check_verdicts(option: str, names: Sequence[str], labels: Sequence[str]) -> None:
-    """Raise UsageError for a name that is no verdict of a scan with these labels."""
-    allowed = list(dict.fromkeys([*labels, INCONCLUSIVE, UNKNOWN]))
+    """Raise UsageError for a name that is no verdict or headline of a scan with these labels."""
+    allowed = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, INCONCLUSIVE, UNKNOWN]))
     for name in names:
         if name not in allowed:
             raise UsageError(f"{option} {name!r} is not a verdict of this scan; allowed: {', '.join(allowed)}")

@@ -6,11 +6,11 @@ from typing import TypeAlias
 
 from forensic_cli.ensemble import INCONCLUSIVE
 from forensic_cli.pipeline import Prepared
-from forensic_cli.preprocess import Views
+from forensic_cli.model import Sample
 from forensic_cli.results import Stability, Verdict
 
-Judge: TypeAlias = Callable[[Sequence[tuple[Views, ...]]], list[Verdict]]
-"""Images, each as its views for every preprocessing -> one verdict an image, in their order."""
+Judge: TypeAlias = Callable[[Sequence[tuple[Sample, bool]]], list[Verdict]]
+"""Images, and whether training had pictures of their kind -> one verdict an image, in their order."""
 
 
 def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
@@ -33,6 +33,6 @@ def stable_verdicts(images: Sequence[Prepared], verdicts: Sequence[Verdict], jud
     others: list[dict[str, Verdict]] = [{} for _ in images]
     for name in dict.fromkeys(name for image in images for name in image.variants):
         places = [i for i, image in enumerate(images) if name in image.variants]
-        for i, other in zip(places, judge([images[i].variants[name] for i in places]), strict=True):
+        for i, other in zip(places, judge([(images[i].variants[name], True) for i in places]), strict=True):
             others[i][name] = other
     return [with_stability(verdict, found) for verdict, found in zip(verdicts, others, strict=True)]

@@ -69,14 +69,11 @@ def scan(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Confidence below which a verdict is `inconclusive`; else the model card's."),
-    ] = None,
-    coverage: Annotated[
-        float | None,
         typer.Option(
-            metavar="LEVEL",
-            help="Share of a generator's images whose set of candidates holds it, such as 0.90: a higher level names "
-            "fewer images and is wrong less often; else the model card's.",
+            min=0,
+            max=1,
+            help="Probability among the generators from which on one is named: higher names fewer images and is wrong "
+            "less often; else the model card's, for each state.",
             show_default=False,
         ),
     ] = None,
@@ -149,9 +146,9 @@ def scan(
 ) -> None:
     """Name the generator behind each image, with calibrated confidence and an evidence record.
 
-    The verdict is a generator, `real`, `inconclusive` (several labels explain the image, or the best one is not
-    sure enough) or `unknown` (none does). The raw label, the candidates and the likelihood ratios stay beside it. Files
-    with the same bytes are judged once, and each has its row.
+    The headline is `generated`, `real` or `undecided`. Where the evidence carries a name the verdict is that generator;
+    else it is `inconclusive`, with a short list where that helps. The raw label, all scores and the likelihood ratios
+    stay beside it. Files with the same bytes are judged once, and each has its row.
 
     Examples:
 
@@ -171,7 +168,7 @@ def scan(
 
         genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
 
-        genforensic scan incoming/ --fail-on stylegan2 --fail-on stylegan3 --quiet
+        genforensic scan incoming/ --fail-on generated --quiet
 
     Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on,
     130 interrupted.
@@ -197,7 +194,6 @@ def scan(
         threshold,
         batch_size,
         workers,
-        coverage=coverage,
         reencodings=STABILITY if stability else (),
         max_pixels=max_pixels or MAX_PIXELS,
         dedupe=dedupe_distance() if dedupe else None,
@@ -210,6 +206,6 @@ def scan(
     summary = report_scan(
         named, search, models, settings, Target(output, report_format, force, quiet, resume, shown, watch)
     )
-    if any(summary.verdicts.get(name) for name in fail_on or ()):
+    if any(summary.verdicts.get(name) or summary.headlines.get(name) for name in fail_on or ()):
         raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

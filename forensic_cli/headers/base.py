@@ -23,6 +23,10 @@ class Header:
     """What decoding will change, and what was lost before; names from WARNINGS."""
     orientation: int = 1
     """EXIF's, 1 to 8, where it is still to be undone; 1 where the decoder does that by itself."""
+    compression: str = ""
+    """`lossless`, `jpeg` or `webp` (both lossy); empty: another codec, or not known."""
+    quality: int | None = None
+    """Of a JPEG: libjpeg's quality, 1 to 100, whose luma quantisation table is about as coarse; None otherwise."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Unreadable:
     header: Header | None = None
     """What could be read of the header."""
 
+
+_LOSSLESS = frozenset(("PNG", "GIF", "BMP", "PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "QOI", "ICNS", "DIB", "SUN"))
+"""Formats that keep every pixel; TIFF and WebP may or may not."""
 
 STATUSES = {
     "missing": "there is no such file (any more)",
@@ -61,6 +68,7 @@ WARNINGS = {
     "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "
     "and verdicts can be wrong",
     "orientation_applied": "an EXIF rotation was applied",
+    "palette": "at most 256 colours; nothing fine survives that",
     "padded": "smaller than one patch; mirrored at the border",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8",
     "scans_missing": "a progressive JPEG without some of its scans; what they would refine was judged coarse",
@@ -74,7 +82,8 @@ WARNINGS = {
 def make_header(name: str, size: tuple[int, int], changes: dict[str, bool], orientation: int = 1) -> Header:
     """Return a header of a format and a size (width, height) with the warnings whose condition holds."""
     changes |= {"orientation_applied": orientation != 1, "tiny": min(size) < TINY}
-    return Header(name, *size, tuple(sorted(name for name, holds in changes.items() if holds)), orientation)
+    warnings = tuple(sorted(name for name, holds in changes.items() if holds))
+    return Header(name, *size, warnings, orientation, "lossless" if name in _LOSSLESS else "")
 
 
 def truncated(header: Header | None = None, name: str = "") -> Unreadable:

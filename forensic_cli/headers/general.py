@@ -22,6 +22,7 @@ from forensic_cli.headers.tiff import look_at_tiff
 _ORIENTATION = 0x0112  # EXIF tag
 _ALPHA = frozenset(("LA", "La", "PA", "RGBA", "RGBa"))
 _BOXED = frozenset(("AVIF", "JPEG2000"))
+_LOSSLESS_TIFF = frozenset(("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "lzma"))
 _UNPROMISED = ("PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "QOI", "ICNS", "DIB", "SUN")
 """Formats without a signature worth the name. Pillow has more, and with some of them a header takes it minutes."""
 _UNPROMISED_BYTES = 1 << 16
@@ -81,11 +82,15 @@ def _header(image: Image.Image, data: bytes) -> Header:
         "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
+        "palette": image.mode in ("1", "P", "PA"),
         "reduced_to_8_bit": image.mode.startswith(("I", "F")) or _is_deep(image, data),
     }
     header = make_header(str(image.format), image.size, changes, _orientation(image))
+    if header.format != "TIFF":
+        return header
+    lossless = image.info.get("compression") in _LOSSLESS_TIFF
     # libtiff turns the pixels by itself; Pillow gives the size after that, too
-    return replace(header, orientation=1) if header.format == "TIFF" else header
+    return replace(header, orientation=1, compression="lossless" if lossless else "")
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:

@@ -66,7 +66,7 @@ def inspect_gif(data: bytes) -> Header | Unreadable:
             pass
     except _EndsEarlyError:
         cut = True
-    changes = {"alpha_dropped": walk.transparent, "first_frame_only": walk.pictures > 1}
+    changes = {"alpha_dropped": walk.transparent, "first_frame_only": walk.pictures > 1, "palette": True}
     header = make_header("GIF", size, changes)
     if walk.blocks >= _MOST_BLOCKS:
         return Unreadable("damaged", f"the GIF has more than {_MOST_BLOCKS} blocks before its second picture", header)

@@ -16,8 +16,14 @@ _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
 _MOST_SCANS = 100
 """Encoders write 20 or so. A scan of a hundred bytes costs a pass over all pixels, so thousands take hours."""
-_QUALITY_75 = 1858
-"""Sum of the luma quantisation table of JPEG's Annex K at the quality 75 of libjpeg; more is coarser."""
+_HEAVY = 75
+"""Quality below which `heavily_compressed` is said."""
+# Annex K.1 of ITU-T T.81, the luma table that libjpeg scales; the order does not matter for a sum
+_LUMA_STEPS = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
 
 
 @dataclass
@@ -116,9 +122,25 @@ def _table_sums(body: bytes) -> dict[int, int]:
 def _header(found: _Segments) -> Header:
     height, width = int.from_bytes(found.frame[1:3], "big"), int.from_bytes(found.frame[3:5], "big")
     luma = found.frame[8] if len(found.frame) > 8 else 0  # the first component says which table is its own
+    quality = _quality(found.tables[luma]) if luma in found.tables else None
     changes = {
         "colour_profile_ignored": is_other_profile(found.icc),
         "converted_from_cmyk": found.frame[5] == 4,
-        "heavily_compressed": found.tables.get(luma, 0) > _QUALITY_75,
+        "heavily_compressed": quality is not None and quality < _HEAVY,
     }
-    return make_header("JPEG", (width, height), changes, exif_orientation(found.exif) if found.exif else 1)
+    header = make_header("JPEG", (width, height), changes, exif_orientation(found.exif) if found.exif else 1)
+    return replace(header, compression="jpeg", quality=quality)
+
+
+def _table_sum(quality: int) -> int:
+    """Return the sum of libjpeg's luma table at a quality (jcparam.c, jpeg_quality_scaling and jpeg_add_quant_table)."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return sum(min(255, max(1, (step * scale + 50) // 100)) for step in _LUMA_STEPS)
+
+
+_TABLE_SUMS = [_table_sum(quality) for quality in range(1, 101)]
+
+
+def _quality(table_sum: int) -> int:
+    """Return the quality whose luma table has the nearest sum: cameras and editors write tables of their own."""
+    return min(range(1, 101), key=lambda quality: abs(_TABLE_SUMS[quality - 1] - table_sum))

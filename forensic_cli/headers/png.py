@@ -98,6 +98,7 @@ def _header(chunks: _Found) -> Header | None:
         "colour_profile_ignored": is_other_profile(_profile(good.get(b"iCCP", b""))),
         "damaged_metadata": any(name[:1].islower() for name in chunks.bad),
         "first_frame_only": int.from_bytes(good.get(b"acTL", b"")[:4], "big") > 1,
+        "palette": colours == 3 or depth < 8,
         "reduced_to_8_bit": depth == 16,
     }
     orientation = exif_orientation(good[b"eXIf"]) if b"eXIf" in good else 1

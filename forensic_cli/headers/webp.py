@@ -1,6 +1,7 @@
 """Headers of WebP files: Pillow would make room for the whole canvas before its size can be looked at."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
 from forensic_cli.headers.base import truncated as ends_early
@@ -50,7 +51,10 @@ def _header(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Header | None:
         "first_frame_only": kind == b"VP8X" and sum(name == b"ANMF" for name, _, _ in chunks) > 1,
     }
     orientation = exif_orientation(beside[b"EXIF"]) if b"EXIF" in beside else 1
-    return make_header("WEBP", (width, height), changes, orientation)
+    lossy = any(name == b"VP8 " for name, _, _ in chunks)
+    return replace(
+        make_header("WEBP", (width, height), changes, orientation), compression="webp" if lossy else "lossless"
+    )
 
 
 def _size_and_alpha(kind: bytes, body: bytes) -> tuple[int, int, bool] | None:
