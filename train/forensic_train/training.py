@@ -115,6 +115,8 @@ def train(options: TrainOptions, evaluated: bool = True) -> Path:
         raise UsageError(f"--draws repeats what adapts to unseen images, and {options.technique} does not")
     rows = _rows(options)
     _check_needs(options, kinds, recipe, rows)
+    if evaluated:
+        _tell_of_doubts(options, rows)
     save_split(options.output, rows)
 
     def make(kind: type[Technique]) -> None:
@@ -358,14 +360,6 @@ def _rows(options: TrainOptions) -> list[Row]:
             if options.draws > 1 and any(row.split == "adapt" for row in rows):
                 raise UsageError("the manifest declares which images are `adapt`; leave out --draws, or that split")
             rows = split_rows(rows, options.seed, options.holdout, options.shares)
-        if options.calibrate is None and not any(row.split == "val" for row in rows):
-            note("The split has no `val`: nothing is kept for calibration, and confidences will not be calibrated.")
-    if doubtful := same_bytes_two_generators(rows):
-        note(
-            f"Warning: {len(doubtful)} files stand under two generators each (such as {doubtful[0][0].path.name}); "
-            "`genforensic audit` names them all",
-            "yellow",
-        )
     _check_same_split(options.output, rows)
     return rows
 
@@ -423,6 +417,18 @@ def _lacks(
 def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the generators that are trained on, in logit order."""
     return tuple(sorted({row.generator for row in rows if row.split == "train"}))
+
+
+def _tell_of_doubts(options: TrainOptions, rows: Sequence[Row]) -> None:
+    """Note what is no reason not to train, and may not be what was meant."""
+    if options.calibrate is None and not any(row.split == "val" for row in rows):
+        note("The split has no `val`: nothing is kept for calibration, and confidences will not be calibrated.")
+    if doubtful := same_bytes_two_generators(rows):
+        note(
+            f"Warning: the same bytes stand under two generators in {len(doubtful)} cases, {doubtful[0][0].path.name} "
+            "for one; `genforensic audit` names them all.",
+            "yellow",
+        )
 
 
 def _check_same_split(output: Path, rows: Sequence[Row]) -> None:

@@ -30,6 +30,7 @@ STRANGERS = ("outsider", "real")
 """Tiers of images that no label fits: T4."""
 REENCODINGS = ("jpeg90", "jpeg75", "resize0.75", "blur")
 """Of the images of T2: T3."""
+_DATA_WORDS = {"two": "two checkpoints", "shuffled": "shuffled labels", "soft": "low-passed"}
 RESULT_FILE = "result.json"
 _HELD_BACK = 0.1
 """Of the training images, as where a random split is trained on."""
@@ -58,7 +59,7 @@ class Attributor:
     def label(self) -> str:
         """Say what is trained, for people."""
         words = ["stable"] if ("stable", "true") in self.settings else []
-        words += [f"{self.data} images"] if self.data != "plain" else []
+        words += [_DATA_WORDS[self.data]] if self.data != "plain" else []
         return ", ".join([f"{self.recipe} {'+'.join(self.techniques)}", *words, f"seed {self.seed}"])
 
     def folder(self, output: Path) -> Path:
