@@ -86,6 +86,14 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=0, help="For --leave-out: processes that load images; 0: none but this one.")
     ] = 0,
+    signals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For --leave-out: folder where what is measured of the images is kept for other runs; else --output.",
+            show_default=False,
+        ),
+    ] = None,
     report_format: Annotated[
         str,
         typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
@@ -120,16 +128,17 @@ def evaluate(
                 "--leave-out trains models; name labelled images with --data, and a folder for the runs with --output"
             )
         with training_extra("evaluate"):
-            from forensic_train.crossfit import crossfit, crossfit_robustness
+            from forensic_train.crossfit import crossfit
             from forensic_train.left_out_report import left_out_report
             from forensic_train.recipes import find_recipe
             from forensic_train.training import TrainOptions
 
             overrides, trained = parse_settings(settings), recipe or DEFAULT_RECIPE
-            options = TrainOptions(technique, data, output, trained, seed, device, overrides=overrides, workers=workers)
+            options = TrainOptions(
+                technique, data, output, trained, seed, device, overrides=overrides, workers=workers, signals=signals
+            )
             scores = crossfit(options, leave_out, folds, fold)
-            points = crossfit_robustness(output, trained, scores) if robustness else []
-            report = left_out_report(scores, find_recipe(trained), leave_out, points)
+            report = left_out_report(scores, find_recipe(trained), leave_out)
             report.write(output)
         _show(report_format, report.tables, report.json, report.markdown)
         note(f"Scores, pictures and tables: {output}")
@@ -138,7 +147,7 @@ def evaluate(
         raise UsageError("--set and --fold say how --leave-out trains; name what to leave out, or leave them out")
     with training_extra("evaluate"):
         from forensic_train.evaluate import evaluate_all, evaluate_draws
-        from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
+        from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
         from forensic_train.robustness import measure_test
         from forensic_train.robustness_report import draw_robustness
 
@@ -152,7 +161,6 @@ def evaluate(
         target = output or (run / "evaluation" if run is not None else None)
         if target is not None:
             draw_confusions(found, target)
-            draw_calibration(found, target)
             if points:
                 draw_robustness(points, target)
             (target / "evaluation.json").write_text(as_json(found, points, draws), encoding="utf-8")

@@ -47,6 +47,14 @@ def train(
             help="Output of `evaluate --leave-out source`: calibrate on its scores, and train on every image.",
         ),
     ] = None,
+    signals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder where what is measured of the images is kept for other runs; else the output folder.",
+            show_default=False,
+        ),
+    ] = None,
     val: Annotated[
         float | None,
         typer.Option(
@@ -131,6 +139,7 @@ def train(
                 resume=resume,
                 calibrate=calibrate,
                 workers=workers,
+                signals=signals,
                 shares=SplitShares(val=val, adapt_images=adapt),
                 draws=draws,
             )

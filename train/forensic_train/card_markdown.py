@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from forensic_cli.card import ConformalSets, Counts, LikelihoodRatio, ModelCard
-from forensic_cli.ensemble import UNKNOWN, known_labels
+from forensic_cli.card import NEVER, Counts, Decision, LikelihoodRatio, ModelCard
+from forensic_cli.ensemble import known_labels
 from forensic_cli.reencode import ORIGINAL, REENCODINGS
 
 _COSTS = (
@@ -22,11 +22,9 @@ def card_markdown(card: ModelCard, file_name: str) -> str:
         f"Names one of: {', '.join(known_labels(card.labels))}.",
         "## How to read it",
         "\n".join(f"- {limit}" for limit in card.limits),
-        "## Views and calibration",
+        "## Views",
         _views(card),
-        _calibration(card),
-        *_sets(card),
-        *_likelihood_ratios(card),
+        *_decisions(card),
         "## Fitted on",
         counts_table(card.data, "generator"),
     ]
@@ -66,7 +64,6 @@ def counts_table(counts: Counts, corner: str) -> str:
 def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
     """Return one image set's figures as a paragraph and the paper's table."""
     low, high = metrics["interval"]
-    conclusive = metrics["conclusive_accuracy"]
     described = {
         "test": "held out of every technique's training",
         "unseen": "all unseen images, the part that `finetune` adapts to included",
@@ -77,9 +74,7 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
         f"**{name}** ({described.get(name, 'labelled images')}): {metrics['images']} images, "
         f"accuracy {metrics['accuracy']:.3f} (95 % Wilson interval {low:.3f} to {high:.3f}), expected calibration "
         f"error {metrics['ece']:.3f}. Worst cell: {metrics['worst_cell']}, {metrics['worst_cell_accuracy']:.3f} of "
-        f"{metrics['worst_cell_images']}. At the default threshold {metrics['inconclusive']:.1%} are `inconclusive`"
-        + (f", and {conclusive:.1%} of the others are right." if conclusive is not None else ".")
-        + _named(metrics)
+        f"{metrics['worst_cell_images']}." + _named(metrics)
     )
     rows: list[list[object]] = [
         [c["generator"], *(f"{c[key]:.2f}" for key in ("precision", "recall", "f1")), c["support"]]
@@ -88,21 +83,6 @@ def metrics_markdown(name: str, metrics: Mapping[str, Any]) -> str:
     macro = [f"{metrics[key]:.2f}" for key in ("precision", "recall", "f1")]
     rows.append(["macro average", *macro, metrics["images"]])
     return f"{text}\n\n{markdown_table(['generator', 'precision', 'recall', 'F1', 'support'], rows)}"
-
-
-def ratios_markdown(ratios: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what likelihood ratios cost on one image set, by label."""
-    rows: list[list[object]] = [
-        [
-            label,
-            *(f"{one[key]:.3f}" for key in ("cllr", "cllr_min", "cllr_cal")),
-            one["images_for"],
-            one["images_against"],
-        ]
-        for label, one in ratios.items()
-    ]
-    header = ["log10 LR of", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others"]
-    return f"{markdown_table(header, rows)}\n\n{_COSTS}"
 
 
 def _precision(found: Mapping[str, Any]) -> str:
@@ -125,74 +105,117 @@ def _precision(found: Mapping[str, Any]) -> str:
 
 
 def _named(metrics: Mapping[str, Any]) -> str:
-    named, right = metrics.get("named"), metrics.get("named_accuracy")
-    if named is None:
+    """Return what a scan's answers on these images were worth; nothing where that was not worked out."""
+    if metrics.get("decided") is None:
         return ""
-    text = f" With the candidates at the default coverage, the verdict names a label for {named:.1%}"
-    return text + (f"; {right:.1%} of these names are right." if right is not None else ".")
-
-
-def _sets(card: ModelCard) -> list[str]:
-    sets = card.sets
-    if sets is None:
-        return []
-    return ["## Candidates", _sets_text(card, sets), *([_sets_table(sets)] if sets.measured else [])]
-
-
-def _sets_text(card: ModelCard, sets: ConformalSets) -> str:
-    verdicts = (
-        "Beside its verdict every image gets a set of candidates, the labels that its scores do not rule out. One "
-        "candidate with enough confidence is named, several are `inconclusive`, none is `unknown`."
-    )
-    if UNKNOWN in card.labels:
-        verdicts += (
-            " The model's own output `unknown` is never a candidate; where it is on top the verdict is `unknown`."
-        )
-    measured = (
-        "The table was measured on groups that were left out when the limits were taken."
-        if sets.measured
-        else "All images belong to one group, so no figures for other groups can be given."
-    )
     return (
-        f"{verdicts}\n\nAt coverage {sets.default} (the default; `--coverage` chooses another) at least that share "
-        "of a label's images have it among their candidates, in every group of validation images that is large "
-        f"enough to tell. It holds for images like those, not for other sources. {_validation(sets.note)} {measured}"
+        f" A scan's headline is not `undecided` for {metrics['decided']:.1%}, of these {_percent(metrics['decided_accuracy'])} "
+        f"are right; it names a generator for {metrics['named']:.1%}, of these {_percent(metrics['named_accuracy'])} rightly."
     )
 
 
-def _sets_table(sets: ConformalSets) -> str:
-    rows: list[list[object]] = [
-        [level, f"{one.coverage:.3f}", f"{one.worst_coverage:.3f}", f"{one.size:.2f}"]
-        for level, one in sorted(sets.measured.items())
-    ]
-    return markdown_table(["coverage asked for", "reached", "in the worst group", "candidates an image"], rows)
+STATE_COLUMNS = (
+    *("state", "images", "sources", "macro recall", "AUROC generated/real", "decided", "of these right"),
+    *("real called generated", "generated named", "of the names right", "ECE"),
+)
+"""Of a table of answers by state."""
+_ANSWERS = ("label right", "headline right", "headline wrong", "named rightly", "named wrongly")
+LABEL_COLUMNS = ("state", "label", "images", "sources", *_ANSWERS)
+SOURCE_COLUMNS = ("label", "source", "images", *_ANSWERS)
+
+
+def state_rows(states: Mapping[str, Mapping[str, Any]]) -> Iterator[list[object]]:
+    """Yield a line for each state, and for what its images are: as they were found, or in all forms."""
+    for state, measured in states.items():
+        for forms, figures in measured.items():
+            yield [
+                f"{state}, {forms}",
+                figures["images"],
+                figures["sources"],
+                f"{_interval(figures, 'macro_recall')} of {figures['labels']} labels",
+                _interval(figures, "auroc"),
+                _interval(figures, "decided"),
+                _interval(figures, "decided_right"),
+                _interval(figures, "real_called_generated"),
+                _interval(figures, "named"),
+                _interval(figures, "named_right"),
+                "–" if figures["ece"] is None else f"{figures['ece']:.2f}",
+            ]
+
+
+def _interval(figures: Mapping[str, Any], name: str) -> str:
+    value = figures.get(name)
+    if value is None:
+        return "–"
+    low, high = figures["intervals"].get(name, (value, value))
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
+
+
+def _decisions(card: ModelCard) -> list[str]:
+    if not card.decisions:
+        return ["## Answers", "No image was kept to decide by: every picture is `undecided`."]
+    text = (
+        "A picture's state is read from its file: lossless, WebP, or a JPEG's quality. Each state has weights and "
+        "thresholds of its own; pictures in other states stay `undecided`. Figures are of sources that neither the judging "
+        "model nor the thresholds had seen, with 95 % intervals over sources; `as found` are images as they were published, "
+        "`all forms` also their compressed, resized and re-saved forms. The same folds were looked at when the recipe was "
+        f"chosen, so expect a little less on sources of another kind. Validation: {card.validation}"
+    )
+    parts = ["## Answers", text]
+    if any(decision.measured for decision in card.decisions.values()):
+        measured = {state: decision.measured for state, decision in card.decisions.items()}
+        parts.append(markdown_table(STATE_COLUMNS, list(state_rows(measured))))
+    parts += ["### Thresholds", markdown_table(_THRESHOLDS, [_thresholds(*item) for item in card.decisions.items()])]
+    return [*parts, *_likelihood_ratios(card)]
+
+
+_THRESHOLDS = ("state", "generated from p", "real up to p", "name from", "short list holds", "farthest")
+
+
+def _thresholds(state: str, one: Decision) -> list[object]:
+    limits = [one.generated_from, one.real_to, one.name_from]
+    cells = ["never" if abs(value) >= NEVER else f"{value:.4f}" for value in limits]
+    return [state, *cells, f"{one.shortlist:.2f}", "–" if one.farthest is None else f"{one.farthest:.2f}"]
 
 
 def _likelihood_ratios(card: ModelCard) -> list[str]:
-    if not card.likelihood_ratios:
-        return []
+    rows = [
+        [state, label, *_ratio_row(ratio)]
+        for state, decision in card.decisions.items()
+        for label, ratio in ((("generated / real", decision.generated),) + tuple(decision.ratios.items()))
+        if ratio is not None
+    ]
+    if not rows:
+        return ["### Likelihood ratios", "None is clearly better than silence on left-out sources, so none is given."]
     text = (
-        "A likelihood ratio compares two statements: the image is of this label, or it is of another one of the known "
-        "labels, each of them equally likely beforehand. log10 LR +2 says that the scores are 100 times more probable "
-        "under the first, 0 says nothing, and below 0 speaks for another label. It is not the probability of either "
-        "statement, and it says nothing of a generator that is not among the labels. Values stop at the bounds, the "
-        f"most that the validation images support (ELUB). {_validation(card.validation)} A cost is measured on groups "
-        "of images that were left out of the fit in turn; where the column of groups says `chance`, the label has too "
-        "few groups and parts were drawn by chance, so that its cost is probably too low for other groups."
+        "A ratio compares two statements: a generator made the picture, or it is real; or, for a generator, it made the "
+        "picture or another known one did, each equally likely beforehand. log10 LR +2 says that the scores are 100 times "
+        "more probable under the first. It is the probability of neither. Values stop at the bounds that the validation "
+        "images support (ELUB). A statement whose cost on left-out sources is not clearly below 1 (97.5 % quantile over "
+        "resampled sources) has no ratio."
     )
-    header = ["label", "least", "greatest", "Cllr", "Cllr_min", "Cllr_cal", "images of it", "of others", "groups"]
-    rows = [_ratio_row(label, one) for label, one in card.likelihood_ratios.items()]
-    return ["## Likelihood ratios", text, markdown_table(header, rows), _COSTS]
+    header = [
+        "state",
+        "statement",
+        "least",
+        "greatest",
+        "Cllr",
+        "Cllr_min",
+        "Cllr_cal",
+        "images for",
+        "against",
+        "sources",
+    ]
+    return ["### Likelihood ratios", text, markdown_table(header, rows), _COSTS]
 
 
-def _ratio_row(label: str, one: LikelihoodRatio) -> list[object]:
+def _ratio_row(one: LikelihoodRatio) -> list[object]:
     costs = ["–" if cost is None else f"{cost:.3f}" for cost in (one.cllr, one.cllr_min, one.cllr_cal)]
-    bounds = [f"{one.lower:+.2f}", f"{one.upper:+.2f}"]
-    return [label, *bounds, *costs, one.images_for, one.images_against, one.groups or "chance"]
-
-
-def _validation(described: str) -> str:
-    return f"Validation: {described}" if described else ""
+    return [f"{one.lower:+.2f}", f"{one.upper:+.2f}", *costs, one.images_for, one.images_against, one.groups]
 
 
 def _robustness(measured: Mapping[str, Any]) -> list[str]:
@@ -222,18 +245,7 @@ def _views(card: ModelCard) -> str:
         return f"The whole image is resized to {size} x {size} pixels."
     return (
         f"Patches of {size} x {size} pixels at native resolution on an even grid of at most {grid} x {grid}; "
-        "an image's logits are the mean over its patches."
-    )
-
-
-def _calibration(card: ModelCard) -> str:
-    one = card.calibration
-    if not one.images:
-        return "Scores are not calibrated."
-    return (
-        f"Scores are softmax(logits / {one.temperature:.3f}), fitted on {one.images} images: "
-        f"expected calibration error {one.ece_before:.3f} before, {one.ece_after:.3f} after. "
-        f"Below a confidence of {card.threshold:.3f} the verdict is `inconclusive`."
+        "their evidence is averaged before an image is judged."
     )
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from forensic_cli.card import REAL
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Pixels, Unreadable, decode, views
 from forensic_train.augment import Augmented
-from forensic_train.manifest import REAL, Row
+from forensic_train.manifest import Row
 from forensic_train.recipes import Recipe
 from forensic_train.seeds import generator_for
 
@@ -33,14 +34,17 @@ class Batch:
     """int64, B: index into the labels."""
     subject: Tensor
     """int64, B: index into the subjects."""
+    state: Tensor
+    """int64, B: index into the encoder's states."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.inputs, self.generator, self.subject)))
+        parts = (self.inputs, self.generator, self.subject, self.state)
+        return Batch(*(part.to(device, non_blocking=True) for part in parts))
 
 
-Example: TypeAlias = tuple[Tensor, int, int]
-"""Input, index of the generator, index of the subject."""
+Example: TypeAlias = tuple[Tensor, int, int, int]
+"""Input, index of the generator, of the subject, of the state."""
 
 
 class ImageDataset(Dataset[Example]):
@@ -63,7 +67,7 @@ class ImageDataset(Dataset[Example]):
         position, index = key
         # The position tells two draws of one image in one epoch apart
         view = self._view(index, generator_for("augment", self._seed, self.epoch, position))
-        return torch.from_numpy(view.pixels), *self._targets[index]
+        return torch.from_numpy(view.pixels), *self._targets[index], 0
 
     def samples(self, draws: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `draws` training views of every image, in chunks: uint8 views N x S x S x 3 and flags N.
@@ -120,7 +124,7 @@ class FeatureDataset(Dataset[Example]):
         self._targets = list(targets)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        return self._features[key[1]], *self._targets[key[1]]
+        return self._features[key[1]], *self._targets[key[1]], 0
 
 
 def read_pixels(row: Row) -> Pixels:
@@ -146,5 +150,5 @@ def loader(dataset: Dataset[Example], order: Sequence[int], batch_size: int, wor
 
 
 def _collate(examples: Sequence[Example]) -> Batch:
-    inputs, generators, subjects = zip(*examples, strict=True)
-    return Batch(torch.stack(inputs), torch.tensor(generators), torch.tensor(subjects))
+    inputs, *indices = zip(*examples, strict=True)
+    return Batch(torch.stack(inputs), *map(torch.tensor, indices))

@@ -5,33 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import REAL, UNKNOWN, Decision, ModelCard
 from forensic_cli.console import track
-from forensic_cli.ensemble import UNKNOWN, judge, predict
+from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED, Thresholds, headline_of, probabilities, verdict_of
 from forensic_cli.errors import DataError
-from forensic_cli.model import Logits, Model, images_at_once
+from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_train.calibrate import Targets, expected_calibration_error
-from forensic_train.likelihood import RatioCosts, measure_ratios
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
+from forensic_train.network import Network
+from forensic_train.recipes import Recipe
 from forensic_train.run import EXPORTS_FOLDER, draw_folders, read_split
+from forensic_train.scores import Scores
+from forensic_train.signals import FORMS, ORIGINAL, Signals, measure_signals
 
-
-@dataclass(frozen=True)
-class Scored:
-    """What a model said of labelled images, for pictures."""
-
-    card: ModelCard
-    """Of the model."""
-    probabilities: npt.NDArray[np.float64]
-    """Calibrated, B x K."""
-    targets: Targets
-    """Index of each image's label, B."""
+_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -48,10 +42,12 @@ class Evaluation:
     """Order of the confusion matrix."""
     metrics: Metrics
     """What was measured."""
-    ratios: Mapping[str, RatioCosts] = field(default_factory=dict)
-    """Costs of the card's likelihood ratios on these images, by label."""
-    scored: Scored | None = field(default=None, repr=False, compare=False)
-    """The scores behind the figures; not part of the JSON."""
+    states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """{state: figures of its answers, with intervals over sources; see decide.measure}."""
+    by_generator: Sequence[Sequence[object]] = ()
+    """Lines of decide.by_generator."""
+    by_source: Sequence[Sequence[object]] = ()
+    """Lines of decide.by_source."""
 
 
 def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation:
@@ -60,19 +56,67 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
     Raises DataError for bad images and for generators that the export does not know.
     """
     check_labels_known(model, rows)
-    card, probabilities = model.card, model.probabilities(infer(model, rows))
-    metrics, targets = measure(card, rows, probabilities), targets_of(card, rows)
-    ratios = measure_ratios(card, probabilities, targets)
-    scored = Scored(card, probabilities, targets)
-    return Evaluation(card.name, card.technique, images, card.labels, metrics, ratios, scored)
+    card, (logits, distances, states) = model.card, infer(model, rows)
+    calibrated = calibrated_rows(card, logits, states)
+    return Evaluation(
+        card.name, card.technique, images, card.labels, measure(card, rows, calibrated, distances, states)
+    )
 
 
-def infer(model: Model, rows: Sequence[Row]) -> Logits:
-    """Return image logits B x K of images, in their order, whatever their labels."""
+def calibrated_rows(card: ModelCard, logits: Logits, states: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return calibrated probabilities B x K of images in states B; of a state without a decision as they come."""
+    found = np.zeros(logits.shape)
+    for state in sorted(set(states)):
+        here = np.array([one == state for one in states])
+        found[here] = probabilities(card, card.decision(state) or Decision(), logits[here])
+    return found
+
+
+def infer(model: Model, rows: Sequence[Row]) -> tuple[Logits, npt.NDArray[np.float32], list[str]]:
+    """Return logits B x K, distances B and states B of images, in their order, whatever their labels."""
     reading = Reading((model.card.preprocessing,), batch_size=images_at_once([model]))
-    judged = work_on((row.path for row in rows), reading, partial(_batch_logits, model))
+    judged = work_on((row.path for row in rows), reading, partial(_batch, model))
     parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / reading.batch_size)))
-    return np.concatenate(parts) if parts else np.zeros((0, len(model.card.labels)), np.float32)
+    if not parts:
+        return np.zeros((0, len(model.card.labels)), np.float32), np.zeros(0, np.float32), []
+    evidence, states = zip(*parts, strict=True)
+    logits, distances = ([getattr(one, name) for one in evidence] for name in ("logits", "distances"))
+    return np.concatenate(logits), np.concatenate(distances), [state for some in states for state in some]
+
+
+def score_rows(
+    model: Model, network: Network, rows: Sequence[Row], recipe: Recipe, folder: Path, fold: int = 0
+) -> Scores:
+    """Judge held-out images: in every form, from their signals in `folder`, where the encoder pools; else as they are.
+
+    The export has been compared with the network, so either may judge.
+    """
+    card, count = model.card, len(rows)
+    if network.encoder.pools:
+        signals = measure_signals(rows, recipe.encoder(), recipe.preprocessing, folder)
+        logits, distances = _judge_signals(network, signals)
+        forms, states = FORMS, signals.states
+    else:
+        found, far, names = infer(model, rows)
+        logits, distances, states = found[:, None], far[:, None], np.array(names)[:, None]
+        forms = (ORIGINAL,)
+    return Scores(
+        card.technique, card.labels, tuple(rows), np.full(count, fold, np.int64), forms, states, logits, distances
+    )
+
+
+def _judge_signals(network: Network, signals: Signals) -> tuple[Logits, npt.NDArray[np.float32]]:
+    """Return logits B x D x K and distances B x D of signals B x D x F; of an unknown state as of the first one."""
+    names = network.encoder.states
+    network = network.cpu().eval()
+    logits, distances = [], []
+    with torch.inference_mode():
+        for values, states in zip(signals.values, signals.states, strict=True):
+            index = torch.tensor([names.index(name) if name in names else 0 for name in states.tolist()])
+            signal = torch.from_numpy(values.astype(np.float32))
+            logits.append(network.classify(signal, index).numpy())
+            distances.append(network.encoder.distance(signal, index).numpy())
+    return np.stack(logits), np.stack(distances)
 
 
 def check_labels_known(model: Model, rows: Sequence[Row]) -> None:
@@ -91,25 +135,33 @@ def check_readable(batch: Sequence[Prepared]) -> None:
             raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
 
 
-def targets_of(card: ModelCard, rows: Sequence[Row]) -> Targets:
+def targets_of(card: ModelCard, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     """Return the index of each row's generator among the model's labels."""
     return np.array([card.labels.index(row.generator) for row in rows], np.int64)
 
 
-def measure(card: ModelCard, rows: Sequence[Row], probabilities: npt.NDArray[np.float64]) -> Metrics:
-    """Compute every figure of the report from calibrated probabilities B x K. Raises DataError without images."""
+def measure(
+    card: ModelCard,
+    rows: Sequence[Row],
+    calibrated: npt.NDArray[np.float64],
+    distances: npt.NDArray[np.float32] | None = None,
+    states: Sequence[str] = (),
+) -> Metrics:
+    """Compute every figure of the report from calibrated probabilities B x K. Raises DataError without images.
+
+    With `distances` and `states` also what the answers of a scan would be worth.
+    """
     if not rows:
         raise DataError("there are no images to evaluate on; give rows of the split `test`")
     labels = card.labels
     targets = targets_of(card, rows)
-    top = probabilities.argmax(axis=1)
+    top = calibrated.argmax(axis=1)
     right = top == targets
     table = class_table([row.generator for row in rows], [labels[k] for k in top], labels)
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (targets, top), 1)
     cell, cell_accuracy, cell_images = worst_cell([(r.generator, r.subject) for r in rows], [bool(x) for x in right])
-    conclusive = probabilities.max(axis=1) >= card.threshold
-    named = named_images(card, probabilities)
+    answers = None if distances is None else _answers(card, rows, calibrated, distances, states)
     return Metrics(
         images=len(rows),
         accuracy=float(right.mean()),
@@ -122,20 +174,49 @@ def measure(card: ModelCard, rows: Sequence[Row], probabilities: npt.NDArray[np.
         worst_cell=cell,
         worst_cell_accuracy=cell_accuracy,
         worst_cell_images=cell_images,
-        ece=expected_calibration_error(probabilities, targets),
-        inconclusive=float(1 - conclusive.mean()),
-        conclusive_accuracy=float(right[conclusive].mean()) if conclusive.any() else None,
-        named=float(named.mean()) if card.sets else None,
-        named_accuracy=float(right[named].mean()) if card.sets and named.any() else None,
+        ece=expected_calibration_error(calibrated, targets),
+        **({} if answers is None else _answer_figures(answers)),
     )
 
 
-def named_images(card: ModelCard, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Tell for calibrated B x K which images a scan with this model alone names, at its own threshold and coverage."""
-    level = card.sets.default if card.sets else None
-    one = [predict(card.labels, row, card, level) for row in probabilities]
-    verdicts = [judge(p.label, p.confidence, card.threshold, p.candidates if card.sets else None) for p in one]
-    return np.array([verdict == p.label != UNKNOWN for verdict, p in zip(verdicts, one, strict=True)], bool)
+def expected_calibration_error(calibrated: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> float:
+    """Return the mean gap between confidence and accuracy over 15 equal bins of confidence, 0 to 1."""
+    confidence = calibrated.max(axis=1)
+    right = calibrated.argmax(axis=1) == targets
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def _answers(
+    card: ModelCard,
+    rows: Sequence[Row],
+    calibrated: npt.NDArray[np.float64],
+    distances: npt.NDArray[np.float32],
+    states: Sequence[str],
+) -> list[tuple[str, str, str]]:
+    """Return each image's label, headline and verdict, as a scan with this model alone gives them."""
+    found = []
+    for row, values, distance, state in zip(rows, calibrated, distances, states, strict=True):
+        decision = card.decision(state)
+        near = decision is not None and (decision.farthest is None or distance <= decision.farthest)
+        thresholds = Thresholds.strictest([decision]) if near else Thresholds()
+        scores = dict(zip(card.labels, values.tolist(), strict=True))
+        headline = headline_of(scores, thresholds)
+        found.append((row.generator, headline, verdict_of(headline, scores, thresholds)))
+    return found
+
+
+def _answer_figures(answers: Sequence[tuple[str, str, str]]) -> dict[str, float | None]:
+    decided = [(truth, headline) for truth, headline, _ in answers if headline != UNDECIDED]
+    named = [(truth, verdict) for truth, _, verdict in answers if verdict not in (INCONCLUSIVE, REAL, UNKNOWN)]
+    wanted = sum((truth == REAL) == (headline == REAL) for truth, headline in decided)
+    return {
+        "decided": len(decided) / len(answers),
+        "decided_accuracy": wanted / len(decided) if decided else None,
+        "named": len(named) / len(answers),
+        "named_accuracy": sum(truth == verdict for truth, verdict in named) / len(named) if named else None,
+    }
 
 
 def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
@@ -170,6 +251,8 @@ def evaluate_draws(run: Path, models: Sequence[Model], device: str) -> list[Eval
     return found
 
 
-def _batch_logits(model: Model, batch: list[Prepared]) -> Logits:
+def _batch(model: Model, batch: list[Prepared]) -> tuple[Evidence, list[str]]:
     check_readable(batch)
-    return model.image_logits([item.views[0] for item in batch])
+    samples = [item.sample for item in batch if item.sample is not None]
+    states = [sample.state for sample in samples]
+    return model.judge([sample.views[0] for sample in samples], states), states

@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 
 from rich.console import Group
 from rich.table import Table
 
-from forensic_train.card_markdown import markdown_table, metrics_markdown, ratios_markdown
+from forensic_train.card_markdown import markdown_table, metrics_markdown
 from forensic_train.evaluate import Evaluation
-from forensic_train.likelihood import held_ratios
-from forensic_train.pictures import reliability, tippett
 from forensic_train.robustness import RobustnessPoint, by_model
 from forensic_train.robustness_report import robustness_tables
 
@@ -34,9 +32,7 @@ def as_json(
     found = []
     for one in ranked([*evaluations, *draws]):
         mine = [point for point in measured.get(one.model, {}).values() if point.set == one.images]
-        record = asdict(replace(one, scored=None))
-        record.pop("scored")
-        found.append({**record, "robustness": [asdict(point) for point in mine] or None})
+        found.append({**asdict(one), "robustness": [asdict(point) for point in mine] or None})
     return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
 
 
@@ -47,8 +43,6 @@ def as_markdown(
     parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
     for one in ranked(evaluations):
         parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
-        if one.ratios:
-            parts.append(ratios_markdown({label: asdict(costs) for label, costs in one.ratios.items()}))
     if points:
         parts.append("## Robustness")
         for title, header, rows in robustness_tables(points):
@@ -97,27 +91,6 @@ def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Pat
         )
         paths.append(folder / f"{one.model}-{one.images}.png")
         figure.savefig(paths[-1], dpi=120)
-    return paths
-
-
-def draw_calibration(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
-    """Draw FOLDER/<model>-<set>-reliability.png, and -tippett.png where the card has ratios; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for one in evaluations:
-        if one.scored is None:
-            continue
-        card, probabilities, targets = one.scored.card, one.scored.probabilities, one.scored.targets
-        title = f"{one.model} on {one.images}"
-        pictures = {
-            "reliability": reliability(probabilities, targets, f"{title}, calibration error {one.metrics.ece:.3f}")
-        }
-        if one.ratios:
-            ratios = {label: held_ratios(card, label, probabilities, targets)[:2] for label in one.ratios}
-            pictures["tippett"] = tippett(ratios, title)
-        for name, figure in pictures.items():
-            paths.append(folder / f"{one.model}-{one.images}-{name}.png")
-            figure.savefig(paths[-1], dpi=120)
     return paths
 
 

@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch.export import Dim
 
-from forensic_cli.card import ModelCard, Preprocessing, card_key
+from forensic_cli.card import ModelCard, Preprocessing, card_key, output_names
 from forensic_cli.errors import DataError, TrainingError
 from forensic_cli.model import Model, formula_views
 from forensic_cli.preprocess import Views, views
@@ -25,23 +25,24 @@ _PARITY_VIEWS = 24
 
 
 def export_network(network: Network, card: ModelCard, path: Path, images: Views | None = None) -> None:
-    """Write the ONNX file: input views uint8 N x S x S x 3, output logits float32 N x K.
+    """Write the ONNX file: inputs views uint8 N x S x S x 3, image N and state B, outputs logits B x K and distance B.
 
     `images`: real views on which it is compared with PyTorch, besides those of check_parity(). Raises TrainingError
     when it does not compute what PyTorch computes; no file is left then.
     """
     network = network.cpu().eval()
     size = card.preprocessing.size
-    example = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    example = torch.randint(0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views, several = Dim("views"), Dim("images")
     program = torch.onnx.export(
         network,
-        (example,),
+        (example, torch.tensor([0, 0, 1, 2, 2]), torch.zeros(3, dtype=torch.int64)),
         dynamo=True,
         external_data=False,
         opset_version=OPSET,
-        input_names=["views"],
-        output_names=["logits"],
-        dynamic_shapes={"views": {0: Dim("batch")}},
+        input_names=["views", "image", "state"],
+        output_names=list(output_names(card.technique, 1)),
+        dynamic_shapes={"views": {0: views}, "image": {0: views}, "state": {0: several}},
         verbose=False,
     )
     assert program is not None
@@ -79,10 +80,14 @@ def check_parity(network: Network, path: Path, images: Views | None = None) -> N
     model = Model.load(path)
     cut = formula_views(model.card.preprocessing.size)
     cut = cut if images is None else np.concatenate([cut, images])
+    states = [model.card.states[i % len(model.card.states)] for i in range(len(cut))]
     with torch.inference_mode():
-        expected = network(torch.from_numpy(cut)).numpy()
-    batch = model.logits(cut)
-    singly = np.concatenate([model.logits(view[None]) for view in cut])
+        index = torch.tensor([model.card.states.index(state) for state in states])
+        expected = network(torch.from_numpy(cut), torch.arange(len(cut)), index)[0].numpy()
+    batch = model.judge([view[None] for view in cut], states).logits
+    singly = np.concatenate(
+        [model.judge([view[None]], [state]).logits for view, state in zip(cut, states, strict=True)]
+    )
     scale = max(1.0, float(np.abs(expected).max()))
     worst = max(float(np.abs(a - b).max()) / scale for a, b in ((expected, batch), (expected, singly), (batch, singly)))
     if not worst < TOLERANCE:

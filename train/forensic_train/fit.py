@@ -13,10 +13,13 @@ from forensic_cli.errors import TrainingError
 from forensic_train.dataset import ImageDataset, loader
 from forensic_train.manifest import Row
 from forensic_train.run import Run
+from forensic_train.signals import SignalDataset
 from forensic_train.techniques.base import Technique
 
 
-def fit(technique: Technique, dataset: ImageDataset, run: Run, resume: bool, workers: int) -> list[dict[str, float]]:
+def fit(
+    technique: Technique, dataset: ImageDataset | SignalDataset, run: Run, resume: bool, workers: int
+) -> list[dict[str, float]]:
     """Train to the last epoch; returns the log, one entry an epoch.
 
     Every random number depends on the seed, the epoch and the position alone, so a run resumed from its last
@@ -47,6 +50,7 @@ def fit(technique: Technique, dataset: ImageDataset, run: Run, resume: bool, wor
                 progress.update(bar, advance=1, info=_describe(epoch, epochs, sums, count))
             means = {name: round(value / len(batches), 6) for name, value in sums.items()}
             history.append({"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **means})
+            technique.end_epoch()
             _check_weights(technique, epoch, run)
             run.save(technique.state(), history)
     if history:

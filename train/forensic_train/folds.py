@@ -12,7 +12,6 @@ Folds: TypeAlias = list[tuple[Indices, Indices]]
 
 MOST_FOLDS = 20
 """With more groups than this, several are left out together."""
-_CHANCE_FOLDS = 5
 
 
 def group_folds(groups: Sequence[str]) -> Folds:
@@ -25,18 +24,3 @@ def group_folds(groups: Sequence[str]) -> Folds:
     splitter = LeaveOneGroupOut() if count <= MOST_FOLDS else GroupKFold(MOST_FOLDS)
     names = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)[1]
     return [(np.asarray(kept), np.asarray(out)) for kept, out in splitter.split(names, groups=names)]
-
-
-def two_class_folds(positive: npt.NDArray[np.bool_], groups: Sequence[str]) -> tuple[Folds, int]:
-    """Return folds whose kept parts hold both classes, and the number of groups that they leave out in turn.
-
-    Where leaving out a group would leave a class without images (a generator of one subject only), the images
-    are parted by chance instead and the number is 0.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = group_folds(groups)
-    if folds and all(positive[kept].any() and not positive[kept].all() for kept, _ in folds):
-        return folds, len(set(groups))
-    chance = StratifiedKFold(_CHANCE_FOLDS, shuffle=True, random_state=0).split(positive, positive)
-    return [(np.asarray(kept), np.asarray(out)) for kept, out in chance], 0

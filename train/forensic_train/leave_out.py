@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forensic_cli.ensemble import UNKNOWN
+from forensic_cli.card import REAL, UNKNOWN
 from forensic_cli.errors import DataError
-from forensic_train.manifest import REAL, Row, components
+from forensic_train.manifest import Row, components
 
 
 def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
@@ -49,8 +49,8 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
     """Return one split of all rows for each fold: held-out rows are `test`, the others `train`.
 
     `generator`: a fold for each generator but `real` and `unknown`; a third (1 / folds) of the sources of the others
-    is held out with it, so that its images are compared with known images from unseen sources. `adapting`: four in
-    five held-out rows of a component become `adapt`, for `finetune`.
+    is held out with it, so that its images are compared with known images from unseen sources. `adapting`: every
+    second held-out unit of a generator becomes `adapt`, for `finetune`, which is then tested on units it never saw.
     """
     if unit == "generator":
         names = sorted({row.generator for row in rows} - {REAL, UNKNOWN})
@@ -62,10 +62,31 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
     else:
         by_unit = assign_folds(rows, unit, folds)
         held = [[fold == k for fold in by_unit] for k in range(folds)]
-    parts = components(rows)
-    order = {part: i for i, part in enumerate(sorted(set(parts)))}
-    unseen = ["adapt" if adapting and order[part] % 5 else "test" for part in parts]
-    return [[replace(row, split=unseen[i] if flags[i] else "train") for i, row in enumerate(rows)] for flags in held]
+    return [_split(rows, flags, "source" if unit == "generator" else unit, adapting) for flags in held]
+
+
+def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool) -> list[Row]:
+    """Return the rows of one fold with their splits."""
+    order: dict[str, dict[str, int]] = defaultdict(dict)
+    for row, flag in zip(rows, held, strict=True):
+        if flag:
+            order[row.generator].setdefault(_unit_of(row, unit), len(order[row.generator]))
+    adapted = {
+        (generator, name)
+        for generator, units in order.items()
+        for name, place in units.items()
+        if adapting and place % 2
+    }
+    # A unit with images of several generators must not be on both sides
+    names = {name for _, name in adapted}
+    return [
+        replace(row, split=("adapt" if _unit_of(row, unit) in names else "test") if flag else "train")
+        for row, flag in zip(rows, held, strict=True)
+    ]
+
+
+def _unit_of(row: Row, unit: str) -> str:
+    return str(getattr(row, unit))
 
 
 def _together(assigned: Sequence[int], parts: Sequence[int]) -> list[int]:

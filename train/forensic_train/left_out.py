@@ -1,21 +1,21 @@
 """What cross-fitted scores say: recall of every left-out source or subject, calibration, and the open set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import ModelCard
-from forensic_cli.ensemble import UNKNOWN, known_labels
+from forensic_cli.card import UNKNOWN, ModelCard
+from forensic_cli.ensemble import known_labels
 from forensic_cli.model import softmax
-from forensic_train.calibrate import calibrated
-from forensic_train.evaluate import Evaluation, Scored, measure, targets_of
-from forensic_train.likelihood import measure_ratios
+from forensic_train.decide import by_generator, by_source, fit_decisions, nested_answers, state_entries
+from forensic_train.evaluate import Evaluation, calibrated_rows, measure
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import Recipe
 from forensic_train.scores import Scores
+from forensic_train.techniques import find_techniques, splits_behind
 
 SET_NAME = "left-out"
 """Name of the images in reports and cards."""
@@ -64,47 +64,60 @@ class OpenSet:
 
 
 def left_out_card(scores: Scores, recipe: Recipe, unit: str) -> ModelCard:
-    """Return a card with calibration, sets and ratios from cross-fitted scores."""
+    """Return a card with decisions from cross-fitted scores."""
     card = ModelCard(
         name=f"{recipe.name}-{scores.technique}",
         technique=scores.technique,
         recipe=recipe.name,
         labels=scores.labels,
         preprocessing=recipe.preprocessing,
+        states=recipe.encoder().states,
+        training={"splits": splits_behind(find_techniques(scores.technique)[0])},
     )
     return calibrate_on(card, scores, unit)
 
 
 def calibrate_on(card: ModelCard, scores: Scores, unit: str = "source") -> ModelCard:
-    """Calibrate a card on scores of images whose source (or subject) the judging model never saw.
-
-    The groups over which the conformal quantiles take the worst are the subjects.
-    """
-    rows, logits = known_part(scores)
-    order = [scores.labels.index(label) for label in card.labels]
+    """Decide by scores of images whose source (or subject) the judging model never saw."""
+    rows, _ = known_part(scores)
     units = len({getattr(row, unit) for row in rows})
     described = (
         f"{len(rows)} images of {units} {unit}s, each judged by a model of the same kind that was trained without "
-        f"its {unit}."
+        f"its {unit}"
     )
-    return calibrated(card, logits[:, order], targets_of(card, rows), [_subject(row) for row in rows], described)
+    if "adapt" in card.training.get("splits", ()):
+        described += f", and whose last layer was adapted to other {unit}s that the training had not seen"
+    return replace(card, decisions=fit_decisions(card, scores), validation=f"{described}.")
 
 
 def known_part(scores: Scores) -> tuple[list[Row], npt.NDArray[np.float32]]:
-    """Return the rows, and their logits, whose generator is one of the labels."""
+    """Return the rows whose generator is one of the labels, and their logits as the images are, B x K."""
     places = [i for i, row in enumerate(scores.rows) if row.generator in scores.labels]
-    return [scores.rows[i] for i in places], scores.logits[places]
+    return [scores.rows[i] for i in places], scores.logits[places, 0]
 
 
 def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
-    """Measure cross-fitted scores as an evaluation measures an export."""
+    """Measure cross-fitted scores of images as they are; their answers by decisions chosen on other sources."""
     rows, logits = known_part(scores)
-    probabilities = softmax(logits[:, [scores.labels.index(x) for x in card.labels]], card.calibration.temperature)
-    targets = targets_of(card, rows)
-    metrics = measure(card, rows, probabilities)
-    ratios = measure_ratios(card, probabilities, targets)
+    places = [i for i, row in enumerate(scores.rows) if row.generator in scores.labels]
+    ordered = logits[:, [scores.labels.index(x) for x in card.labels]]
+    calibrated = calibrated_rows(card, ordered, scores.states[places, 0].tolist())
+    everything = state_entries(card, scores)
+    as_found = state_entries(card, scores, scores.forms[:1])
+    answers = {
+        state: nested_answers(card, entries, everything[state])
+        for state, entries in as_found.items()
+        if state in card.decisions
+    }
     return Evaluation(
-        card.name, card.technique, SET_NAME, card.labels, metrics, ratios, Scored(card, probabilities, targets)
+        card.name,
+        card.technique,
+        SET_NAME,
+        card.labels,
+        measure(card, rows, calibrated),
+        states={state: decision.measured for state, decision in card.decisions.items()},
+        by_generator=list(by_generator(answers)),
+        by_source=list(by_source(answers)),
     )
 
 
@@ -137,11 +150,11 @@ def open_set(scores: Scores) -> list[OpenSet]:
     found = []
     for fold in sorted(set(scores.folds.tolist())):
         places = [i for i, k in enumerate(scores.folds) if k == fold]
-        unknown = [i for i in places if not np.isfinite(scores.logits[i, _column(scores, i)])]
+        unknown = [i for i in places if not np.isfinite(scores.logits[i, 0, _column(scores, i)])]
         known = [i for i in places if i not in set(unknown) and scores.rows[i].generator != UNKNOWN]
         if not unknown or not known:
             continue
-        right = np.array([scores.logits[i].argmax() == _column(scores, i) for i in known])
+        right = np.array([scores.logits[i, 0].argmax() == _column(scores, i) for i in known])
         for name in SCORES if UNKNOWN in scores.labels else SCORES[:-1]:
             values = _certainty(name, scores)
             floor = np.quantile(values[known], _REJECTED)
@@ -167,7 +180,7 @@ _REJECTED = 0.1
 
 
 def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
-    logits = scores.logits.astype(np.float64)
+    logits = scores.logits[:, 0].astype(np.float64)
     known = [scores.labels.index(label) for label in known_labels(scores.labels)]
     probabilities = softmax(logits)
     ordered = np.sort(probabilities[:, known], axis=1)
@@ -182,7 +195,3 @@ def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
 
 def _column(scores: Scores, i: int) -> int:
     return scores.labels.index(scores.rows[i].generator)
-
-
-def _subject(row: Row) -> str:
-    return row.subject or row.source

@@ -9,14 +9,11 @@ from typing import Any, TypeAlias
 from rich.console import Group
 from rich.table import Table
 
-from forensic_cli.errors import DataError
-from forensic_train.card_markdown import markdown_table
+from forensic_train.card_markdown import LABEL_COLUMNS, SOURCE_COLUMNS, STATE_COLUMNS, markdown_table, state_rows
 from forensic_train.evaluate import Evaluation
-from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
+from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
 from forensic_train.left_out import OpenSet, UnitRecall, evaluate_scores, left_out_card, open_set, unit_recalls
 from forensic_train.recipes import Recipe
-from forensic_train.robustness import RobustnessPoint, card_robustness
-from forensic_train.robustness_report import draw_robustness
 from forensic_train.scores import Scores
 
 Titled: TypeAlias = tuple[str, Sequence[str], list[list[object]]]
@@ -36,12 +33,10 @@ class LeftOutReport:
     """Every generator in every unit; empty for generators."""
     open_set: Sequence[OpenSet]
     """Empty but for generators."""
-    points: Sequence[RobustnessPoint] = ()
-    """Of all techniques under re-encodings, where that was measured."""
 
     def markdown(self) -> str:
         """Return the whole report as Markdown."""
-        parts = [as_markdown(self.evaluations, self.points).rstrip("\n")]
+        parts = [as_markdown(self.evaluations).rstrip("\n")]
         parts += [f"## {title}\n\n{markdown_table(header, rows)}" for title, header, rows in self._tables()]
         return "\n\n".join(parts) + "\n"
 
@@ -49,7 +44,7 @@ class LeftOutReport:
         """Return every figure as JSON."""
         found: dict[str, Any] = {
             "unit": self.unit,
-            "evaluations": json.loads(as_json(self.evaluations, self.points)),
+            "evaluations": json.loads(as_json(self.evaluations)),
             "recalls": [asdict(one) for one in self.recalls],
             "open_set": [asdict(one) for one in self.open_set],
         }
@@ -63,20 +58,37 @@ class LeftOutReport:
             for row in rows:
                 table.add_row(*map(str, row))
             tables.append(table)
-        return Group(as_tables(self.evaluations, self.points), *tables)
+        return Group(as_tables(self.evaluations), *tables)
 
     def write(self, folder: Path) -> None:
         """Write left-out.json, left-out.md and the pictures."""
         folder.mkdir(parents=True, exist_ok=True)
         draw_confusions(self.evaluations, folder)
-        draw_calibration(self.evaluations, folder)
-        if self.points:
-            draw_robustness(self.points, folder)
         (folder / _FILE).write_text(self.json(), encoding="utf-8")
         (folder / "left-out.md").write_text(self.markdown(), encoding="utf-8")
 
     def _tables(self) -> list[Titled]:
         tables: list[Titled] = []
+        tables += [
+            (f"{one.technique}: answers by state", STATE_COLUMNS, list(state_rows(one.states)))
+            for one in self.evaluations
+        ]
+        tables += [
+            (
+                f"{one.technique}: answers by label, images as they are",
+                LABEL_COLUMNS,
+                [list(row) for row in one.by_generator],
+            )
+            for one in self.evaluations
+        ]
+        tables += [
+            (
+                f"{one.technique}: answers by source, images as they are",
+                SOURCE_COLUMNS,
+                [list(row) for row in one.by_source],
+            )
+            for one in self.evaluations
+        ]
         if self.recalls:
             columns = ("technique", "generator", self.unit, "images", "recall (95 % Wilson)", "mostly mistaken for")
             tables.append((f"Recall by left-out {self.unit}", columns, [_recall(one) for one in self.recalls]))
@@ -86,31 +98,13 @@ class LeftOutReport:
         return tables
 
 
-def left_out_robustness(folder: Path, technique: str) -> dict[str, dict[str, Any]]:
-    """Return a technique's figures under re-encodings as a card keeps them, from a report that was written to `folder`.
-
-    Empty where they were not measured. Raises DataError for a file that is no such report.
-    """
-    path = folder / _FILE
-    if not path.exists():
-        return {}
-    try:
-        evaluations = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
-        records = [point for one in evaluations if one["technique"] == technique for point in one["robustness"] or ()]
-        return card_robustness([RobustnessPoint(**one) for one in records])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is not a report on left-out images ({type(error).__name__}: {error})") from error
-
-
-def left_out_report(
-    scores: Sequence[Scores], recipe: Recipe, unit: str, points: Sequence[RobustnessPoint] = ()
-) -> LeftOutReport:
+def left_out_report(scores: Sequence[Scores], recipe: Recipe, unit: str) -> LeftOutReport:
     """Work out the report from cross-fitted scores of some techniques."""
     judged_by = "source" if unit == "generator" else unit
     evaluations = [evaluate_scores(left_out_card(one, recipe, judged_by), one) for one in scores]
     if unit == "generator":
-        return LeftOutReport(unit, evaluations, [], [found for one in scores for found in open_set(one)], points)
-    return LeftOutReport(unit, evaluations, [found for one in scores for found in unit_recalls(one, unit)], [], points)
+        return LeftOutReport(unit, evaluations, [], [found for one in scores for found in open_set(one)])
+    return LeftOutReport(unit, evaluations, [found for one in scores for found in unit_recalls(one, unit)], [])
 
 
 def _recall(one: UnitRecall) -> list[object]:

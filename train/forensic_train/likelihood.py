@@ -1,26 +1,28 @@
-"""Likelihood ratios of one generator against another of the known: how they are fitted, bounded and measured.
+"""Likelihood ratios: how they are fitted, bounded and measured.
 
-The two statements that a ratio compares are "the image is of this label" and "it is of another known label, each of
-them equally likely beforehand". Every other label therefore weighs the same here, however many images it has.
+The two statements that a ratio compares are "a generator made the image" and "it is real", or "this generator made it"
+and "another known one did, each of them equally likely beforehand". Labels and sources weigh the same on each side,
+however many images they have.
 
 The costs follow Brümmer and du Preez (2006), the bounds Vergeer et al. (2016); values are tested against those of the
 `lir` package of the Netherlands Forensic Institute. It is no dependency: it brings an optimiser, a database toolkit
 and pandas along, for the four functions that are needed here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import LEAST_PROBABILITY, LikelihoodRatio, ModelCard
-from forensic_cli.ensemble import UNKNOWN, Probabilities
-from forensic_train.folds import Indices, two_class_folds
+from forensic_cli.card import LEAST_PROBABILITY, LikelihoodRatio
+from forensic_train.folds import group_folds
+from forensic_train.seeds import generator_for
 
 LEAST_IMAGES = 10
-"""Images for and against a label that a ratio needs; with fewer the label gets none."""
+"""Images on each side that a ratio needs; with fewer there is none."""
+LEAST_SOURCES = 3
+"""Sources on each side that it needs."""
+_DRAWN = 300
 STEP = 0.01
 """Spacing of the bounds, log10."""
 
@@ -28,22 +30,6 @@ Ratios: TypeAlias = npt.NDArray[np.float64]
 """log10 likelihood ratios, or weights, of B images."""
 Sides: TypeAlias = npt.NDArray[np.bool_]
 """True for images of the label, False for the others, B."""
-
-
-@dataclass(frozen=True)
-class RatioCosts:
-    """What likelihood ratios of one label cost on a set of images."""
-
-    images_for: int
-    """Images of the label."""
-    images_against: int
-    """Images of the other known labels."""
-    cllr: float
-    """Log-likelihood-ratio cost in bits; 0 is perfect, 1 is what ratios of 1 would cost."""
-    cllr_min: float
-    """The part that no calibration could mend."""
-    cllr_cal: float
-    """The rest."""
 
 
 def cllr(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) -> float:
@@ -92,70 +78,62 @@ def elub(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) -> t
     return round(min(int(lower), 0) * STEP, 2), round(max(int(upper), 0) * STEP, 2)
 
 
-def likelihood_ratios(
-    probabilities: Probabilities, targets: Indices, groups: Sequence[str], labels: Sequence[str]
-) -> dict[str, LikelihoodRatio]:
-    """Fit a ratio for every known label with enough images, from calibrated probabilities B x K of held-out images.
+def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDArray[np.str_]) -> LikelihoodRatio | None:
+    """Fit the ratio of a statement that is true of the `positive` ones, from its calibrated probability `share`, B each.
 
-    `targets`: B indices of the true label; images of the label `unknown` are left aside. `groups`: B names. Costs
-    and bounds come from groups that were left out in turn, never from images that a ratio was fitted on.
+    `weights`: how much each image counts on its side. Costs and bounds come from sources that were left out in turn,
+    never from images that a ratio was fitted on. None where too few images or sources are on a side, or where the
+    cost is not clearly below that of silence: its upper 95 % limit over resampled sources is not below 1.
     """
-    known = [k for k, label in enumerate(labels) if label != UNKNOWN]
-    chosen = np.isin(targets, known)
-    probabilities, targets = probabilities[chosen], targets[chosen]
-    names = [name for name, wanted in zip(groups, chosen, strict=True) if wanted]
-    counts = {k: int((targets == k).sum()) for k in known}
-    return {
-        labels[k]: _one_ratio(_log_odds(probabilities[:, k]), targets == k, _weights(targets, k), names)
-        for k in known
-        if min(counts[k], len(targets) - counts[k]) >= LEAST_IMAGES
-    }
-
-
-def measure_ratios(card: ModelCard, probabilities: Probabilities, targets: Indices) -> dict[str, RatioCosts]:
-    """Measure a card's ratios on images that it was not made with: calibrated B x K and B indices of the true label."""
-    found = {}
-    for label in card.likelihood_ratios:
-        ratios, positive, weights = held_ratios(card, label, probabilities, targets)
-        if positive.any() and not positive.all():
-            cost, least = cllr(ratios, positive, weights), cllr_min(ratios, positive, weights)
-            found[label] = RatioCosts(int(positive.sum()), int((~positive).sum()), cost, least, cost - least)
-    return found
-
-
-def held_ratios(
-    card: ModelCard, label: str, probabilities: Probabilities, targets: Indices
-) -> tuple[Ratios, Sides, Ratios]:
-    """Return log10 ratios of a label for the images of known labels, which of them are of it, and their weights."""
-    k = card.labels.index(label)
-    known = np.array([name != UNKNOWN for name in card.labels])[targets]
-    ratios = np.array([card.likelihood_ratios[label].log10(float(p)) for p in probabilities[known, k]])
-    return ratios, targets[known] == k, _weights(targets[known], k)
-
-
-def _one_ratio(log_odds: Ratios, positive: Sides, weights: Ratios, groups: Sequence[str]) -> LikelihoodRatio:
-    folds, left_out = two_class_folds(positive, groups)
+    counts = [int(positive.sum()), int((~positive).sum())]
+    units = [len(set(sources[side].tolist())) for side in (positive, ~positive)]
+    if min(counts) < LEAST_IMAGES or min(units) < LEAST_SOURCES:
+        return None
+    log_odds = _log_odds(share)
     free, bounded = np.zeros(len(log_odds)), np.zeros(len(log_odds))
+    folds = group_folds(sources.tolist())
     for kept, out in folds:
+        if not positive[kept].any() or positive[kept].all():
+            return None
         slope, intercept = _fit(log_odds[kept], positive[kept], weights[kept])
         limits = elub(_log10(log_odds[kept], slope, intercept), positive[kept], weights[kept])
         free[out] = _log10(log_odds[out], slope, intercept)
         bounded[out] = np.clip(free[out], *limits)
+    cost, least = cllr(bounded, positive, weights), cllr_min(bounded, positive, weights)
+    if _upper_cost(bounded, positive, weights, sources) >= 1:
+        return None
     slope, intercept = _fit(log_odds, positive, weights)
     lower, upper = elub(free, positive, weights)
-    cost, least = cllr(bounded, positive, weights), cllr_min(bounded, positive, weights)
     return LikelihoodRatio(
         slope=round(slope, 6),
         intercept=round(intercept, 6),
         lower=lower,
         upper=upper,
-        images_for=int(positive.sum()),
-        images_against=int((~positive).sum()),
-        groups=left_out,
+        images_for=counts[0],
+        images_against=counts[1],
+        groups=len(set(sources.tolist())),
         cllr=round(cost, 6),
         cllr_min=round(least, 6),
         cllr_cal=round(cost - least, 6),
     )
+
+
+def _upper_cost(ratios: Ratios, positive: Sides, weights: Ratios, sources: npt.NDArray[np.str_]) -> float:
+    """Return the 97.5 % quantile of the cost over resampled sources."""
+    names, index = np.unique(sources, return_inverse=True)
+    nats = ratios * np.log(10)
+    costs = np.where(positive, np.logaddexp(0, -nats), np.logaddexp(0, nats)) * weights
+    sums = np.zeros((4, len(names)))
+    for row, side in ((0, positive), (2, ~positive)):
+        np.add.at(sums[row], index[side], costs[side])
+        np.add.at(sums[row + 1], index[side], weights[side])
+    rng = generator_for("ratio", 0)
+    drawn = []
+    for _ in range(_DRAWN):
+        total = sums[:, rng.integers(len(names), size=len(names))].sum(axis=1)
+        if total[1] > 0 and total[3] > 0:
+            drawn.append((total[0] / total[1] + total[2] / total[3]) / 2 / np.log(2))
+    return float(np.quantile(drawn, 0.975)) if drawn else float("inf")
 
 
 def _fit(log_odds: Ratios, positive: Sides, weights: Ratios) -> tuple[float, float]:
@@ -171,14 +149,6 @@ def _fit(log_odds: Ratios, positive: Sides, weights: Ratios) -> tuple[float, flo
 def _balanced(positive: Sides, weights: Ratios) -> Ratios:
     totals = np.where(positive, weights[positive].sum(), weights[~positive].sum())
     return np.asarray(weights / totals * len(weights) / 2, np.float64)
-
-
-def _weights(targets: Indices, k: int) -> Ratios:
-    """Weigh images so that each label other than k counts the same in all."""
-    counts = np.bincount(targets, minlength=k + 1)
-    others = int(np.count_nonzero(counts)) - int(counts[k] > 0)
-    against = (len(targets) - counts[k]) / max(1, others)
-    return np.where(targets == k, 1.0, against / counts[targets])
 
 
 def _share_above(values: Ratios, weights: Ratios, thresholds: Ratios) -> Ratios:

@@ -16,8 +16,6 @@ from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.preprocess import Unreadable
 from forensic_train.seeds import generator_for
 
-REAL = "real"
-"""Label of photographs."""
 SPLITS = ("train", "val", "adapt", "test")
 MANIFEST_NAME = "manifest.csv"
 _REQUIRED = ("path", "generator", "subject")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import compose
 
-from forensic_cli.card import output_name
+from forensic_cli.card import output_names
 from forensic_cli.errors import ModelError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
@@ -76,7 +76,11 @@ def _take_in(merged: onnx.ModelProto, proto: onnx.ModelProto, prefix: str, own: 
     del merged.opset_import[:]
     merged.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in known.items())
     graph = compose.add_prefix_graph(proto.graph, prefix, rename_inputs=False)
-    renamed = {f"{prefix}{output_name(name, len(own))}": output_name(name, techniques) for name in own}
+    renamed = {
+        f"{prefix}{before}": after
+        for name in own
+        for before, after in zip(output_names(name, len(own)), output_names(name, techniques), strict=True)
+    }
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
@@ -131,7 +135,9 @@ def _check_parity(files: Sequence[Path], merged: Path) -> None:
         for model in Model.load_all(path):
             size = model.card.preprocessing.size
             views = np.random.default_rng(0).integers(0, 256, (_PARITY_BATCH, size, size, 3), dtype=np.uint8)
-            difference = float(np.abs(model.logits(views) - together[model.card.technique].logits(views)).max())
+            images, states = [view[None] for view in views], [model.card.states[0]] * len(views)
+            before = model.judge(images, states).logits
+            difference = float(np.abs(before - together[model.card.technique].judge(images, states).logits).max())
             if not difference < _TOLERANCE:
                 raise ModelError(
                     f"{model.card.technique}: the merged file differs from {path} by {difference:.1e} "

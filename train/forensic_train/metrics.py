@@ -51,12 +51,12 @@ class Metrics:
     """Its images."""
     ece: float
     """Expected calibration error of the calibrated scores."""
-    inconclusive: float
-    """Share of images below the model's threshold."""
-    conclusive_accuracy: float | None
-    """Accuracy of the others; None where there are none."""
+    decided: float | None = None
+    """Share of images whose headline is `generated` or `real`; None where no scan's answers were worked out."""
+    decided_accuracy: float | None = None
+    """Share of those that are so; None where there are none."""
     named: float | None = None
-    """Share of images whose verdict names a label at the default threshold and coverage; None without sets."""
+    """Share of images whose verdict names a generator."""
     named_accuracy: float | None = None
     """Share of those that are named rightly; None where none is named."""
 

@@ -6,11 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from forensic_cli.card import ANY_STATE
+from forensic_train.measurements import Measurements
 from forensic_train.spectrum import Spectrum, compression_gate, whitening
 
 _AMPLITUDE = 40.0
 _LIMIT = 3.0
 _LIMIT_DEVIATIONS = 5.0
+_LARGEST_COMPONENT = 6.0
+_DIRECT = 0.3
+"""Factor of the components that reach the head directly, so that one learning rate suits them and the hidden layer."""
+_LEAST_DEVIATION = 1e-3
+_LEAST_VARIANCE = 1e-3
 
 
 class Encoder(nn.Module):
@@ -33,6 +39,10 @@ class Encoder(nn.Module):
         """Return how far each signal lies from those of training, 1 being their mean; 0: it is not measured."""
         del state
         return torch.zeros(signal.shape[0], device=signal.device)
+
+    def prepare_signals(self, values: Tensor, states: Tensor, weights: Tensor) -> None:
+        """Fit what is fixed to signals M x F in states M, each image weighing `weights` M; nothing to fit for most."""
+        del values, states, weights
 
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit what is fixed to training images, once, before training; most encoders have nothing to fit.
@@ -76,14 +86,14 @@ class Network(nn.Module):
         with torch.no_grad():
             return self.encoder.signal(as_images(inputs))
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """Encode uint8 views B x S x S x 3, or their signal, to features B x width."""
-        encoded: Tensor = self.encoder(self.signal(inputs))
+    def features(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Encode uint8 views B x S x S x 3, or their signal, to features B x width; `state`: index of each one's, B."""
+        encoded: Tensor = self.encoder(self.signal(inputs), state)
         return encoded
 
     def classify(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Return logits B x K of one view, or one signal, an image and the index of its state."""
-        logits: Tensor = self.generator_head(self.features(inputs), state)
+        logits: Tensor = self.generator_head(self.features(inputs, state), state)
         return logits
 
     def forward(self, views: Tensor, image: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,9 +104,9 @@ class Network(nn.Module):
         signal = self.encoder.signal(as_images(views))
         if self.encoder.pools:
             signal = _mean_by(signal, image, state)
-            features, distance = self.encoder(signal), self.encoder.distance(signal, state)
+            features, distance = self.encoder(signal, state), self.encoder.distance(signal, state)
         else:
-            features = _mean_by(self.encoder(signal), image, state)
+            features = _mean_by(self.encoder(signal, state), image, state)
             distance = self.encoder.distance(features, state)
         return self.generator_head(features, state), distance
 
@@ -127,8 +137,9 @@ class ResNet50(Encoder):
         self.body = resnet50(weights=None)
         self.body.fc = nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
         """Encode images in [0, 1] at 224 x 224."""
+        del state
         encoded: Tensor = self.body((images - 0.5) / 0.5)
         return encoded
 
@@ -150,8 +161,9 @@ class SmallResNet(Encoder):
             *(_convolution(32, 64, 3, 2), _Block(64)),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
         """Encode images in [0, 1]; averages over positions."""
+        del state
         encoded: Tensor = self.body((images - 0.5) / 0.5)
         return encoded.mean(dim=(2, 3))
 
@@ -203,8 +215,9 @@ class ResidualEncoder(Encoder):
             layers += [_convolution(before, after, 3, 2), *(_Block(after) for _ in range(count))]
         self.body = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
         """Encode images in [0, 1] of any size; averages over positions."""
+        del state
         encoded: Tensor = self.body(images)
         return encoded.mean(dim=(2, 3))
 
@@ -242,8 +255,9 @@ class SpectralEncoder(Encoder):
         white = (spectra.double() - self.centre.double()) @ self.weights.double()
         return white.float().clamp(-_LIMIT_DEVIATIONS, _LIMIT_DEVIATIONS)
 
-    def forward(self, signal: Tensor) -> Tensor:
+    def forward(self, signal: Tensor, state: Tensor) -> Tensor:
         """Return features N x (2 C + 2)."""
+        del state
         gate = torch.sigmoid(signal @ self.gate_weights + self.gate_bias)[:, None]
         projected = self.project(signal)
         return torch.cat([(1 - gate) * projected, gate * projected, 1 - gate, gate], dim=1)
@@ -260,6 +274,79 @@ class SpectralEncoder(Encoder):
             gate_weights, gate_bias = compression_gate(self._whitened(spectra).cpu(), compressed.cpu())
             self.gate_weights.copy_(gate_weights)
             self.gate_bias.copy_(gate_bias)
+
+
+class StateEncoder(Encoder):
+    """Measurements of an image's patches, averaged, whitened for the state they are in, with a hidden layer beside them.
+
+    Standardised with means and deviations of the state, block after block rotated to principal components of variance
+    1, and limited. The features are these components and a hidden layer on them that is told the state; a closed-form
+    technique gets the hidden layer as it was drawn, as random features (Rahimi and Recht 2007).
+    """
+
+    states = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60")
+    pools = True
+    components = (128, 160, 128)
+    """Of each block of the measurements."""
+    hidden = 192
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.measurements = Measurements()
+        total, count = sum(self.components), len(self.states)
+        self.width = total + self.hidden
+        self.register_buffer("centre", torch.zeros(count, self.measurements.width))
+        self.register_buffer("scale", torch.ones(count, self.measurements.width))
+        for k, (width, kept) in enumerate(zip(self.measurements.blocks, self.components, strict=True)):
+            self.register_buffer(f"rotation_{k}", torch.zeros(width, kept))
+        self.centre: Tensor
+        self.scale: Tensor
+        self.project = nn.Linear(total, self.hidden)
+        self.shift = nn.Parameter(torch.zeros(count, self.hidden))
+        self.noise, self.thinned = nn.Dropout(0.2), nn.Dropout(0.4)
+
+    def signal(self, images: Tensor) -> Tensor:
+        """Return measurements N x F of images."""
+        measured: Tensor = self.measurements(images)
+        return measured
+
+    def forward(self, signal: Tensor, state: Tensor) -> Tensor:
+        """Return features B x (C + H) of mean measurements B x F."""
+        white = self.noise(self._whitened(signal, state).clamp(-_LARGEST_COMPONENT, _LARGEST_COMPONENT))
+        hidden = torch.relu(self.project(white) + self.shift[state])
+        return torch.cat([white * _DIRECT, self.thinned(hidden)], dim=1)
+
+    def distance(self, signal: Tensor, state: Tensor) -> Tensor:
+        """Return the root mean square of the whitened components, before they are limited."""
+        distance: Tensor = self._whitened(signal, state).square().mean(dim=1).sqrt()
+        return distance
+
+    def _rotation(self, block: int) -> Tensor:
+        rotation: Tensor = getattr(self, f"rotation_{block}")
+        return rotation
+
+    def _whitened(self, signal: Tensor, state: Tensor) -> Tensor:
+        standard = (signal - self.centre[state]) / self.scale[state]
+        parts = torch.split(standard, list(self.measurements.blocks), dim=1)
+        return torch.cat([part @ self._rotation(k) for k, part in enumerate(parts)], dim=1)
+
+    def prepare_signals(self, values: Tensor, states: Tensor, weights: Tensor) -> None:
+        """Fit centre, scale and rotation to signals M x F in states M, each image weighing `weights` M."""
+        for k in range(len(self.states)):
+            here = states == k
+            if not here.any():
+                continue
+            share = (weights[here] / weights[here].sum()).unsqueeze(1)
+            self.centre[k] = (share * values[here]).sum(dim=0)
+            variance = (share * (values[here] - self.centre[k]).square()).sum(dim=0)
+            self.scale[k] = variance.sqrt() + _LEAST_DEVIATION
+        standard = (values - self.centre[states]) / self.scale[states]
+        share = (weights / weights.sum()).unsqueeze(1)
+        for k, part in enumerate(torch.split(standard, list(self.measurements.blocks), dim=1)):
+            variances, vectors = torch.linalg.eigh((part.T @ (part * share)).double())
+            kept = self.components[k]
+            spread = torch.sqrt(variances.flip(0)[:kept].clamp(min=0) + _LEAST_VARIANCE)
+            self._rotation(k).copy_(vectors.flip(1)[:, :kept] / spread)
 
 
 def _convolution(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.preprocess import Pixels
 from forensic_train.augment import Augmented, augment_patch
-from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SmallResNet, SpectralEncoder
+from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SmallResNet, SpectralEncoder, StateEncoder
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,19 @@ PAPER = Recipe("paper", Preprocessing("whole", 224), ResNet50)
 
 NATIVE = Recipe(
     "native",
-    Preprocessing("patches", 128, grid=3),
-    SpectralEncoder,
-    4,
-    augment_patch,
-    {
-        "epochs": 12,
-        "batch_size": 64,
+    Preprocessing("patches", 128, grid=3, align=8),
+    StateEncoder,
+    settings={
+        "epochs": 60,
+        "batch_size": 128,
         "lr": 2e-3,
-        "weight_decay": 0.05,
+        "weight_decay": 0.1,
         "label_smoothing": 0.05,
         "schedule": "onecycle",
         "clip_norm": 2.0,
     },
 )
-"""Patches at native resolution and their whitened log spectra."""
+"""Patches at native resolution, measured in every state that a picture may be in; their mean is judged by its state."""
 
 RESIDUAL = Recipe(
     "residual",
@@ -90,13 +88,15 @@ AUGMENTED_SMALL = replace(
 )
 """The paper's network and updates for the benchmark, on the native recipe's augmented views."""
 
-NATIVE_SMALL = replace(
-    NATIVE,
-    name="native-32",
-    preprocessing=Preprocessing("patches", SMALL, grid=1),
-    settings={**NATIVE.settings, "epochs": 6},
+NATIVE_SMALL = Recipe(
+    "native-32",
+    Preprocessing("patches", SMALL, grid=1),
+    SpectralEncoder,
+    4,
+    augment_patch,
+    settings={**NATIVE.settings, "epochs": 6, "batch_size": 64, "weight_decay": 0.05},
 )
-"""The native recipe for the benchmark: one window of the spectrum is all that an image has."""
+"""Log spectra for the benchmark: one window of them is all that an image has."""
 
 RESIDUAL_SMALL = replace(
     RESIDUAL,

@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.console import note
 from forensic_cli.errors import ModelError, TrainingError
 from forensic_cli.model import Logits, Model, softmax
-from forensic_cli.preprocess import Views, views
-from forensic_train.calibrate import calibrate, expected_calibration_error
+from forensic_cli.preprocess import views
 from forensic_train.dataset import read_pixels
-from forensic_train.evaluate import infer, targets_of
+from forensic_train.evaluate import expected_calibration_error, infer, targets_of
 from forensic_train.export import write_model
 from forensic_train.manifest import Row
 from forensic_train.run import atomic
@@ -67,7 +68,7 @@ class Agreement:
     p_value: float
     """Of the loss: the exact one-sided McNemar test over the images on which only one of the two is right."""
     ece: float
-    """Expected calibration error of the reduced export, at the temperature that suits float32, 0 to 1."""
+    """Expected calibration error of the reduced export, of uncalibrated scores, 0 to 1."""
     ece_fp32: float
     """The same of the float32 export."""
 
@@ -111,12 +112,13 @@ def reduce_export(
 def reduced_scores(scores: Scores, plain: Model, reduced: Model) -> Scores:
     """Return cross-fitted scores as a reduced export would give them.
 
-    The logits of each image change as they do from `plain` to `reduced`. For images that the export itself judged,
-    these are its own scores; fold models have none in reduced precision, and their rounding is taken to be alike.
+    The logits of each image, in every form, change as they do from `plain` to `reduced` on the image as it is. For
+    images that the export itself judged these are its own scores; fold models have none in reduced precision, and
+    their rounding is taken to be alike.
     """
-    change = infer(reduced, scores.rows) - infer(plain, scores.rows)
+    change = infer(reduced, scores.rows)[0] - infer(plain, scores.rows)[0]
     logits = scores.logits.copy()
-    logits[:, [scores.labels.index(label) for label in plain.card.labels]] += change
+    logits[:, :, [scores.labels.index(label) for label in plain.card.labels]] += change[:, None]
     return replace(scores, logits=logits)
 
 
@@ -182,13 +184,13 @@ def _best_int8(plain: Path, before: Model, folder: Path, training: Sequence[Row]
     ranges = [row for row in drawn if id(row) not in taken] if len(drawn) > 2 * len(trial) else drawn
     whole = len(ranges) // _IMAGES_AT_ONCE * _IMAGES_AT_ONCE  # as the quantiser wants it
     ranges = ranges[: whole or len(ranges)][:_RANGE_IMAGES]
-    wanted = infer(before, trial).argmax(axis=1)
+    wanted = infer(before, trial)[0].argmax(axis=1)
     best: tuple[float, Path, str] | None = None
     for method in _RANGE_METHODS:
         candidate = folder / f"{method}.onnx"
         _quantise(plain, candidate, _RangeReader(ranges, before.card.preprocessing), method)
         write_model(onnx.load(candidate), [before.card], candidate)
-        alike = float((infer(Model.load(candidate), trial).argmax(axis=1) == wanted).mean())
+        alike = float((infer(Model.load(candidate), trial)[0].argmax(axis=1) == wanted).mean())
         if best is None or alike > best[0]:
             best = alike, candidate, method
         if alike >= _ALIKE_ENOUGH:
@@ -212,10 +214,13 @@ class _RangeReader:
         """Begin anew with a part of the images."""
         self._rest = iter(self._rows[start_index:end_index])
 
-    def get_next(self) -> dict[str, Views] | None:
-        """Return the views of the next image; None after the last."""
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+        """Return the inputs of the next image; None after the last."""
         row = next(self._rest, None)
-        return None if row is None else {"views": views(read_pixels(row), self._preprocessing)}
+        if row is None:
+            return None
+        cut = views(read_pixels(row), self._preprocessing)
+        return {"views": cut, "image": np.zeros(len(cut), np.int64), "state": np.zeros(1, np.int64)}
 
 
 def _quantise(path: Path, reduced: Path, images: _RangeReader, method: str) -> None:
@@ -276,13 +281,12 @@ def _agreement(
     precision: str, before: Model, after: Model, rows: Sequence[Row], name: str, range_images: int, range_method: str
 ) -> Agreement:
     targets = targets_of(before.card, rows)
-    plain, reduced = infer(before, rows), infer(after, rows)
-    temperature = calibrate(plain, targets, balanced=True).temperature
+    plain, reduced = infer(before, rows)[0], infer(after, rows)[0]
     right_before, right_after = plain.argmax(axis=1) == targets, reduced.argmax(axis=1) == targets
     lost, gained = int((right_before & ~right_after).sum()), int((right_after & ~right_before).sum())
 
     def error(logits: Logits) -> float:
-        return expected_calibration_error(softmax(logits, temperature), targets)
+        return expected_calibration_error(softmax(logits), targets)
 
     return Agreement(
         precision,

@@ -7,15 +7,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
-from forensic_cli.model import Model, images_at_once
+from forensic_cli.model import Model, Sample, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.preprocess import Views
 from forensic_cli.reencode import ORIGINAL, REENCODINGS
-from forensic_train.calibrate import Targets
 from forensic_train.evaluate import check_labels_known, check_readable, targets_of
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
@@ -54,9 +53,9 @@ class Reencoded:
     """Of the model."""
     names: tuple[str, ...]
     """`original`, then re-encodings: R in all."""
-    tops: Targets
+    tops: npt.NDArray[np.int64]
     """R x B: index of the label; -1 where the format cannot hold the image."""
-    targets: Targets
+    targets: npt.NDArray[np.int64]
     """B: index of the true label."""
 
 
@@ -126,30 +125,31 @@ def by_model(points: Sequence[RobustnessPoint]) -> Mapping[str, Mapping[str, Rob
     return found
 
 
-def _views_of(item: Prepared, name: str, place: int) -> Views | None:
-    if name == ORIGINAL:
-        return item.views[place]
-    return item.variants[name][place] if name in item.variants else None
+def _sample_of(item: Prepared, name: str) -> Sample | None:
+    return item.sample if name == ORIGINAL else item.variants.get(name)
 
 
 def _top_labels(
     batch: list[Prepared], models: Sequence[Model], wanted: Sequence[Preprocessing], names: Sequence[str]
-) -> Targets:
+) -> npt.NDArray[np.int64]:
     """Return models x names x images: the index of the predicted label, -1 where an image cannot be re-encoded so."""
     check_readable(batch)
     tops = np.full((len(models), len(names), len(batch)), -1)
     for m, model in enumerate(models):
         place = wanted.index(model.card.preprocessing)
         for n, name in enumerate(names):
-            cut = [_views_of(item, name, place) for item in batch]
-            there = [i for i, views in enumerate(cut) if views is not None]
+            samples = [_sample_of(item, name) for item in batch]
+            there = [i for i, sample in enumerate(samples) if sample is not None]
             if there:
-                logits = model.image_logits([views for views in cut if views is not None])
-                tops[m, n, there] = logits.argmax(axis=1)
+                seen = [sample for sample in samples if sample is not None]
+                evidence = model.judge([sample.views[place] for sample in seen], [sample.state for sample in seen])
+                tops[m, n, there] = evidence.logits.argmax(axis=1)
     return tops
 
 
-def _point(card: ModelCard, name: str, tops: Targets, targets: Targets, images: str) -> RobustnessPoint | None:
+def _point(
+    card: ModelCard, name: str, tops: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], images: str
+) -> RobustnessPoint | None:
     """Return the figures of one row of `tops` (B, -1 where there is no prediction); None without a prediction."""
     judged = tops >= 0
     if not judged.any():

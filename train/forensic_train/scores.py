@@ -1,10 +1,9 @@
-"""Cross-fitted scores: what models that never saw an image's source, subject or generator said of it."""
+"""Cross-fitted scores: what models that never saw an image's source, subject or generator said of it, in each form."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,12 @@ from forensic_cli.model import Logits
 from forensic_train.manifest import Row
 from forensic_train.run import atomic
 
-_ROW_COLUMNS = ("path", "sha256", "generator", "subject", "group", "source", "fold")
-_LOGIT = "logit_"
+_ROW_FIELDS = ("sha256", "generator", "subject", "group", "source")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Images and what a technique's fold models said of them."""
+    """Images, in D forms each, and what a technique's fold models said of them."""
 
     technique: str
     """Name."""
@@ -30,18 +28,25 @@ class Scores:
     """B images, held out by the model that judged them."""
     folds: npt.NDArray[np.int64]
     """B: which model judged it."""
+    forms: tuple[str, ...]
+    """D names: `as it is`, and what signals.FORMS has besides where the recipe measures these."""
+    states: npt.NDArray[np.str_]
+    """B x D: name of the state that each form is in."""
     logits: Logits
-    """B x K; minus infinity for a label that the fold's model does not know."""
+    """B x D x K; minus infinity for a label that the fold's model does not know."""
+    distances: npt.NDArray[np.float32]
+    """B x D: how far each lies from the training images."""
 
     def at(self, places: Sequence[int]) -> Self:
         """Return the scores of some of the images."""
-        rows = tuple(self.rows[i] for i in places)
-        return replace(self, rows=rows, folds=self.folds[places], logits=self.logits[places])
+        chosen = list(places)
+        parts = {name: getattr(self, name)[chosen] for name in ("folds", "states", "logits", "distances")}
+        return replace(self, rows=tuple(self.rows[i] for i in chosen), **parts)
 
 
 def scores_file(technique: str) -> str:
     """Return the name of a technique's file of scores."""
-    return f"scores-{technique}.csv"
+    return f"scores-{technique}.npz"
 
 
 def check_folder(folder: Path) -> None:
@@ -53,26 +58,42 @@ def check_folder(folder: Path) -> None:
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write scores as a CSV: a line an image."""
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([*_ROW_COLUMNS, *(_LOGIT + label for label in scores.labels)])
-        for row, fold, logits in zip(scores.rows, scores.folds, scores.logits, strict=True):
-            fields = [row.path.resolve(), *(getattr(row, name) for name in _ROW_COLUMNS[1:-1]), int(fold)]
-            writer.writerow([*fields, *(f"{value:.6g}" for value in logits)])
+    """Write scores as NumPy's .npz."""
+    rows: dict[str, Any] = {name: np.array([getattr(row, name) for row in scores.rows]) for name in _ROW_FIELDS}
+    paths = np.array([str(row.path.resolve()).encode("utf-8", "surrogateescape") for row in scores.rows])
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            labels=np.array(scores.labels),
+            forms=np.array(scores.forms),
+            folds=scores.folds,
+            states=scores.states,
+            logits=scores.logits,
+            distances=scores.distances,
+            path=paths,
+            **rows,
+        )
 
 
 def read_scores(path: Path) -> Scores:
     """Read scores back. Raises DataError for a file that write_scores() did not write."""
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            records = list(csv.DictReader(stream, strict=True))
-        labels = tuple(name.removeprefix(_LOGIT) for name in records[0] if name.startswith(_LOGIT))
-        rows = tuple(
-            Row(Path(one["path"]), split="test", **{name: one[name] for name in _ROW_COLUMNS[1:-1]}) for one in records
-        )
-        logits = np.array([[float(one[_LOGIT + label]) for label in labels] for one in records], np.float32)
-        folds = np.array([int(one["fold"]) for one in records], np.int64)
-    except (OSError, KeyError, ValueError, IndexError, csv.Error) as error:
+        with np.load(path, allow_pickle=False) as stored:
+            named = zip(*(stored[name].tolist() for name in _ROW_FIELDS), strict=True)
+            files = [Path(name.decode("utf-8", "surrogateescape")) for name in stored["path"].tolist()]
+            rows = tuple(
+                Row(file, split="test", **dict(zip(_ROW_FIELDS, values, strict=True)))
+                for file, values in zip(files, named, strict=True)
+            )
+            return Scores(
+                technique=path.stem.removeprefix("scores-"),
+                labels=tuple(stored["labels"].tolist()),
+                rows=rows,
+                folds=stored["folds"],
+                forms=tuple(stored["forms"].tolist()),
+                states=stored["states"],
+                logits=stored["logits"],
+                distances=stored["distances"],
+            )
+    except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{path}: is not a file of scores ({type(error).__name__}: {error})") from error
-    return Scores(path.stem.removeprefix("scores-"), labels, rows, folds, logits)

@@ -189,12 +189,20 @@ class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
     """One signal an example, of a form drawn anew in every epoch. Items are asked for as (position, row)."""
 
     def __init__(
-        self, signals: Signals, targets: Sequence[tuple[int, int]], states: Sequence[str], seed: int
+        self,
+        rows: Sequence[Row],
+        signals: Signals,
+        targets: Sequence[tuple[int, int]],
+        states: Sequence[str],
+        seed: int,
     ) -> None:
+        self.rows = list(rows)
         self._values = signals.values
         known = np.isin(signals.states, states)
         self._forms = [np.flatnonzero(row) for row in known]
-        self._states = np.array([[states.index(name) if name in states else 0 for name in row] for row in signals.states])
+        self._states = np.array(
+            [[states.index(name) if name in states else 0 for name in row] for row in signals.states]
+        )
         self._targets = list(targets)
         self._seed = seed
         self.epoch = 0
@@ -202,8 +210,20 @@ class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
     def __len__(self) -> int:
         return len(self._targets)
 
+    def flat(self, weights: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return every signal M x F in a known state, the index of that state M, and its image's weight M."""
+        image = np.repeat(np.arange(len(self)), [len(forms) for forms in self._forms])
+        form = np.concatenate(self._forms)
+        values = torch.from_numpy(self._values[image, form].astype(np.float32))
+        states = torch.from_numpy(self._states[image, form].astype(np.int64))
+        return values, states, torch.from_numpy(weights[image].astype(np.float32))
+
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, int]:
         position, index = key
         forms = self._forms[index]
         form = forms[seed_for("form", self._seed, self.epoch, position) % len(forms)]
-        return torch.from_numpy(self._values[index, form].astype(np.float32)), *self._targets[index], int(self._states[index, form])
+        return (
+            torch.from_numpy(self._values[index, form].astype(np.float32)),
+            *self._targets[index],
+            int(self._states[index, form]),
+        )

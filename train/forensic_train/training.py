@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 
 from forensic_cli import __version__
@@ -17,14 +18,13 @@ from forensic_cli.card import ModelCard
 from forensic_cli.console import note, track
 from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_cli.model import Model
-from forensic_train.calibrate import calibrated
 from forensic_train.card_markdown import card_markdown
 from forensic_train.dataset import ImageDataset
-from forensic_train.evaluate import evaluate_all, infer, targets_of
+from forensic_train.decide import fit_decisions, source_weights, unit_of
+from forensic_train.evaluate import evaluate_all, score_rows
 from forensic_train.export import export_network, parity_views, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
 from forensic_train.left_out import calibrate_on, evaluate_scores
-from forensic_train.left_out_report import left_out_robustness
 from forensic_train.manifest import (
     Row,
     SplitShares,
@@ -56,6 +56,7 @@ from forensic_train.run import (
 )
 from forensic_train.scores import Scores, check_folder, read_scores, scores_file
 from forensic_train.seeds import seed_for
+from forensic_train.signals import SignalDataset, Signals, measure_signals, signals_folder
 from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.techniques.base import Context, Settings, Technique
 
@@ -90,6 +91,8 @@ class TrainOptions:
     """Folder of cross-fitted scores to calibrate on; without hold-outs every image is then trained on."""
     workers: int = 0
     """Processes that load images; 0: none but this one."""
+    signals: Path | None = None
+    """Folder where signals are kept between runs; None: the output folder."""
     shares: SplitShares = field(default_factory=SplitShares)
     """Of the images, for calibration and for `finetune` to adapt to."""
     draws: int = 1
@@ -192,19 +195,17 @@ def export_run(
     card, found = _export(network, card, path, precision, fitted, rows, found)
     if not evaluated:
         return path
-    if scores is None or found is None:
-        card = _calibrated(card, path, held, known_sources)
-        write_card(path, card)
-        evaluations = evaluate_all([Model.load(path)], rows)
-    else:
+    evaluations = []
+    if found is not None:
         card = calibrate_on(card, found)
         evaluations = [evaluate_scores(card, found)]
-        if any(row.split == "test" for row in rows):
-            write_card(path, card)
-            evaluations += evaluate_all([Model.load(path)], rows)
+    elif held:
+        judged = _val_scores(path, network, recipe, held, output)
+        card = replace(card, decisions=fit_decisions(card, judged), validation=_described(held, known_sources))
+    write_card(path, card)
+    if found is None or any(row.split == "test" for row in rows):
+        evaluations += evaluate_all([Model.load(path)], rows)
     card = replace(card, metrics={one.images: asdict(one.metrics) for one in evaluations})
-    if scores is not None:
-        card = replace(card, robustness=left_out_robustness(scores, technique))
     if robust:
         write_card(path, card)
         card = replace(card, robustness=card_robustness(measure_test([Model.load(path)], rows)))
@@ -467,6 +468,7 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
             config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
     network = network.to(device)
+    autocast = autocast and not network.encoder.pools  # whitening asks for all the digits there are
     if device.type == "cuda" or autocast:  # convolutions in bfloat16 want their channels last
         network = network.to(memory_format=torch.channels_last)
     context = Context(
@@ -478,24 +480,58 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         device=device,
         autocast=autocast,
     )
-    dataset = ImageDataset(chosen, labels, subjects, recipe, options.seed)
-    if kind.starts_from is None and recipe.samples and not run.checkpoint.exists():
-        _prepare(network, dataset, recipe, options.output / PREPARED_FILE, f"{config.seed} {config.split_sha256}")
+    key = f"{recipe.name} {config.seed} {config.split_sha256}"
+    dataset = make_dataset(network, chosen, context, recipe, options)
+    if kind.starts_from is None and not run.checkpoint.exists():
+        _prepare(network, dataset, chosen, recipe, options.output / PREPARED_FILE, key)
     technique = kind(network, settings, context)
     fit(technique, dataset, run, options.resume, options.workers)
 
 
-def _prepare(network: Network, dataset: ImageDataset, recipe: Recipe, path: Path, key: str) -> None:
+def make_dataset(
+    network: Network, rows: Sequence[Row], context: Context, recipe: Recipe, options: TrainOptions
+) -> ImageDataset | SignalDataset:
+    """Return what a technique learns from: signals in every state where the encoder pools them, else images."""
+    if not network.encoder.pools:
+        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed)
+    signals = row_signals(rows, recipe, options)
+    targets = [(context.labels.index(row.generator), context.subjects.index(row.subject)) for row in rows]
+    return SignalDataset(rows, signals, targets, network.encoder.states, options.seed)
+
+
+def row_signals(rows: Sequence[Row], recipe: Recipe, options: TrainOptions) -> Signals:
+    """Return the signals of images in every state; what was measured before is read."""
+    folder = signals_folder(options.signals or options.output, recipe.name)
+    return measure_signals(with_hashes(rows), recipe.encoder(), recipe.preprocessing, folder, options.workers)
+
+
+def _prepare(
+    network: Network,
+    dataset: ImageDataset | SignalDataset,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    path: Path,
+    key: str,
+) -> None:
     """Fit the encoder's fixed part, or take it over from a technique of the same recipe, seed and split."""
-    key = f"{recipe.name} {key}"
+    if not recipe.samples and isinstance(dataset, ImageDataset):
+        return
     if path.exists():
-        kept = torch.load(path, weights_only=True)
-        if kept["key"] == key:
-            network.encoder.load_state_dict(kept["encoder"])
+        stored = torch.load(path, weights_only=True)
+        if stored["key"] == key:
+            network.encoder.load_state_dict(stored["encoder"])
             return
-    chunks = dataset.samples(recipe.samples, _SAMPLE_CHUNK)
-    total = math.ceil(len(dataset) * recipe.samples / _SAMPLE_CHUNK)
-    network.prepare(track(chunks, "measuring spectra", total))
+    if isinstance(dataset, SignalDataset):
+        truth, sources = (
+            np.array(column) for column in zip(*((row.generator, unit_of(row)) for row in rows), strict=True)
+        )
+        # Square roots: a large source says more than a small one, but not in proportion
+        weights = np.sqrt(source_weights(truth, sources))
+        network.encoder.prepare_signals(*dataset.flat(weights))
+    else:
+        chunks = dataset.samples(recipe.samples, _SAMPLE_CHUNK)
+        total = math.ceil(len(dataset) * recipe.samples / _SAMPLE_CHUNK)
+        network.prepare(track(chunks, "measuring spectra", total))
     with atomic(path) as temporary:
         torch.save({"key": key, "encoder": network.encoder.state_dict()}, temporary)
 
@@ -569,9 +605,9 @@ def _limits(config: RunConfig, fitted: Sequence[Row], known_sources: bool, calib
     counts = {generator: sum(row.values()) for generator, row in count_cells(fitted).items()}
     few = [f"{generator} ({counts.get(generator, 0)})" for generator in config.labels if counts.get(generator, 0) < 200]
     limits = [
-        f"It knows {len(config.labels)} labels only; an image of any other generator gets the most similar one, "
-        "`inconclusive` or, rarely, `unknown`.",
-        "Images that were resized, recompressed or edited after generation are judged less well than measured here.",
+        f"It knows {len(config.labels)} labels only; an image of any other generator is `generated` at best, "
+        "and may get a wrong name.",
+        "Images that were edited, or went through more than one compression, are judged less well than measured here.",
         _confidence_limit(known_sources, calibrated),
     ]
     if few:
@@ -587,11 +623,11 @@ def _confidence_limit(known_sources: bool, calibrated: bool) -> str:
     return "Confidence is calibrated on sources that the judging model had not seen, from the same collection."
 
 
-def _calibrated(card: ModelCard, path: Path, held: Sequence[Row], known_sources: bool) -> ModelCard:
-    if not held:
-        return card
-    model = Model.load(path)
+def _val_scores(path: Path, network: Network, recipe: Recipe, held: Sequence[Row], folder: Path) -> Scores:
+    """Judge the images that are kept for calibration, in every form that the recipe measures."""
+    return score_rows(Model.load(path), network, with_hashes(held), recipe, signals_folder(folder, recipe.name))
+
+
+def _described(held: Sequence[Row], known_sources: bool) -> str:
     sources = "the training's sources but not fitted on" if known_sources else "other sources than it was fitted on"
-    described = f"{len(held)} images of the split `val`, of {sources}."
-    groups = [row.subject or row.source for row in held]
-    return calibrated(card, infer(model, held), targets_of(model.card, held), groups, described)
+    return f"{len(held)} images of the split `val`, of {sources}."

@@ -132,7 +132,7 @@ def _soft_tiers(tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
 
 def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
     """Measure an export on every tier, and on the `third`: what of `separate` no attributor was trained on."""
-    logits = {name: infer(model, tiers[name]) for name in (*SETS, *STRANGERS, "swapped")}
+    logits = {name: infer(model, tiers[name])[0] for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
     third = [i for i, row in enumerate(tiers["separate"]) if row.source.endswith(f"-{THIRD_SEED}")]
     rows = [tiers["separate"][i] for i in third]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from forensic_cli.card import REAL
 from forensic_cli.errors import DataError
 from forensic_cli.preprocess import Pixels, Unreadable, decode
 from forensic_cli.reencode import blur
@@ -15,7 +16,7 @@ from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED
 from forensic_train.benchmark.png import write_png
 from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.scenes import SUBJECTS, render_many
-from forensic_train.manifest import REAL, Row
+from forensic_train.manifest import Row
 
 PAPER_COUNTS = Path(__file__).parents[1] / "paper_counts.csv"
 """Images per generator and subject in the paper."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Adversarial(Technique):
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make the three updates in PAPER's order."""
-        batch = Batch(self.network.signal(batch.inputs), batch.generator, batch.subject)
+        batch = replace(batch, inputs=self.network.signal(batch.inputs))
         subject_loss = self.update_subject_head(batch)
         logits, loss = self.update_generator(batch)
         adversary_loss = self.update_encoder(batch)
@@ -97,7 +97,7 @@ class Adversarial(Technique):
     def update_subject_head(self, batch: Batch) -> float:
         """Update 1: the subject head minimises the subject loss; the encoder does not learn."""
         with self._statistics(updated=not self._own.stable), torch.no_grad(), self.context.precision():
-            features = self.network.encoder(batch.inputs)
+            features = self.network.encoder(batch.inputs, batch.state)
         loss = self._subject_losses(features.float(), batch).mean()
         self.steppers["subject"].step(loss)
         return float(loss.detach())
@@ -105,7 +105,7 @@ class Adversarial(Technique):
     def update_generator(self, batch: Batch) -> tuple[Tensor, float]:
         """Update 2: encoder and generator head minimise the generator loss."""
         with self.context.precision():
-            logits = self.network.generator_head(self.network.encoder(batch.inputs))
+            logits = self.network.generator_head(self.network.encoder(batch.inputs, batch.state), batch.state)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["generator"].step(loss)
         return logits.detach(), float(loss.detach())
@@ -114,7 +114,7 @@ class Adversarial(Technique):
         """Update 3: the encoder maximises the subject loss; neither head learns."""
         stable = self._own.stable
         with self._statistics(updated=not stable), self.context.precision():
-            features = self.network.encoder(batch.inputs)
+            features = self.network.encoder(batch.inputs, batch.state)
         losses = self._subject_losses(features.float(), batch)
         strength = self._strength()
         if strength > 0:

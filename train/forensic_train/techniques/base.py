@@ -15,6 +15,7 @@ from forensic_train.dataset import Batch, Example, ImageDataset
 from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.seeds import generator_for
+from forensic_train.signals import SignalDataset
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Technique(ABC):
         order = generator_for("sampler", self.context.seed, epoch).permutation(len(rows))
         return [int(i) for i in order]
 
-    def inputs(self, dataset: ImageDataset) -> Dataset[Example]:
+    def inputs(self, dataset: "ImageDataset | SignalDataset") -> Dataset[Example]:
         """Return what batches are made of; the augmented images unless a technique needs something else."""
         return dataset
 
@@ -136,6 +137,9 @@ class Technique(ABC):
         """Prepare for an epoch, counted from 0."""
         del epoch
         self.network.train()
+
+    def end_epoch(self) -> None:  # noqa: B027  most have nothing to finish
+        """Finish an epoch, before its checkpoint is written."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Baseline(Technique):
     def update(self, batch: Batch) -> dict[str, float]:
         """Descend on the generator loss."""
         with self.context.precision():
-            logits = self.network(batch.inputs)
+            logits = self.network.classify(batch.inputs, batch.state)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["network"].step(loss)
         return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}

@@ -38,27 +38,38 @@ class Discriminant(Technique):
         super().__init__(network, settings, context)
         assert isinstance(settings, DiscriminantSettings)
         self._shrinkage = settings.shrinkage
-        self.moments = Moments(len(context.labels), network.encoder.width).to(context.device)
+        self.moments = [
+            Moments(len(context.labels), network.encoder.width).to(context.device) for _ in network.encoder.states
+        ]
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the network and the moments, which an export leaves out."""
-        return {**super().modules(), "moments": self.moments}
+        return {**super().modules(), "moments": nn.ModuleList(self.moments)}
 
     def start_epoch(self, epoch: int) -> None:
-        """Keep BatchNorm in evaluation mode: nothing in the encoder changes."""
+        """Keep the network in evaluation mode: nothing in the encoder changes."""
         del epoch
         self.network.eval()
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Add the batch to the moments and solve for the head; what is logged was judged before that."""
+    def end_epoch(self) -> None:
+        """Solve for the head of every state."""
+        head = self.network.generator_head
         with torch.no_grad():
-            features = self.network.features(batch.inputs)
-            logits = self.network.generator_head(features)
+            for state, moments in enumerate(self.moments):
+                weight, bias = moments.solve(self._shrinkage)
+                head.weight[state].copy_(weight)
+                head.bias[state].copy_(bias)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Add the batch to the moments of its states; what is logged was judged by the head of the epoch before."""
+        with torch.no_grad():
+            features = self.network.features(batch.inputs, batch.state)
+            logits = self.network.generator_head(features, batch.state)
             loss = self.generator_loss(logits, batch.generator)
-            self.moments.add(features, batch.generator)
-            weight, bias = self.moments.solve(self._shrinkage)
-            self.network.generator_head.weight.copy_(weight)
-            self.network.generator_head.bias.copy_(bias)
+            for state, moments in enumerate(self.moments):
+                here = batch.state == state
+                if here.any():
+                    moments.add(features[here], batch.generator[here])
         return {"loss": float(loss), "accuracy": accuracy(logits, batch.generator)}
 
 

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from forensic_cli.console import track
 from forensic_train.dataset import Batch, Example, FeatureDataset, ImageDataset
 from forensic_train.network import Network
+from forensic_train.signals import SignalDataset
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
 
 
@@ -42,22 +43,30 @@ class Finetune(Technique):
         del epoch
         self.network.eval()
 
-    def inputs(self, dataset: ImageDataset) -> Dataset[Example]:
+    def inputs(self, dataset: ImageDataset | SignalDataset) -> Dataset[Example]:
         """Return each image's features, averaged over the views that a scan judges.
 
-        The head is linear: the mean feature gives the mean of the views' logits, an image's logits.
+        The head is linear: the mean feature gives the mean of the views' logits, an image's logits. Signals are kept as
+        they are, for each epoch draws another form of an image.
         """
         self.network.eval()
+        if isinstance(dataset, SignalDataset):
+            return dataset
         features = []
         for index in track(range(len(dataset)), "computing features", len(dataset)):
             views = torch.from_numpy(dataset.grid_views(index)).to(self.context.device)
             with torch.inference_mode():
-                features.append(self.network.features(views).mean(dim=0).cpu())
+                state = torch.zeros(len(views), dtype=torch.int64, device=self.context.device)
+                features.append(self.network.features(views, state).mean(dim=0).cpu())
         return FeatureDataset(torch.stack(features).clone(), [dataset.target(i) for i in range(len(dataset))])
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Descend on the generator loss with the head alone; batches hold features."""
-        logits = self.network.generator_head(batch.inputs)
+        """Descend on the generator loss with the head alone; batches hold features, or signals of pooling encoders."""
+        features = batch.inputs
+        if self.network.encoder.pools:
+            with torch.no_grad():
+                features = self.network.features(batch.inputs, batch.state)
+        logits = self.network.generator_head(features, batch.state)
         loss = self.generator_loss(logits, batch.generator)
         self.steppers["head"].step(loss)
         return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}

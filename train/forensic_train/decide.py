@@ -1,0 +1,424 @@
+"""Decisions: how logits of left-out images become answers, and how good such answers are on sources that chose nothing.
+
+The unit that is left out is the source, everywhere: each source weighs the same within its label, the figures come
+from sources that chose none of the numbers they are measured with, and intervals are drawn over sources.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from forensic_cli.card import ANY_STATE, NEVER, REAL, UNKNOWN, Decision, LikelihoodRatio, ModelCard
+from forensic_cli.ensemble import (
+    GENERATED,
+    INCONCLUSIVE,
+    UNDECIDED,
+    Thresholds,
+    generated_score,
+    headline_of,
+    probabilities,
+    verdict_of,
+)
+from forensic_train.likelihood import fit_ratio
+from forensic_train.manifest import Row
+from forensic_train.openset import auroc
+from forensic_train.scores import Scores
+from forensic_train.seeds import generator_for
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Texts: TypeAlias = npt.NDArray[np.str_]
+
+RIGHT_HEADLINES = 0.97
+"""Share of right ones that the headlines `generated` and `real` aim at, at even odds."""
+WRONG_PHOTOGRAPHS = 0.02
+"""Share of what is real that may be called generated."""
+RIGHT_NAMES = 0.95
+"""Share of right ones that names aim at."""
+COVERED = 0.9
+"""Share of generated images whose short list is to hold their generator."""
+LEAST_NAME = 0.5
+"""A name needs more probability than all other generators together."""
+LEAST_SOURCES = 4
+"""Sources on each side that a state needs to be answered for; with fewer nothing could be left out."""
+_ROTATIONS = 5
+_DRAWN = 200
+"""Resamples of the sources behind an interval."""
+_FARTHEST = 0.995
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Entries:
+    """M judged images, or forms of images, in one state."""
+
+    logits: npt.NDArray[np.float32]
+    """M x K."""
+    distances: npt.NDArray[np.float32]
+    """M."""
+    truth: Texts
+    """M labels."""
+    sources: Texts
+    """M names of the units that are left out."""
+    weights: Floats
+    """M: every label the same within generated, and every source within its label; generated and real the same."""
+
+    def at(self, where: npt.NDArray[Any]) -> "Entries":
+        """Return some of them."""
+        return Entries(*(getattr(self, name)[where] for name in ("logits", "distances", "truth", "sources", "weights")))
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+
+def state_entries(card: ModelCard, scores: Scores, forms: Sequence[str] | None = None) -> dict[str, Entries]:
+    """Gather scores by state, in the card's label order; `forms` alone where given."""
+    chosen = [d for d, form in enumerate(scores.forms) if forms is None or form in forms]
+    order = [scores.labels.index(label) for label in card.labels]
+    truth = np.array([row.generator for row in scores.rows])
+    sources = np.array([unit_of(row) for row in scores.rows])
+    found = {}
+    states = scores.states[:, chosen]
+    for state in card.states:
+        image, form = np.nonzero(np.ones(states.shape, bool) if state == ANY_STATE else states == state)
+        if len(image):
+            logits = scores.logits[:, chosen][image, form][:, order]
+            distances = scores.distances[:, chosen][image, form]
+            found[state] = Entries(
+                logits, distances, truth[image], sources[image], source_weights(truth[image], sources[image])
+            )
+    return found
+
+
+def unit_of(row: Row) -> str:
+    """Return what was left out with an image: its source, or where the data names none its group."""
+    return row.source or row.group or str(row.path)
+
+
+def source_weights(truth: Texts, sources: Texts) -> Floats:
+    """Return weights by which sources count the same within a label, labels within generated, and generated as real."""
+    weights = np.zeros(len(truth))
+    generated = sorted(set(truth.tolist()) - {REAL})
+    for label in sorted(set(truth.tolist())):
+        here = truth == label
+        counts = Counter(sources[here].tolist())
+        share = 1.0 if label == REAL else 1 / len(generated)
+        weights[here] = [share / len(counts) / counts[source] for source in sources[here].tolist()]
+    return weights
+
+
+def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
+    """Return a decision for each state with enough sources, each with its figures on sources that chose nothing."""
+    decisions = {}
+    as_found = state_entries(card, scores, scores.forms[:1])
+    for state, entries in state_entries(card, scores).items():
+        if not _enough(entries):
+            continue
+        decision = with_ratios(card, fit_decision(card, entries), entries)
+        figures = {"all forms": measure(card, nested_answers(card, entries))}
+        if state in as_found and len(scores.forms) > 1:
+            figures["as found"] = measure(card, nested_answers(card, as_found[state], entries))
+        decisions[state] = replace(decision, measured=figures)
+    return decisions
+
+
+def _enough(entries: Entries) -> bool:
+    real = entries.truth == REAL
+    sides = [set(entries.sources[real].tolist()), set(entries.sources[~real].tolist())]
+    return not real.any() or min(map(len, sides)) >= LEAST_SOURCES
+
+
+def fit_decision(card: ModelCard, entries: Entries) -> Decision:
+    """Choose every number of a decision but its likelihood ratios."""
+    decision = Decision(shortlist=COVERED)
+    if REAL in card.labels and (entries.truth == REAL).any():
+        slope, intercept = _platt(generated_score(card, entries.logits.astype(np.float64)), entries)
+        decision = replace(decision, slope=slope, intercept=intercept)
+    known = entries.at(np.isin(entries.truth, [label for label in card.labels if label != REAL]))
+    decision = replace(decision, temperature=_temperature(card, known))
+    rows = probabilities(card, decision, entries.logits)
+    if REAL in card.labels:
+        decision = replace(decision, **_headline_limits(1 - rows[:, card.labels.index(REAL)], entries))
+    if entries.distances.any():
+        decision = replace(decision, farthest=round(float(np.quantile(entries.distances, _FARTHEST)), 6))
+    decision = replace(decision, name_from=_name_from(card, decision, rows, entries))
+    return replace(decision, shortlist=_shortlist(card, rows, entries))
+
+
+def _platt(score: Floats, entries: Entries) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=100.0).fit(score[:, None], entries.truth != REAL, entries.weights * len(score))
+    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    # A score that spoke against its own statement would be no evidence
+    return (round(slope, 6), round(intercept, 6)) if slope > 1e-6 else (1e-6, 0.0)
+
+
+def _temperature(card: ModelCard, entries: Entries) -> float:
+    from scipy.optimize import minimize_scalar
+
+    if not len(entries):
+        return 1.0
+    columns = [k for k, label in enumerate(card.labels) if label != REAL]
+    logits = entries.logits[:, columns].astype(np.float64)
+    target = np.array([[card.labels[k] for k in columns].index(label) for label in entries.truth])
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        costs = np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(target)), target]
+        return float(np.average(costs, weights=entries.weights))
+
+    return round(float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)), 6)
+
+
+def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
+    """Return from which probability on a headline says `generated`, and up to which it says `real`."""
+    real, weights = entries.truth == REAL, entries.weights
+    order = np.argsort(-generated, kind="stable")
+    right, wrong = np.cumsum((weights * ~real)[order]), np.cumsum((weights * real)[order])
+    good = (right >= RIGHT_HEADLINES * (right + wrong)) & (wrong <= WRONG_PHOTOGRAPHS * weights[real].sum())
+    limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
+    if good.any():
+        limits["generated_from"] = max(0.5, _up(float(generated[order][np.flatnonzero(good)[-1]])))
+    right, wrong = np.cumsum((weights * real)[order[::-1]]), np.cumsum((weights * ~real)[order[::-1]])
+    good = right >= RIGHT_HEADLINES * (right + wrong)
+    if good.any():
+        limits["real_to"] = min(0.5, 1 - _up(1 - float(generated[order[::-1]][np.flatnonzero(good)[-1]])))
+    return limits
+
+
+def _up(value: float) -> float:
+    """Round up to six digits: an answer never rests on less than was measured."""
+    return float(min(1.0, np.ceil(value * 1e6) / 1e6))
+
+
+def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> float:
+    """Return the lowest probability among the generators from which on names are right often enough."""
+    columns = np.array([k for k, label in enumerate(card.labels) if label != REAL])
+    among = rows[:, columns] / rows[:, columns].sum(axis=1, keepdims=True)
+    top = np.array(card.labels)[columns][among.argmax(axis=1)]
+    asked = np.ones(len(rows), bool)
+    if REAL in card.labels:
+        asked = 1 - rows[:, card.labels.index(REAL)] >= decision.generated_from
+    if not asked.any():
+        return NEVER
+    order = np.argsort(-among.max(axis=1)[asked], kind="stable")
+    weights = entries.weights[asked][order]
+    right = (top == entries.truth)[asked][order]
+    share = np.cumsum(weights * right) / np.cumsum(weights)
+    confidence = among.max(axis=1)[asked][order]
+    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME)
+    return max(LEAST_NAME, _up(float(confidence[np.flatnonzero(good)[-1]]))) if good.any() else NEVER
+
+
+def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
+    """Return the share of probability whose short lists hold the generator often enough (Romano et al. 2020)."""
+    generators = [k for k, label in enumerate(card.labels) if label not in (REAL, UNKNOWN)]
+    known = np.isin(entries.truth, [card.labels[k] for k in generators])
+    if not known.any():
+        return COVERED
+    others = [k for k, label in enumerate(card.labels) if label != REAL]
+    among = rows[known][:, generators] / rows[known][:, others].sum(axis=1, keepdims=True)
+    target = np.array([[card.labels[k] for k in generators].index(label) for label in entries.truth[known]])
+    own = among[np.arange(len(target)), target]
+    before = np.where(among > own[:, None], among, 0).sum(axis=1)
+    order = np.argsort(before)
+    share = np.cumsum(entries.weights[known][order]) / entries.weights[known].sum()
+    return float(np.clip(_up(float(before[order][np.searchsorted(share, COVERED)])), LEAST_NAME, 1.0))
+
+
+def with_ratios(card: ModelCard, decision: Decision, entries: Entries) -> Decision:
+    """Add the likelihood ratios that are better than silence on left-out sources; others are left out."""
+    ratios: dict[str, LikelihoodRatio] = {}
+    generated = None
+    rows = probabilities(card, decision, entries.logits)
+    real = entries.truth == REAL
+    if REAL in card.labels and real.any():
+        generated = fit_ratio(1 - rows[:, card.labels.index(REAL)], ~real, entries.weights, entries.sources)
+    known = np.isin(entries.truth, card.generators)
+    total = rows[known][:, [k for k, label in enumerate(card.labels) if label != REAL]].sum(axis=1)
+    for label in card.generators:
+        mine = entries.truth[known] == label
+        share = rows[known, card.labels.index(label)] / total
+        ratio = fit_ratio(share, mine, entries.weights[known], entries.sources[known])
+        if ratio is not None:
+            ratios[label] = ratio
+    return replace(decision, generated=generated, ratios=ratios)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What decisions that never saw the sources of M entries say of them."""
+
+    entries: Entries
+    headlines: Texts
+    """M: generated, real or undecided."""
+    verdicts: Texts
+    """M: a label or inconclusive."""
+    tops: Texts
+    """M: the most probable label of all."""
+    generated: Floats
+    """M: calibrated probability of "generated"."""
+
+
+def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None = None) -> Answers:
+    """Answer for entries with decisions that were chosen on other sources, source by source in rotation.
+
+    `choosing`: entries of the same images that decisions are chosen on; the same ones where left out.
+    """
+    choosing = entries if choosing is None else choosing
+    rotation = _rotations(entries)
+    headlines, verdicts = np.full(len(entries), UNDECIDED, object), np.full(len(entries), INCONCLUSIVE, object)
+    tops, generated = np.full(len(entries), "", object), np.full(len(entries), 0.5)
+    for k in range(_ROTATIONS):
+        here = np.array([rotation[source] == k for source in entries.sources.tolist()])
+        others = choosing.at(np.array([rotation.get(source, -1) != k for source in choosing.sources.tolist()]))
+        if not here.any() or not _enough(others) or not len(others):
+            continue
+        decision = fit_decision(card, others)
+        thresholds = Thresholds.strictest([decision])
+        rows = probabilities(card, decision, entries.logits[here])
+        near = entries.distances[here] <= (np.inf if decision.farthest is None else decision.farthest)
+        for place, row, close in zip(np.flatnonzero(here), rows, near, strict=True):
+            scores = dict(zip(card.labels, row.tolist(), strict=True))
+            limits = thresholds if close else Thresholds()
+            headlines[place] = headline_of(scores, limits)
+            verdicts[place] = verdict_of(headlines[place], scores, limits)
+        tops[here] = np.array(card.labels)[rows.argmax(axis=1)]
+        if REAL in card.labels:
+            generated[here] = 1 - rows[:, card.labels.index(REAL)]
+    return Answers(entries, headlines.astype(str), verdicts.astype(str), tops.astype(str), generated)
+
+
+def _rotations(entries: Entries) -> dict[str, int]:
+    """Deal the sources of every label out to the rotations, in an order drawn once."""
+    dealt: dict[str, int] = {}
+    for label in sorted(set(entries.truth.tolist())):
+        sources = sorted(set(entries.sources[entries.truth == label].tolist()) - set(dealt))
+        offset = len(dealt)
+        for i, k in enumerate(generator_for("rotation", 0, len(label)).permutation(len(sources))):
+            dealt[sources[k]] = (i + offset) % _ROTATIONS
+    return dealt
+
+
+def measure(card: ModelCard, answers: Answers) -> dict[str, Any]:
+    """Return the figures that a buyer wants, with 95 % intervals over sources; shares are plain shares of images."""
+    figures = _figures(card, answers, np.arange(len(answers.entries)))
+    names = sorted(set(answers.entries.sources.tolist()))
+    members = [np.flatnonzero(answers.entries.sources == name) for name in names]
+    rng = generator_for("interval", 0)
+    drawn = [
+        _figures(card, answers, np.concatenate([members[i] for i in rng.integers(len(names), size=len(names))]))
+        for _ in range(_DRAWN)
+    ]
+    intervals = {
+        name: [
+            round(float(np.quantile([one[name] for one in drawn if one[name] is not None], q)), 4)
+            for q in (0.025, 0.975)
+        ]
+        for name in (
+            "auroc",
+            "macro_recall",
+            "decided",
+            "decided_right",
+            "real_called_generated",
+            "named",
+            "named_right",
+        )
+        if any(one[name] is not None for one in drawn)
+    }
+    return {"images": len(answers.entries), "sources": len(names), **figures, "intervals": intervals}
+
+
+def _figures(card: ModelCard, answers: Answers, places: npt.NDArray[np.int64]) -> dict[str, Any]:
+    truth, tops = answers.entries.truth[places], answers.tops[places]
+    headlines, verdicts, generated = answers.headlines[places], answers.verdicts[places], answers.generated[places]
+    real = truth == REAL
+    decided = headlines != UNDECIDED
+    named = ~np.isin(verdicts, (INCONCLUSIVE, REAL, UNKNOWN))
+    known = np.isin(truth, card.labels) & (truth != UNKNOWN)
+    recalls = [float((tops[truth == label] == label).mean()) for label in sorted(set(truth[known].tolist()))]
+    both = real.any() and not real.all()
+    return {
+        "macro_recall": _rounded(float(np.mean(recalls)) if recalls else None),
+        "labels": len(recalls),
+        "auroc": _rounded(auroc(generated[~real], generated[real]) if both else None),
+        "ece": _rounded(_calibration_error(generated, ~real) if both else None),
+        "decided": _rounded(float(decided.mean())),
+        "decided_right": _share((headlines == np.where(real, REAL, GENERATED))[decided]),
+        "real_called_generated": _share(headlines[real] == GENERATED),
+        "generated_called_real": _share(headlines[~real] == REAL),
+        "named": _share(named[~real]),
+        "named_right": _share((verdicts == truth)[named]),
+    }
+
+
+def _calibration_error(generated: Floats, truth: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error of a probability over ten equal bins, both sides weighing the same."""
+    weights = np.where(truth, 0.5 / max(1, truth.sum()), 0.5 / max(1, (~truth).sum()))
+    bins = np.minimum((generated * _BINS).astype(int), _BINS - 1)
+    total = 0.0
+    for b in np.unique(bins):
+        here = bins == b
+        share = weights[here].sum()
+        total += (
+            abs(np.average(truth[here], weights=weights[here]) - np.average(generated[here], weights=weights[here]))
+            * share
+        )
+    return float(total)
+
+
+def _share(flags: npt.NDArray[np.bool_]) -> float | None:
+    return _rounded(float(flags.mean())) if len(flags) else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def by_generator(answers: Mapping[str, Answers]) -> Iterator[list[object]]:
+    """Yield a line for each state and true label: images, sources, label right, headline right, named, named rightly."""
+    for state, one in answers.items():
+        for label in sorted(set(one.entries.truth.tolist())):
+            yield [state, *_line(one, label, one.entries.truth == label)]
+
+
+def by_source(answers: Mapping[str, Answers]) -> Iterator[list[object]]:
+    """Yield the same for each true label and source, over all states."""
+    cells: dict[tuple[str, str], list[tuple[Answers, npt.NDArray[np.bool_]]]] = {}
+    for one in answers.values():
+        pairs = sorted(set(zip(one.entries.truth.tolist(), one.entries.sources.tolist(), strict=True)))
+        for label, source in pairs:
+            here = (one.entries.truth == label) & (one.entries.sources == source)
+            cells.setdefault((label, source), []).append((one, here))
+    for (label, source), parts in sorted(cells.items()):
+        figures = [_counts(one, label, here) for one, here in parts]
+        total = np.sum(figures, axis=0)
+        yield [label, source, int(total[0]), *_shares(total)]
+
+
+def _line(one: Answers, label: str, here: npt.NDArray[np.bool_]) -> list[object]:
+    total = _counts(one, label, here)
+    return [label, int(total[0]), len(set(one.entries.sources[here].tolist())), *_shares(total)]
+
+
+def _counts(one: Answers, label: str, here: npt.NDArray[np.bool_]) -> Floats:
+    """Return images, labels right, headlines right, wrong, names right, names wrong."""
+    wanted, opposite = (REAL, GENERATED) if label == REAL else (GENERATED, REAL)
+    names = ~np.isin(one.verdicts, (INCONCLUSIVE, REAL, UNKNOWN)) & here
+    flags = (
+        here,
+        here & (one.tops == label),
+        here & (one.headlines == wanted),
+        here & (one.headlines == opposite),
+        names & (one.verdicts == label),
+        names & (one.verdicts != label),
+    )
+    return np.array([flag.sum() for flag in flags], np.float64)
+
+
+def _shares(total: Floats) -> list[str]:
+    return [f"{value / total[0]:.2f}" for value in total[1:]]
