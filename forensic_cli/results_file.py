@@ -88,8 +88,10 @@ def is_row(record: Any) -> bool:
     return (
         isinstance(record, dict)
         and all(isinstance(record.get(name), str) for name in ("path", "status"))
-        and all(isinstance(record.get(name), str | None) for name in ("reason", "sha256", "verdict", "label"))
-        and all(isinstance(record.get(name), int | float | None) for name in ("confidence", "agreement"))
+        and all(
+            isinstance(record.get(name), str | None) for name in ("reason", "sha256", "headline", "verdict", "label")
+        )
+        and all(isinstance(record.get(name), int | float | None) for name in ("p_generated", "confidence", "agreement"))
         and all(isinstance(record.get(name), list | None) for name in ("warnings", "candidates"))
         and _are_scores(record.get("scores"))
         and _are_predictions(record.get("techniques"))

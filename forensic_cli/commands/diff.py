@@ -22,7 +22,7 @@ def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines or JSON of a scan.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
     tolerance: Annotated[
-        float, typer.Option(metavar="N", min=0, max=1, help="Confidences that differ by no more are the same.")
+        float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
     ] = TOLERANCE,
     report_format: Annotated[
         str, typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="Format.")
@@ -33,8 +33,8 @@ def diff(
 ) -> None:
     """Compare two scans: images added, removed or judged otherwise, other models, other settings.
 
-    Images are matched by their path. An image differs when its verdict, label, candidates, status, warnings or sha256
-    do, or its confidence by more than --tolerance.
+    Images are matched by their path. An image differs when its headline, verdict, label, candidates, status, warnings
+    or sha256 do, or its p_generated or confidence by more than --tolerance.
 
     Examples:
 

@@ -36,10 +36,10 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Make a page of the results of a scan: summary, gallery, and for each image what its verdict rests on.
+    """Make a page of the results of a scan: the answers, and for each image what its own rests on.
 
     The page is one file that opens without a network. Files that still have the SHA-256 of their row are read again
-    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No verdict
+    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No answer
     is changed.
 
     Examples:

@@ -81,8 +81,8 @@ def scan(
         bool,
         typer.Option(
             "--stability",
-            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and call "
-            "an image whose label flips `inconclusive`.",
+            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and leave "
+            "open what does not survive them.",
         ),
     ] = False,
     watch: Annotated[
@@ -132,7 +132,8 @@ def scan(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VERDICT", help="Show only rows with this verdict, and files that cannot be read; may be repeated."
+            metavar="ANSWER",
+            help="Show only rows with this headline or verdict, and files that cannot be read; may be repeated.",
         ),
     ] = None,
     min_confidence: Annotated[
@@ -140,11 +141,13 @@ def scan(
     ] = 0.0,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT", help="Exit code 10 when an image has this verdict; may be repeated."),
+        typer.Option(
+            metavar="ANSWER", help="Exit code 10 when an image has this headline or verdict; may be repeated."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Name the generator behind each image, with calibrated confidence and an evidence record.
+    """Say of each image whether a generator made it, and which one, with an evidence record.
 
     The headline is `generated`, `real` or `undecided`. Where the evidence carries a name the verdict is that generator;
     else it is `inconclusive`, with a short list where that helps. The raw label, all scores and the likelihood ratios
@@ -166,7 +169,7 @@ def scan(
 
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
-        genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
+        genforensic scan incoming/ --technique all --sort disagreement --only undecided
 
         genforensic scan incoming/ --fail-on generated --quiet
 

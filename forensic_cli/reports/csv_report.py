@@ -11,7 +11,8 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIELDS = (
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
+    *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason"),
+    *("label", "confidence", "generated_log10_lr", "agreement"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates", "metadata"),
     *("duplicate_of", "cluster", "phash"),
 )
@@ -45,6 +46,7 @@ class CsvReport:
             columns += [
                 f"{name}_label",
                 f"{name}_confidence",
+                f"{name}_p_generated",
                 *(f"{name}_score_{label}" for label in self._labels),
                 f"{name}_candidates",
                 *(f"{name}_log10_lr_{label}" for label in known_labels(self._labels)),
@@ -61,7 +63,7 @@ class CsvReport:
         cells += self._scores(record) + self._ratios(record)
         for name in self._techniques:
             one = (record["techniques"] or {}).get(name, {})
-            cells += [one.get("label"), one.get("confidence"), *self._scores(one)]
+            cells += [one.get("label"), one.get("confidence"), one.get("p_generated"), *self._scores(one)]
             cells += [";".join(one.get("candidates", ())), *self._ratios(one)]
         return _line([*cells, *self._origin])
 

@@ -6,23 +6,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.card import REAL
+from forensic_cli.ensemble import GENERATED, UNDECIDED
 from forensic_cli.metadata import CONFLICT
 from forensic_cli.reports.html.groups import Groups
 from forensic_cli.results import Summary
 
-REAL = "real"
 _KNOWN = {
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates", "scores", "log10_lr"),
+    *(
+        "path",
+        "status",
+        "reason",
+        "headline",
+        "p_generated",
+        "generated_log10_lr",
+        "strength",
+        "state",
+        "verdict",
+        "label",
+        "confidence",
+        "agreement",
+        "candidates",
+        "scores",
+        "log10_lr",
+    ),
     *("techniques", "stability", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
     *("duplicate_of", "cluster", "phash", "metadata"),
 }
 """Fields that the page knows how to show; every other one is shown as it is."""
 _COPIED = (
-    *("status", "reason", "verdict", "agreement", "stability"),
+    *("status", "reason", "headline", "p_generated", "generated_log10_lr", "strength", "state"),
+    *("verdict", "agreement", "stability"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
     *("duplicate_of", "cluster", "phash", "metadata"),
 )
+_TURNS = (GENERATED, REAL, UNDECIDED)
+"""Headlines in the order in which the page shows them."""
 _LONGEST_TEXT = 4000
 _LONGEST_LIST = 500
 _DEEPEST = 12
@@ -40,8 +59,10 @@ class Entry:
     """Its size."""
     verdict: str | None
     """None where the file was not judged."""
+    headline: str | None
+    """As in the row."""
     interest: tuple[int, float, int]
-    """Sorts: named generators, then techniques that disagree, then photographs, then the rest; surest first."""
+    """Sorts: generated, then real, then undecided, surest first; then what was not judged."""
     text: str
     """The record as JSON."""
 
@@ -73,8 +94,6 @@ class Entries:
         self.techniques = Names([model["technique"] for model in run["models"]])
         self.all: list[Entry] = []
         self.summary = Summary.empty()
-        self.by_label: dict[str, dict[str, int]] = {}
-        """{raw label: {"named": images of that verdict, "open": other images}}."""
         self.disagreeing = 0
         """Images on which the techniques do not agree."""
         self.groups = Groups()
@@ -83,11 +102,9 @@ class Entries:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one evidence record."""
-        verdict, label = row.get("verdict"), row.get("label")
-        self.summary.count(row["status"], verdict)
-        if label is not None:
-            counts = self.by_label.setdefault(label, {"named": 0, "open": 0})
-            counts["named" if verdict == label else "open"] += 1
+        verdict, headline = row.get("verdict"), row.get("headline")
+        self.summary.count(row["status"], verdict, headline)
+        if verdict is not None:
             self.disagreeing += (row.get("agreement") or 0) < 1
         number = len(self.all)
         self.groups.add(number, row)
@@ -98,24 +115,25 @@ class Entries:
                 sha256=row.get("sha256"),
                 bytes=row.get("bytes"),
                 verdict=verdict,
+                headline=headline,
                 interest=_interest(row, number),
                 text=as_json(self._record(row)),
             )
         )
 
     def in_turn(self) -> list[int]:
-        """Return the judged rows with each verdict in turn, so that a few images show every one of them.
+        """Return the judged rows with each answer in turn, so that a few images show every one of them.
 
-        Named generators and images on which the techniques disagree come before all others.
+        Generated images come before all others.
         """
         judged = [number for number, entry in enumerate(self.all) if entry.verdict is not None]
-        met: dict[str | None, int] = {}
+        met: dict[tuple[str | None, str | None], int] = {}
         keys = {}
         for number in sorted(judged, key=lambda number: self.all[number].interest):
             entry = self.all[number]
-            met[entry.verdict] = met.get(entry.verdict, 0) + 1
-            rank = entry.interest[0]
-            keys[number] = (rank if rank > 1 else 0, met[entry.verdict], number)
+            answer = (entry.headline, entry.verdict)
+            met[answer] = met.get(answer, 0) + 1
+            keys[number] = (entry.interest[0], met[answer], number)
         return sorted(judged, key=keys.__getitem__)
 
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,16 +167,12 @@ class Entries:
 
 
 def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
-    verdict = row.get("verdict")
-    if verdict is None:
-        rank = 4
-    elif verdict not in (REAL, INCONCLUSIVE, UNKNOWN):
-        rank = 0
-    elif (row.get("agreement") or 0) < 1:
-        rank = 1
-    else:
-        rank = 2 if verdict == REAL else 3
-    return rank, -(row.get("confidence") or 0.0), number
+    if row.get("verdict") is None:
+        return len(_TURNS), 0.0, number
+    rank = _TURNS.index(row["headline"]) if row.get("headline") in _TURNS else _TURNS.index(UNDECIDED)
+    p = row.get("p_generated")
+    likely = 0.5 if p is None else p
+    return rank, likely if _TURNS[rank] == REAL else -likely, number
 
 
 def bounded(value: Any, depth: int = 0) -> Any:

@@ -77,12 +77,12 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run={"coverage": None, "ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
+        run={"ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
         entries=entries,
         source=source,
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
         cards=cards,
-        tables=card_tables(cards, run.get("coverage")),
+        tables=card_tables(cards),
         limits=limits(cards),
         labels=known_labels(tuple(entries.labels)),
         spectra=_average_spectra(gathered.spectra),
@@ -139,7 +139,9 @@ def _evidence(entries: Entries, number: int, models: Sequence[Model], closer: Cl
     maps = []
     for place, preprocessing in enumerate(dict.fromkeys(model.card.preprocessing for model in models)):
         judging = [model for model in models if model.card.preprocessing == preprocessing]
-        maps.append(evidence_map(judging, closer.views[place], preprocessing, closer.height, closer.width))
+        maps.append(
+            evidence_map(judging, closer.views[place], closer.state, preprocessing, closer.height, closer.width)
+        )
     cards = {model.card.technique: model.card for model in models}
     recorded = entries.recorded(number)
     record = {
@@ -198,8 +200,6 @@ def _data(run: Mapping[str, Any], entries: Entries, gathered: Gathered) -> dict[
         "labels": list(entries.labels),
         "techniques": list(entries.techniques),
         "ensemble": run.get("ensemble"),
-        "threshold": run["threshold"],
-        "coverage": run.get("coverage"),
         "warnings": WARNINGS,
         "claims": CLAIMS,
         "notes": NOTES,
