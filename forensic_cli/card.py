@@ -150,7 +150,7 @@ class ModelCard:
     """Label of each logit, in order. The only place where label order lives."""
     preprocessing: Preprocessing
     states: tuple[str, ...] = (ANY_STATE,)
-    """Names of the states that the network has weights for, in the order of its input `state`; `any`: it asks for none."""
+    """Names of the states that the network has weights for, in the order of its input `state`; `any`: it asks none."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """{state: how its logits become an answer}, or one for `any`; a state without one is never answered for."""
     validation: str = ""

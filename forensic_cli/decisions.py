@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from forensic_cli.ensemble import UNDECIDED
+from forensic_cli.card import UNKNOWN
+from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED
 from forensic_cli.errors import OutputError
 from forensic_cli.results_file import LONGEST_LINE, Results
 
@@ -100,8 +101,10 @@ def is_uncertain(row: Mapping[str, Any]) -> bool:
     """Tell whether a person should look at a row."""
     if row.get("verdict") is None:
         return False
+    # A row of an older version has no headline
+    is_open = row["headline"] == UNDECIDED if row.get("headline") else row["verdict"] in (INCONCLUSIVE, UNKNOWN)
     agreement = row.get("agreement")
-    return row.get("headline", UNDECIDED) == UNDECIDED or (agreement is not None and agreement < 1)
+    return is_open or (agreement is not None and agreement < 1)
 
 
 def _last_byte(stream: Any) -> bytes:

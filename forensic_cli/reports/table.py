@@ -19,13 +19,11 @@ _STATE = len("JPEG, quality 100")
 _LEAST_SHOWN = 0.0005
 _STYLES = {GENERATED: "magenta", REAL: "green", UNDECIDED: "yellow"}
 
-P_MEANING = (
-    "p is the probability that a generator made the image, if that and a photograph were equally likely beforehand."
-)
+P_MEANING = "p is the probability that a generator made the image, if it was as likely as not before anybody looked."
 """What p_generated means, for people."""
 STRENGTH_MEANING = (
-    "Weak, moderate, strong and so on is how much more probable what was measured is if the answer is true than if it "
-    "is not (2, 10, 100, 1,000, 10,000 and 1,000,000 times, on the scale of ENFSI, 2015)."
+    "Support says how many times more probable the measurement is if the answer is true than if it is not: weak from "
+    "2 on, moderate from 10, moderately strong from 100, strong from 1,000, very strong from 10,000."
 )
 """What the words of ensemble.strength mean, for people."""
 
