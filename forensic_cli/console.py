@@ -39,8 +39,11 @@ def note(message: str, style: str = "") -> None:
     stderr_console().print(Text(message, style=style))
 
 
-def progress_bar(disable: bool = False) -> "Progress":
-    """Return a progress display on standard error that vanishes when done; none where nobody watches."""
+def progress_bar(disable: bool = False, guesses: bool = True) -> "Progress":
+    """Return a progress display on standard error that vanishes when done; none where nobody watches.
+
+    `guesses`: it says by itself how long the rest takes, from the pace of the last half minute.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -56,7 +59,7 @@ def progress_bar(disable: bool = False) -> "Progress":
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if guesses else []),
         TextColumn("{task.fields[info]}"),
         console=console,
         transient=True,

@@ -185,7 +185,7 @@ def check_against_cpu(model: Model, reference: Model) -> float:
     Rounding differs between devices, by more in 16-bit floats; a driver or a device that computes something else
     differs by far more than that.
     """
-    views = [view[None] for view in _test_views(model.card.preprocessing.size)]
+    views = [view[None] for view in formula_views(model.card.preprocessing.size)]
     states = [model.card.states[0]] * len(views)
     found, expected = model.judge(views, states).logits, reference.judge(views, states).logits
     worst = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
@@ -197,13 +197,13 @@ def check_against_cpu(model: Model, reference: Model) -> float:
     return worst
 
 
-def _test_views(size: int) -> Views:
-    """Return a gradient, a checkerboard and noise, 3 x S x S x 3."""
+def formula_views(size: int) -> Views:
+    """Return a gradient, a checkerboard, a flat grey and noise, uint8 4 x S x S x 3."""
     rows, columns = np.mgrid[:size, :size]
     gradient = np.stack([rows, columns, rows + columns], axis=-1) * 255 // (2 * size)
     checkerboard = np.repeat(((rows // 4 + columns // 4) % 2 * 255)[..., None], 3, axis=-1)
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3))
-    return np.stack([gradient, checkerboard, noise]).astype(np.uint8)
+    return np.stack([gradient, checkerboard, np.full_like(noise, 128), noise]).astype(np.uint8)
 
 
 def images_at_once(models: Sequence[Model]) -> int:

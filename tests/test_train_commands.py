@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from toys import ROOT, child_environment, solid
@@ -101,6 +102,30 @@ def test_audit_has_nothing_to_warn_of_in_equal_files(run: RunCommand, tmp_path: 
     assert "0 of 4 cells are empty." in done.stdout
 
 
+def test_audit_names_unreadable_images_and_bytes_under_two_generators(run: RunCommand, tmp_path: Path) -> None:
+    for i, name in enumerate(("a/cat/1", "a/cat/2", "b/cat/1", "b/cat/2")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        solid(tmp_path / f"{name}.png", (9 * i, 9, 9))
+    (tmp_path / "b" / "cat" / "2.png").write_bytes((tmp_path / "a" / "cat" / "1.png").read_bytes())
+    (tmp_path / "a" / "cat" / "2.png").write_bytes(b"no image")
+    done = run("audit", tmp_path)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-4:] == [
+        "Training would stop at 1 image that cannot be read:",
+        f"  {tmp_path / 'a/cat/2.png'}: no known image format",
+        "1 file with the same bytes under several generators:",
+        f"  {tmp_path / 'a/cat/1.png'} (a), {tmp_path / 'b/cat/2.png'} (b)",
+    ]
+    as_json = run("audit", tmp_path, "--json")
+    found = json.loads(as_json.stdout)
+    assert as_json.exit_code == 1
+    assert found["unreadable"] == [{"path": str(tmp_path / "a/cat/2.png"), "reason": "no known image format"}]
+    (same,) = found["two_generators"]
+    assert [one["generator"] for one in same["files"]] == ["a", "b"]
+    (tmp_path / "a" / "cat" / "2.png").unlink()
+    assert run("audit", tmp_path).exit_code == 0
+
+
 # models
 
 
@@ -187,6 +212,32 @@ def test_evaluate_says_what_it_needs(run: RunCommand, toy_exports: Path, colours
     )
 
 
+def test_evaluate_measures_one_technique_and_knows_no_other(run: RunCommand, toy_exports: Path, colours: Path) -> None:
+    options = ["evaluate", "--data", colours, "--exports", toy_exports, "--format", "json"]
+    found = json.loads(run(*options, "--technique", "weighted").stdout)
+    assert [one["model"] for one in found] == ["native-weighted"]
+    assert failed(run(*options, "--technique", "nope"), 2) == (
+        "genforensic: no export has technique 'nope'; allowed: adversarial, baseline, finetune, weighted, all"
+    )
+    assert failed(run(*options, "--recipe", "paper"), 2) == (
+        "genforensic: no export has recipe 'paper'; allowed: native, all"
+    )
+    assert failed(run(*options, "--set", "epochs=1"), 2) == (
+        "genforensic: --set and --fold say how --leave-out trains; name what to leave out, or leave them out"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_evaluate_leave_out_trains_on_the_device_that_was_asked_for(
+    run: RunCommand, colours: Path, tmp_path: Path
+) -> None:
+    options = ["evaluate", "--leave-out", "subject", "--data", colours, "--output", tmp_path / "r", "--workers", 1]
+    done = run(*options, "--folds", 2, "--technique", "baseline", "--device", "cuda")
+    assert done.exit_code == 4
+    assert done.stderr.splitlines()[-1].startswith("genforensic: no CUDA device was found; train with --device cpu")
+    assert "'tpu' is not one of auto, cpu, cuda" in run(*options, "--device", "tpu").stderr
+
+
 # train and export, as far as they get without training
 
 
@@ -208,6 +259,19 @@ def test_train_refuses_what_it_does_not_know(run: RunCommand, colours: Path, tmp
     assert failed(run("train", "-t", "baseline", "--output", output), 2) == (
         "genforensic: there is nothing to train on; name a labelled folder or a manifest with --data"
     )
+    assert not output.exists()
+
+
+def test_calibrate_is_checked_before_anything_is_trained(run: RunCommand, colours: Path, tmp_path: Path) -> None:
+    output, nowhere = tmp_path / "r", tmp_path / "nowhere"
+    train = ["train", "--data", colours, "--output", output, "-t", "all", "--calibrate"]
+    message = f"{nowhere}: no such folder; --calibrate takes the output of `genforensic evaluate --leave-out source`"
+    assert failed(run(*train, nowhere), 2) == f"genforensic: {message}"
+    nowhere.mkdir()
+    line = failed(run(*train, nowhere), 4)
+    assert "things are lacking: (1) " in line
+    for technique in ("baseline", "weighted", "finetune", "adversarial", "discriminant"):
+        assert f"scores-{technique}.csv: is not a file of scores" in line
     assert not output.exists()
 
 

@@ -2,18 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forensic_cli.commands import training_extra
-from forensic_cli.errors import UsageError
+from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.output import print_json
+from forensic_cli.results import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from forensic_train.audit import Bias, Shortcut
+    from forensic_train.audit import Bias, FileFaults, Shortcut
 
 
 def audit(
@@ -31,7 +32,10 @@ def audit(
 
     The generator x subject table, entropies H(G), H(S), H(S|G) and mutual information I(G;S) in nats, the accuracy
     of a rule that sees only the subject, and a shortcut probe: how well file format, size, JPEG quality and
-    metadata alone predict the generator.
+    metadata alone predict the generator. Every image is read, too: what training could not read is named, and what
+    stands with the same bytes under two generators.
+
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 4 data that cannot be used.
 
     Examples:
 
@@ -42,19 +46,46 @@ def audit(
     if (data is None) == (counts is None):
         raise UsageError("give either DATA (a folder or a manifest) or --counts FILE.csv")
     with training_extra("audit"):
-        from forensic_train.audit import bias_of, bias_of_rows, probe_shortcuts, read_counts
+        from forensic_train.audit import FileFaults, bias_of, bias_of_rows, check_files, probe_shortcuts, read_counts
         from forensic_train.manifest import read_manifest
 
         if counts is not None:
-            bias, shortcuts = bias_of(read_counts(counts)), []
+            bias, shortcuts, faults = bias_of(read_counts(counts)), [], FileFaults((), ())
         else:
             assert data is not None
             rows = read_manifest(data)
-            bias, shortcuts = bias_of_rows(rows), probe_shortcuts(rows)
+            bias, shortcuts, faults = bias_of_rows(rows), probe_shortcuts(rows), check_files(rows)
     if as_json:
-        print_json({"bias": asdict(bias), "shortcuts": [asdict(s) for s in shortcuts]})
+        print_json({"bias": asdict(bias), "shortcuts": [asdict(s) for s in shortcuts], **_records(faults)})
     else:
         _print(bias, shortcuts)
+        _print_faults(faults)
+    if faults.unreadable:
+        raise typer.Exit(ExitCode.SOME_UNREADABLE)
+
+
+def _records(faults: "FileFaults") -> dict[str, Any]:
+    """Return the faults as JSON has them."""
+    return {
+        "unreadable": [{"path": printable(path), "reason": reason} for path, reason in faults.unreadable],
+        "two_generators": [
+            {"sha256": same[0].sha256, "files": [{"path": printable(r.path), "generator": r.generator} for r in same]}
+            for same in faults.two_generators
+        ],
+    }
+
+
+def _print_faults(faults: "FileFaults") -> None:
+    from forensic_cli.reports.table import counted, visible
+
+    if faults.unreadable:
+        typer.echo(f"Training would stop at {counted(len(faults.unreadable), 'image')} that cannot be read:")
+        for path, reason in faults.unreadable:
+            typer.echo(f"  {visible(printable(path))}: {reason}")
+    if faults.two_generators:
+        typer.echo(f"{counted(len(faults.two_generators), 'file')} with the same bytes under several generators:")
+        for same in faults.two_generators:
+            typer.echo("  " + ", ".join(f"{visible(printable(row.path))} ({row.generator})" for row in same))
 
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:

@@ -1,18 +1,20 @@
 """`genforensic evaluate`: the paper's tables, measured on exported models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.commands import one_of, parse_settings, training_extra
+from forensic_cli.commands import DEVICES, one_of, parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
+from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, load_models, peek_exports
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from forensic_cli.peek import Export
     from forensic_train.manifest import Row
 
 _FORMATS = ("table", "json", "markdown")
@@ -61,12 +63,29 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    technique: Annotated[str, typer.Option("--technique", "-t", metavar="NAME|all", help="For --leave-out.")] = "all",
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="For --leave-out.")] = "native",
+    technique: Annotated[
+        str,
+        typer.Option(
+            "--technique", "-t", metavar="NAME|all", help="Measure this one alone; with --leave-out, train it."
+        ),
+    ] = "all",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the exports that are measured; with --leave-out of what is trained, else native."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --leave-out; repeat it.")
     ] = None,
     seed: Annotated[int, typer.Option(help="For --leave-out.")] = 0,
+    device: Annotated[
+        str,
+        typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="For --leave-out: processes that load images; 0: none but this one.")
+    ] = 0,
     report_format: Annotated[
         str,
         typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
@@ -106,24 +125,28 @@ def evaluate(
             from forensic_train.recipes import find_recipe
             from forensic_train.training import TrainOptions
 
-            options = TrainOptions(technique, data, output, recipe, seed, overrides=parse_settings(settings))
+            overrides, trained = parse_settings(settings), recipe or DEFAULT_RECIPE
+            options = TrainOptions(technique, data, output, trained, seed, device, overrides=overrides, workers=workers)
             scores = crossfit(options, leave_out, folds, fold)
-            points = crossfit_robustness(output, recipe, scores) if robustness else []
-            report = left_out_report(scores, find_recipe(recipe), leave_out, points)
+            points = crossfit_robustness(output, trained, scores) if robustness else []
+            report = left_out_report(scores, find_recipe(trained), leave_out, points)
             report.write(output)
         _show(report_format, report.tables, report.json, report.markdown)
         note(f"Scores, pictures and tables: {output}")
         return
+    if settings or fold is not None:
+        raise UsageError("--set and --fold say how --leave-out trains; name what to leave out, or leave them out")
     with training_extra("evaluate"):
-        from forensic_cli.exports import export_files, load_models, peek_exports
-        from forensic_train.evaluate import evaluate_all
+        from forensic_train.evaluate import evaluate_all, evaluate_draws
         from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_calibration, draw_confusions
         from forensic_train.robustness import measure_test
         from forensic_train.robustness_report import draw_robustness
 
         rows = _rows(run, data)
         folder = exports or (run / "exports" if run is not None else None)
-        models = load_models(peek_exports(export_files(folder)), "auto")
+        models = load_models(_wanted(peek_exports(export_files(folder)), technique, recipe), device)
+        own = run if data is None and exports is None else None
+        draws = evaluate_draws(own, models, device) if own is not None else []
         found = evaluate_all(models, rows)
         points = measure_test(models, rows) if robustness else []
         target = output or (run / "evaluation" if run is not None else None)
@@ -132,16 +155,32 @@ def evaluate(
             draw_calibration(found, target)
             if points:
                 draw_robustness(points, target)
-            (target / "evaluation.json").write_text(as_json(found, points), encoding="utf-8")
-            (target / "evaluation.md").write_text(as_markdown(found, points), encoding="utf-8")
+            (target / "evaluation.json").write_text(as_json(found, points, draws), encoding="utf-8")
+            (target / "evaluation.md").write_text(as_markdown(found, points, draws), encoding="utf-8")
     _show(
         report_format,
-        lambda: as_tables(found, points),
-        lambda: as_json(found, points),
-        lambda: as_markdown(found, points),
+        lambda: as_tables(found, points, draws),
+        lambda: as_json(found, points, draws),
+        lambda: as_markdown(found, points, draws),
     )
     if target is not None:
         note(f"Pictures and tables: {target}")
+
+
+def _wanted(exports: "Sequence[Export]", technique: str, recipe: str | None) -> "list[Export]":
+    """Return the exports of a technique and a recipe, or of all. Raises UsageError where there are none."""
+    for name, wanted, here in (
+        ("recipe", recipe, sorted({one.card.recipe for one in exports})),
+        ("technique", technique, sorted({one.card.technique for one in exports})),
+    ):
+        if wanted not in (None, ALL, *here):
+            raise UsageError(f"no export has {name} {wanted!r}; allowed: {', '.join(here)}, {ALL}")
+    chosen = [
+        one for one in exports if recipe in (None, ALL, one.card.recipe) and technique in (ALL, one.card.technique)
+    ]
+    if not chosen:
+        raise UsageError(f"no export has both technique {technique!r} and recipe {recipe!r}")
+    return chosen
 
 
 def _show(wanted: str, table: "Callable[[], Group]", json: Callable[[], str], markdown: Callable[[], str]) -> None:

@@ -1,13 +1,13 @@
 """`genforensic export`: write a trained run's ONNX files again."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from forensic_cli.commands import training_extra
-from forensic_cli.console import note
-from forensic_cli.errors import TrainingError, UsageError
+from forensic_cli.errors import UsageError
 
 
 def export(
@@ -34,7 +34,9 @@ def export(
     """Export every technique of a run: parity check, calibration, evaluation, model card.
 
     `train` does this by itself; use it after a change of genforensic's version, to write elsewhere, or for a
-    smaller precision, which is compared with float32 and refused where it loses more than half a point of accuracy.
+    smaller precision, which is compared with float32 and refused where it loses more than half a point of accuracy
+    and the loss is more than chance (exact McNemar test). Where one technique is refused, the others are exported, and
+    the exit code is 4.
 
     Examples:
 
@@ -46,18 +48,11 @@ def export(
         raise UsageError("--int8 and --fp16 exclude each other; export twice, with two --output folders")
     with training_extra("export"):
         from forensic_train.run import trained_techniques
-        from forensic_train.training import export_run
+        from forensic_train.scores import check_folder
+        from forensic_train.training import export_run, go_on
 
         precision = "int8" if int8 else "fp16" if fp16 else "fp32"
-        techniques = trained_techniques(run)
-        refused = []
-        for technique in techniques:
-            try:
-                export_run(run, technique, output, robustness, scores=calibrate, precision=precision)
-            except TrainingError as error:
-                if precision == "fp32":
-                    raise
-                note(f"{technique}: {error}", style="yellow")
-                refused.append(technique)
-        if refused:
-            raise TrainingError(f"not exported: {', '.join(refused)}, of {len(techniques)} techniques")
+        if calibrate is not None:
+            check_folder(calibrate)
+        export_one = partial(export_run, run, target=output, robust=robustness, scores=calibrate, precision=precision)
+        go_on({technique: partial(export_one, technique) for technique in trained_techniques(run)})

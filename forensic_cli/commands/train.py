@@ -47,6 +47,30 @@ def train(
             help="Output of `evaluate --leave-out source`: calibrate on its scores, and train on every image.",
         ),
     ] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=0.9,
+            help="Share of the training images that is kept for calibration; 0: train on all of them. Else a tenth, "
+            "or what a split column says.",
+            show_default=False,
+        ),
+    ] = None,
+    adapt: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Unseen images that finetune adapts to, drawn from all of them alike; else four fifths of every cell, "
+            "or what a split column says.",
+            show_default=False,
+        ),
+    ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Draw what finetune adapts to so many times, and train it on each draw."),
+    ] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images; else the technique's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one update; else the technique's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; else the technique's.")] = None,
@@ -80,13 +104,16 @@ def train(
 
         genforensic train --technique finetune --from runs/unseen --output runs/tuned
 
-    The run folder gets split, configuration, log, checkpoints, environment and exports/.
+    With several techniques, what any of them lacks is found before the first epoch; where one fails, the others are
+    finished, and the exit code is 4. The run folder gets split, configuration, log, checkpoints, environment and
+    exports/; with --draws, draw-1/ and so on get the same for each further draw.
     """
     overrides = parse_settings(settings)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
         if value is not None:
             overrides[name] = str(value)
     with training_extra("train"):
+        from forensic_train.manifest import SplitShares
         from forensic_train.training import TrainOptions
         from forensic_train.training import train as train_techniques
 
@@ -104,6 +131,8 @@ def train(
                 resume=resume,
                 calibrate=calibrate,
                 workers=workers,
+                shares=SplitShares(val=val, adapt_images=adapt),
+                draws=draws,
             )
         )
     note(f"Done. Next: genforensic evaluate {output}; genforensic scan IMAGES --exports {exports}")

@@ -1,6 +1,7 @@
 """The benchmark in a box: its generators, its tiers, its gates, and the whole of it in small."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,10 @@ def test_every_generator_is_low_passed_to_the_softest(tmp_path: Path, scenes: np
 def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> None:
     done = run("benchmark", "--quick", "--output", str(tmp_path / "out"))
     assert done.exit_code == 0, done.stderr
+    assert re.search(r"^training attributors: 1 of 16, .* seed 0.*; about \d+ (s|min) left$", done.stderr, re.MULTILINE)
+    for title in ("paper-32: baseline", "paper-32: adversarial (stable)", "Ranking by accuracy on the unseen subject"):
+        assert title in done.stdout
+    assert "published" in done.stdout
     report = (tmp_path / "out" / "report" / "report.md").read_text()
     for title in (
         "Summary",
@@ -164,6 +169,8 @@ def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> 
         assert (recipe, "baseline", "two") in lines
     again = run("benchmark", "--quick", "--output", str(tmp_path / "out"))
     assert again.exit_code == 0, again.stderr
+    assert "training attributors: 1 of" not in again.stderr
+    assert again.stdout == done.stdout
     assert json.loads((tmp_path / "out" / "report" / "report.json").read_text())["entries"] == record["entries"]
     other = run("benchmark", "--output", str(tmp_path / "out"))
     assert other.exit_code == 2

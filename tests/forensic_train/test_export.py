@@ -14,12 +14,13 @@ from forensic_cli.card import CARD_KEY, ModelCard, Preprocessing
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
 from forensic_cli.preprocess import decode, views
-from forensic_train.export import check_parity, export_network, write_card
-from forensic_train.manifest import count_cells
+from forensic_train.export import check_parity, export_network, parity_views, write_card
+from forensic_train.manifest import Row, count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.recipes import Recipe
 from forensic_train.run import Run, read_split
 from forensic_train.training import load_network
+from toys import solid
 
 NAMES = ("baseline", "weighted", "finetune", "adversarial", "discriminant")
 
@@ -90,6 +91,41 @@ def test_other_weights_fail_the_parity_check(trained_run: Path, toy_recipe: Reci
         network.generator_head.bias[0] = float("nan")
     with pytest.raises(TrainingError, match="differs from PyTorch by nan"):
         check_parity(network, path)
+
+
+def test_large_logits_are_compared_by_their_own_scale(tmp_path: Path, toy_recipe: Recipe) -> None:
+    """Float32 holds seven digits: a logit of 100,000 cannot be right to 0.0001."""
+    torch.manual_seed(0)
+    network = Network(toy_recipe.encoder(), 3).eval()
+    with torch.no_grad():
+        network.generator_head.weight *= 1e6
+    card = ModelCard("x", "baseline", "toy", ("a", "b", "c"), toy_recipe.preprocessing)
+    export_network(network, card, tmp_path / "x.onnx")
+    views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(views)).numpy()
+    difference = np.abs(Model.load(tmp_path / "x.onnx").logits(views) - expected).max()
+    assert 1e-4 < difference < 1e-4 * np.abs(expected).max()
+
+
+class OtherOnWhite(Encoder):
+    """Computes something else for bright images while it is exported."""
+
+    width = 3
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean(dim=(2, 3))
+        return means + (10 * (means - 0.9).relu() if torch.compiler.is_exporting() else 0)
+
+
+def test_an_export_is_compared_on_training_images_too(tmp_path: Path) -> None:
+    card = ModelCard("x", "baseline", "toy", ("a", "b"), Preprocessing("patches", 16))
+    rows = [Row(solid(tmp_path / "white.png", (255, 255, 255)), "a", ""), Row(tmp_path / "gone.png", "b", "")]
+    network = Network(OtherOnWhite(), 2)
+    export_network(network, card, tmp_path / "x.onnx", parity_views(rows[1:], card.preprocessing))
+    with pytest.raises(TrainingError, match="differs from PyTorch"):
+        export_network(network, card, tmp_path / "y.onnx", parity_views(rows, card.preprocessing))
+    assert not (tmp_path / "y.onnx").exists()
 
 
 class TwoFaced(Encoder):

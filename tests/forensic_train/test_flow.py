@@ -5,8 +5,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -14,7 +16,9 @@ from PIL import Image
 
 from forensic_cli.model import Model
 from forensic_train.dataset import Batch
+from forensic_train.manifest import count_cells, with_hashes
 from forensic_train.run import CONFIG_FILE, Run, read_split
+from forensic_train.scores import Scores, scores_file, write_scores
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.weighted import Weighted
 
@@ -194,6 +198,120 @@ def test_a_damaged_training_image_is_named(run: RunCommand, labelled: Path, tmp_
     options = ["train", "-t", "baseline", "--data", tmp_path / "d", "--recipe", "toy", "--output", tmp_path / "r"]
     line = one_line(run(*options, "--device", "cpu"), 4)
     assert line.endswith(".png: no known image format; mend it or take it out of the data")
+
+
+@pytest.fixture
+def declared(labelled: Path, tmp_path: Path) -> Path:
+    """Return a manifest without subjects that declares `train` and `test` alone, 11 and 3 images of each cell."""
+    lines = ["path,generator,split"]
+    for path in sorted(labelled.rglob("*.png")):
+        lines.append(f"{path},{path.parents[1].name},{'test' if int(path.stem) >= 11 else 'train'}")
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "m.csv"
+
+
+def test_all_says_in_one_line_what_any_technique_lacks(run: RunCommand, declared: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "all", "--data", declared, "--recipe", "toy", "--output", tmp_path / "r"]
+    assert one_line(run(*options, "--device", "cpu"), 4) == (
+        "nothing was trained, 2 things are lacking: (1) finetune fits on the split adapt, which has no "
+        "images; give some rows that split in the manifest (--adapt N draws them from `test`), or leave finetune out; "
+        "(2) adversarial needs subjects, and its training images name fewer than two; lay the data out as "
+        "ROOT/<generator>/<subject>/..., or train another technique"
+    )
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_declared_split_is_trained_on_as_declared(run: RunCommand, declared: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "baseline", "--data", declared, "--recipe", "toy", "--output", tmp_path / "r"]
+    done = run(*options, "--device", "cpu", "--epochs", 1)
+    assert done.exit_code == 0, done.stderr
+    assert count_cells(read_split(tmp_path / "r"), "split", "generator") == {
+        "test": {"alpha": 6, "beta": 6, "gamma": 3},
+        "train": {"alpha": 22, "beta": 22, "gamma": 11},
+    }
+    assert "nothing is kept for calibration, and confidences will not be calibrated." in done.stderr
+    card = Model.load(tmp_path / "r" / "exports" / "toy-baseline.onnx").card
+    assert "Confidence is not calibrated: no image was kept for that." in card.limits
+    assert sum(sum(row.values()) for row in card.data.values()) == 55
+
+
+def test_what_finetune_adapts_to_is_drawn_several_times(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    output, data = tmp_path / "r", tmp_path / "m.csv"
+    lines = ["path,generator,subject,split"]
+    for path in sorted(labelled.rglob("*.png")):
+        split = "test" if int(path.stem) >= 9 else "train"
+        lines.append(f"{path},{path.parents[1].name},{path.parent.name},{split}")
+    data.write_text("\n".join(lines) + "\n")
+    options = ["train", "--data", data, "--recipe", "toy", "--output", output, "--device", "cpu", "--epochs", 1]
+    drawn = ["--val", 0, "--adapt", 16, "--draws", 3, "-t"]
+    assert one_line(run(*options, *drawn, "weighted"), 2) == (
+        "--draws repeats what adapts to unseen images, and weighted does not"
+    )
+    done = run(*options, *drawn, "all")
+    assert done.exit_code == 0, done.stderr
+    splits = [read_split(folder) for folder in (output, output / "draw-1", output / "draw-2")]
+    for split in splits:
+        counts = {name: sum(row.split == name for row in split) for name in ("train", "val", "adapt", "test")}
+        assert counts == {"train": 45, "val": 0, "adapt": 16, "test": 9}
+    assert len({tuple(row.path for row in split if row.split == "test") for split in splits}) == 3
+    assert {path.name for path in (output / "draw-1" / "exports").glob("*.onnx")} == {"toy-finetune.onnx"}
+    config = json.loads((output / "draw-1" / "finetune" / CONFIG_FILE).read_text())
+    assert config["seed"] == 1
+    base, tuned = weights(output / "baseline"), weights(output / "draw-2" / "finetune")
+    assert all(torch.equal(base[name], tuned[name]) for name in base if "encoder" in name)
+
+    found = json.loads(run("evaluate", output, "--format", "json").stdout)
+    tested = [one["metrics"] for one in found if one["technique"] == "finetune"]
+    assert [one["images"] for one in found if one["technique"] == "finetune"] == ["draw-1", "draw-2", "test"]
+    assert {one["images"] for one in found if one["technique"] == "baseline"} == {"draw-1", "draw-2", "test", "unseen"}
+    text = run("evaluate", output, "--format", "markdown").stdout
+    values = [one["accuracy"] for one in tested]
+    assert f"| toy-finetune | 3 | 9 | {fmean(values):.3f} | {stdev(values):.3f} |" in text
+    assert "Accuracy over the draws of what finetune adapts to" in run("evaluate", output).stdout
+
+
+def test_one_technique_that_fails_does_not_stop_the_others(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    options = ["train", "-t", "all", "--data", labelled, "--recipe", "toy", "--output", tmp_path / "r", "--epochs", 1]
+    done = run(*options, "--device", "cpu", "--set", "baseline.lr=1e30")
+    assert done.exit_code == 4
+    assert done.stderr.splitlines()[-1] == (
+        "genforensic: not exported: baseline, finetune, of 5 techniques; the reasons are above"
+    )
+    assert "baseline: loss is not a finite number in epoch 1" in done.stderr
+    assert {path.name for path in (tmp_path / "r" / "exports").glob("*.onnx")} == {
+        f"toy-{name}.onnx" for name in ("weighted", "adversarial", "discriminant")
+    }
+
+
+def test_export_goes_on_behind_a_run_that_it_cannot_read(run: RunCommand, copied: Callable[..., Path]) -> None:
+    output = copied("split.csv", "adversarial", "baseline", "weighted")
+    (output / "baseline" / "last.ckpt").write_bytes(b"damaged")
+    done = run("export", output)
+    assert done.exit_code == 4
+    assert done.stderr.splitlines()[-1] == (
+        "genforensic: not exported: baseline, of 3 techniques; the reasons are above"
+    )
+    assert {path.name for path in (output / "exports").glob("*.onnx")} == {"toy-adversarial.onnx", "toy-weighted.onnx"}
+
+
+def test_what_is_called_test_does_not_calibrate(run: RunCommand, copied: Callable[..., Path], tmp_path: Path) -> None:
+    output = copied("split.csv", "baseline")
+    rows = with_hashes(read_split(output))
+    for wanted in (("adapt", "test"), ("test",)):
+        chosen = tuple(row for row in rows if row.split in wanted)
+        logits = np.random.default_rng(0).normal(size=(len(chosen), 3)).astype(np.float32)
+        scores = Scores("baseline", ("alpha", "beta", "gamma"), chosen, np.zeros(len(chosen), np.int64), logits)
+        write_scores(tmp_path / scores_file("baseline"), scores)
+        done = run("export", output, "--calibrate", tmp_path)
+        if wanted == ("test",):
+            assert one_line(done, 4).startswith(
+                f"{tmp_path}: every image with scores of baseline is a test image of this run, and what is tested on "
+                "must not calibrate;"
+            )
+        else:
+            card = Model.load(output / "exports" / "toy-baseline.onnx").card
+            assert card.calibration.images == sum(row.split == "adapt" for row in rows)
+            assert card.metrics["left-out"]["images"] == card.calibration.images
 
 
 def test_export_writes_the_same_model_elsewhere(

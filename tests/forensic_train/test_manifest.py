@@ -12,9 +12,11 @@ from PIL import Image
 from forensic_cli.errors import DataError, GenforensicError, UsageError
 from forensic_train.manifest import (
     Row,
+    SplitShares,
     count_cells,
     has_subjects,
     read_manifest,
+    redraw_adapt,
     split_rows,
     with_hashes,
     write_rows,
@@ -311,6 +313,56 @@ def test_declared_test_images_stay_test_images_and_exclude_a_holdout() -> None:
     assert {row.path for row in split if row.split == "test"} == {row.path for row in rows if row.split == "test"}
     with pytest.raises(UsageError, match=r"^the manifest has a split column; leave out --holdout, or the column$"):
         split_rows(rows, 0, ["subject=cat"])
+
+
+def test_a_declared_split_is_not_divided_any_further() -> None:
+    rows = own(*["train"] * 20, *["test"] * 10)
+    assert split_rows(rows, 0) == rows
+    split = split_rows(rows, 0, shares=SplitShares(val=0.1, adapt_images=15))
+    assert count_cells(split, "split", "generator") == {
+        "adapt": {g: n for g in "ab" if (n := sum(r.split == "adapt" and r.generator == g for r in split))},
+        "test": {g: n for g in "ab" if (n := sum(r.split == "test" and r.generator == g for r in split))},
+        "train": {"a": 18, "b": 18},
+        "val": {"a": 2, "b": 2},
+    }
+    assert sum(row.split == "adapt" for row in split) == 15
+    declared = {row.path: row.split for row in rows}
+    assert all((row.split in ("adapt", "test")) == (declared[row.path] == "test") for row in split)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        (SplitShares(val=0.1), "the manifest declares which images are `val`; leave out --val, or that split"),
+        (
+            SplitShares(adapt_images=1),
+            "the manifest declares which images are `adapt`; leave out --adapt, or that split",
+        ),
+    ],
+)
+def test_what_a_manifest_declares_is_not_drawn_again(shares: SplitShares, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        split_rows(own("train", "val", "adapt", "test"), 0, shares=shares)
+    assert str(caught.value) == message
+
+
+def test_the_papers_split_trains_on_all_and_adapts_to_143_of_180_whatever_they_show() -> None:
+    rows = [row for g in "abcdef" for row in cell(g, "cat", 50) + cell(g, "vehicle", 30)]
+    splits = [split_rows(rows, seed, ["subject=vehicle"], SplitShares(val=0, adapt_images=143)) for seed in range(5)]
+    for split in splits:
+        assert {name: sum(row.split == name for row in split) for name in ("train", "val", "adapt", "test")} == {
+            "train": 300,
+            "val": 0,
+            "adapt": 143,
+            "test": 37,
+        }
+    assert len({tuple(row.path for row in split if row.split == "test") for split in splits}) == 5
+    assert any(
+        len({sum(r.split == "test" and r.generator == g for r in split) for g in "abcdef"}) > 2 for split in splits
+    ), "the draws are not stratified"
+    assert redraw_adapt(splits[0], 3, SplitShares(adapt_images=143)) == splits[3]
+    with pytest.raises(UsageError, match=r"^--adapt 180 leaves nothing to test on: 180 images are unseen;"):
+        split_rows(rows, 0, ["subject=vehicle"], SplitShares(adapt_images=180))
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:

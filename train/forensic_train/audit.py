@@ -3,17 +3,19 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from forensic_cli.console import track
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Unreadable, read_header
-from forensic_train.manifest import Row, count_cells
+from forensic_cli.preprocess import Unreadable, decode, read_header
+from forensic_train.manifest import Row, count_cells, same_bytes_two_generators
 from forensic_train.seeds import seed_for
 
 _FOLDS = 3
@@ -60,6 +62,16 @@ class Shortcut:
     def suspicious(self) -> bool:
         """Tell whether the property gives the generator away."""
         return self.balanced_accuracy > self.chance + _LARGE_GAIN * (1 - self.chance)
+
+
+@dataclass(frozen=True)
+class FileFaults:
+    """What is wrong with the files of labelled images."""
+
+    unreadable: tuple[tuple[Path, str], ...]
+    """Files that training could not read, each with the reason."""
+    two_generators: tuple[tuple[Row, ...], ...]
+    """Rows with the same bytes under several generators, those of one file together."""
 
 
 def bias_of(counts: Mapping[str, Mapping[str, int]]) -> Bias:
@@ -135,6 +147,25 @@ def probe_shortcuts(rows: Sequence[Row], seed: int = 0) -> list[Shortcut]:
         Shortcut(name, _tree_accuracy(features, target, groups, seed), 1 / len(set(target)))
         for name, features in kinds.items()
     ]
+
+
+def check_files(rows: Sequence[Row]) -> FileFaults:
+    """Read and decode every image, as training will."""
+    found = ordered_map(_check_file, (row.path for row in rows), default_workers(), 64)
+    checked = list(track(found, "reading images", len(rows)))
+    unreadable = [(row.path, reason) for row, (_, reason) in zip(rows, checked, strict=True) if reason]
+    hashed = [replace(row, sha256=digest) for row, (digest, _) in zip(rows, checked, strict=True) if digest]
+    doubtful = same_bytes_two_generators(hashed)
+    return FileFaults(tuple(unreadable), tuple(tuple(same) for same in doubtful))
+
+
+def _check_file(path: Path) -> tuple[str, str]:
+    """Return the sha256 of a file, empty where it cannot be read, and why it is no image, empty where it is one."""
+    data = read_file(path)
+    if isinstance(data, Unreadable):
+        return "", data.reason
+    decoded = decode(data)
+    return sha256(data).hexdigest(), decoded.reason if isinstance(decoded, Unreadable) else ""
 
 
 def _tree_accuracy(

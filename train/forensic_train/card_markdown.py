@@ -106,12 +106,21 @@ def ratios_markdown(ratios: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _precision(found: Mapping[str, Any]) -> str:
+    ranges = f", calibrated on {found['calibration_images']} training images" if found["calibration_images"] else ""
+    if found.get("range_method"):
+        ranges += f" (ranges by {found['range_method']})"
+    text = (
+        f"The weights are {found['precision']}{ranges}. On {found['images']} images ({found['set']}) "
+        f"{found['same_label']:.1%} get the label that float32 gives them; accuracy {found['accuracy']:.3f} (float32 "
+        f"{found['accuracy_fp32']:.3f}), expected calibration error {found['ece']:.3f} (float32 "
+        f"{found['ece_fp32']:.3f}) at the temperature that suits float32."
+    )
+    if "p_value" not in found:  # an export of an earlier version
+        return text
+    differing = found["only_fp32_right"] + found["only_reduced_right"]
     return (
-        f"The weights are {found['precision']}"
-        + (f", calibrated on {found['calibration_images']} training images" if found["calibration_images"] else "")
-        + f". On {found['images']} images ({found['set']}) {found['same_label']:.1%} get the label that float32 gives "
-        f"them; accuracy {found['accuracy']:.3f} (float32 {found['accuracy_fp32']:.3f}), expected calibration error "
-        f"{found['ece']:.3f} (float32 {found['ece_fp32']:.3f})."
+        f"{text} Of the {differing} images that only one of the two gets right, float32 has "
+        f"{found['only_fp32_right']} (exact one-sided McNemar test, p {found['p_value']:.3f})."
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from forensic_train.calibrate import Targets, expected_calibration_error
 from forensic_train.likelihood import RatioCosts, measure_ratios
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
+from forensic_train.run import EXPORTS_FOLDER, draw_folders, read_split
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,23 @@ def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
 def evaluate_all(models: Sequence[Model], rows: Sequence[Row]) -> list[Evaluation]:
     """Score every model on every set that is fair to it."""
     return [evaluate_model(model, chosen, name) for model in models for name, chosen in image_sets(rows, model).items()]
+
+
+def evaluate_draws(run: Path, models: Sequence[Model], device: str) -> list[Evaluation]:
+    """Score the models of a run on the test images of each further draw of what is adapted to (`train --draws`).
+
+    A model that adapted is replaced by the one that adapted to the draw. The sets are called draw-1 and so on.
+    """
+    found = []
+    for folder in draw_folders(run):
+        rows = [row for row in read_split(folder) if row.split == "test"]
+        for model in models:
+            adapted = "adapt" in model.card.training.get("splits", ())
+            own = folder / EXPORTS_FOLDER / model.path.name if adapted else model.path
+            if own.exists():  # the last draw may not be finished
+                drawn = Model.load(own, device) if adapted else model
+                found.append(evaluate_model(drawn, rows, folder.name))
+    return found
 
 
 def _batch_logits(model: Model, batch: list[Prepared]) -> Logits:

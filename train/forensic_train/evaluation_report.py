@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 from rich.console import Group
 from rich.table import Table
@@ -16,6 +17,8 @@ from forensic_train.robustness import RobustnessPoint, by_model
 from forensic_train.robustness_report import robustness_tables
 
 _SUMMARY = ("rank", "model", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
+_DRAWS = "Accuracy over the draws of what finetune adapts to, on the test images of each draw"
+_DRAWN = ("model", "draws", "images each", "mean", "standard deviation", "lowest", "highest")
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -23,11 +26,13 @@ def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(evaluations, key=lambda one: (one.images, -one.metrics.accuracy, one.model))
 
 
-def as_json(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> str:
+def as_json(
+    evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
+) -> str:
     """Return every figure as JSON; `robustness` is null where it was not measured."""
     measured = by_model(points)
     found = []
-    for one in ranked(evaluations):
+    for one in ranked([*evaluations, *draws]):
         mine = [point for point in measured.get(one.model, {}).values() if point.set == one.images]
         record = asdict(replace(one, scored=None))
         record.pop("scored")
@@ -35,8 +40,10 @@ def as_json(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint]
     return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> str:
-    """Return the summary, each technique's table, and what re-encodings change, as Markdown."""
+def as_markdown(
+    evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
+) -> str:
+    """Return the summary, each technique's table, and what re-encodings and draws change, as Markdown."""
     parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
     for one in ranked(evaluations):
         parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
@@ -46,17 +53,23 @@ def as_markdown(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPo
         parts.append("## Robustness")
         for title, header, rows in robustness_tables(points):
             parts += [f"### {title}", markdown_table(header, rows)]
+    if draws:
+        parts += [f"## {_DRAWS}", markdown_table(_DRAWN, _draw_rows(evaluations, draws))]
     return "\n\n".join(parts) + "\n"
 
 
-def as_tables(evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = ()) -> Group:
+def as_tables(
+    evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
+) -> Group:
     """Return rich tables for the terminal."""
     summary = Table(*_SUMMARY, title="Ranking by accuracy")
     summary.columns[1].no_wrap = True
     for row in _summary_rows(evaluations):
         summary.add_row(*map(str, row))
-    under = [_plain_table(*one) for one in robustness_tables(points)] if points else []
-    return Group(*(_class_table(one) for one in ranked(evaluations)), *under, summary)
+    more = [plain_table(*one) for one in robustness_tables(points)] if points else []
+    if draws:
+        more.append(plain_table(_DRAWS, _DRAWN, _draw_rows(evaluations, draws)))
+    return Group(*(_class_table(one) for one in ranked(evaluations)), *more, summary)
 
 
 def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
@@ -129,12 +142,26 @@ def _summary_rows(evaluations: Sequence[Evaluation]) -> list[list[object]]:
     return rows
 
 
-def _plain_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _draw_rows(evaluations: Sequence[Evaluation], draws: Sequence[Evaluation]) -> list[list[str]]:
+    """Return each model's accuracy over all draws, the run's own `test` being the first of them."""
+    rows = []
+    for name in dict.fromkeys(one.model for one in draws):
+        mine = [one.metrics for one in evaluations if one.model == name and one.images == "test"]
+        mine += [one.metrics for one in draws if one.model == name]
+        values = [metrics.accuracy for metrics in mine]
+        spread = f"{stdev(values):.3f}" if len(values) > 1 else "–"
+        figures = [f"{fmean(values):.3f}", spread, f"{min(values):.3f}", f"{max(values):.3f}"]
+        rows.append([name, str(len(mine)), str(mine[0].images), *figures])
+    return rows
+
+
+def plain_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Return a rich table whose first column alone is aligned left."""
     table = Table(*header, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(str, row))
     return table
 
 

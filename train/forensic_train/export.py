@@ -8,22 +8,27 @@ import onnx
 import torch
 from torch.export import Dim
 
-from forensic_cli.card import ModelCard, card_key
-from forensic_cli.errors import TrainingError
-from forensic_cli.model import Model
+from forensic_cli.card import ModelCard, Preprocessing, card_key
+from forensic_cli.errors import DataError, TrainingError
+from forensic_cli.model import Model, formula_views
+from forensic_cli.preprocess import Views, views
+from forensic_train.dataset import read_pixels
+from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.run import atomic
 
 OPSET = 18
 TOLERANCE = 1e-4
-"""Largest difference between a logit of PyTorch and one of ONNX Runtime."""
-_PARITY_BATCH = 5
+"""Largest difference between a logit of PyTorch and one of ONNX Runtime, as a share of the largest logit."""
+_PARITY_IMAGES = 8
+_PARITY_VIEWS = 24
 
 
-def export_network(network: Network, card: ModelCard, path: Path) -> None:
+def export_network(network: Network, card: ModelCard, path: Path, images: Views | None = None) -> None:
     """Write the ONNX file: input views uint8 N x S x S x 3, output logits float32 N x K.
 
-    Raises TrainingError when it does not compute what PyTorch computes; no file is left then.
+    `images`: real views on which it is compared with PyTorch, besides those of check_parity(). Raises TrainingError
+    when it does not compute what PyTorch computes; no file is left then.
     """
     network = network.cpu().eval()
     size = card.preprocessing.size
@@ -44,7 +49,7 @@ def export_network(network: Network, card: ModelCard, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         write_model(proto, [card], temporary)
-        check_parity(network, temporary)
+        check_parity(network, temporary, images)
 
 
 def write_card(path: Path, card: ModelCard) -> None:
@@ -54,26 +59,39 @@ def write_card(path: Path, card: ModelCard) -> None:
         write_model(proto, [card], temporary)
 
 
-def check_parity(network: Network, path: Path) -> None:
-    """Compare PyTorch and ONNX Runtime on random and flat views. Raises TrainingError when they differ.
+def parity_views(rows: Sequence[Row], preprocessing: Preprocessing) -> Views | None:
+    """Return views of a few images, spread over the rows, to compare an export on; None where none can be read."""
+    cut = []
+    for row in rows[:: max(1, len(rows) // _PARITY_IMAGES)][:_PARITY_IMAGES]:
+        try:
+            cut.append(views(read_pixels(row), preprocessing)[: _PARITY_VIEWS // _PARITY_IMAGES])
+        except DataError:  # an old run's images may be elsewhere by now
+            continue
+    return np.concatenate(cut) if cut else None
 
-    Largest difference below 1e-4, the same top label, and the same logits one by one as in a batch.
+
+def check_parity(network: Network, path: Path, images: Views | None = None) -> None:
+    """Compare PyTorch and ONNX Runtime on views made by a formula, and on `images`, real ones N x S x S x 3.
+
+    All logits alike to TOLERANCE of the largest one, the same top label, and both one by one as in a batch. Relative,
+    because rounding grows with the logits; those below 1 are compared as they are. Raises TrainingError otherwise.
     """
     model = Model.load(path)
-    size = model.card.preprocessing.size
-    views = np.random.default_rng(0).integers(0, 256, (_PARITY_BATCH, size, size, 3), dtype=np.uint8)
-    views[-1] = 128
+    cut = formula_views(model.card.preprocessing.size)
+    cut = cut if images is None else np.concatenate([cut, images])
     with torch.inference_mode():
-        expected = network(torch.from_numpy(views)).numpy()
-    batch = model.logits(views)
-    singly = np.concatenate([model.logits(view[None]) for view in views])
-    worst = max(float(np.abs(expected - found).max()) for found in (batch, singly))
-    if not worst < TOLERANCE or not all(
-        np.array_equal(expected.argmax(axis=1), found.argmax(axis=1)) for found in (batch, singly)
-    ):
+        expected = network(torch.from_numpy(cut)).numpy()
+    batch = model.logits(cut)
+    singly = np.concatenate([model.logits(view[None]) for view in cut])
+    scale = max(1.0, float(np.abs(expected).max()))
+    worst = max(float(np.abs(a - b).max()) / scale for a, b in ((expected, batch), (expected, singly), (batch, singly)))
+    if not worst < TOLERANCE:
         raise TrainingError(
-            f"{path.name}: the export differs from PyTorch by {worst:.1e} (allowed {TOLERANCE:.0e}); it was not written"
+            f"{path.name}: the export differs from PyTorch by {worst:.1e} of its largest logit (allowed "
+            f"{TOLERANCE:.0e}); it was not written"
         )
+    if not all(np.array_equal(expected.argmax(axis=1), found.argmax(axis=1)) for found in (batch, singly)):
+        raise TrainingError(f"{path.name}: the export gives another label than PyTorch; it was not written")
 
 
 def write_model(proto: onnx.ModelProto, cards: Sequence[ModelCard], path: Path) -> None:

@@ -22,6 +22,7 @@ SPLITS = ("train", "val", "adapt", "test")
 MANIFEST_NAME = "manifest.csv"
 _REQUIRED = ("path", "generator", "subject")
 _COLUMNS = (*_REQUIRED, "group", "source", "split", "sha256")
+_VAL = 0.1
 _NAMED = 5
 """Faults that an error message names one by one."""
 
@@ -82,14 +83,16 @@ def with_hashes(rows: Sequence[Row]) -> list[Row]:
 
 @dataclass(frozen=True)
 class SplitShares:
-    """Share of the images that each side of a random split gets, in every cell."""
+    """How many images each side of a random split gets; shares hold in every cell."""
 
-    val: float = 0.1
-    """Of the training images, for calibration."""
+    val: float | None = None
+    """Of the training images, for calibration, 0 for none; None: a tenth, but nothing of a split that is declared."""
     test: float = 0.2
     """Of all images, where nothing else says what is unseen."""
     adapt: float = 0.8
-    """Of the unseen images, for `finetune` to adapt to (143 of 180 in PAPER); the rest is `test`."""
+    """Of the unseen images, for `finetune` to adapt to; the rest is `test`."""
+    adapt_images: int | None = None
+    """So many of the unseen images instead, drawn from all of them alike, whatever their cell (143 of 180 in PAPER)."""
 
 
 def split_rows(
@@ -99,27 +102,45 @@ def split_rows(
 
     `holdout` has entries such as `source=NAME` or `subject=NAME`; their rows, and all that share a group or the
     same bytes with them, are unseen; a generator of which that takes nothing gives a random part, so that each
-    one is tested. Unseen images are divided into `adapt` and `test`. Random parts are stratified by cell. A group
-    is never split, and the same bytes are never on both sides. `rows` need hashes. Raises DataError otherwise.
+    one is tested. Unseen images are divided into `adapt` and `test`. Random parts are stratified by cell. A split that
+    the manifest declares is taken as it is: only `val` and `adapt_images`, asked for, draw what it does not declare. A
+    group is never split, and the same bytes are never on both sides. `rows` need hashes. Raises DataError otherwise.
     """
     parts = components(rows)
     own = any(row.split for row in rows)
     if own and holdout:
         raise UsageError("the manifest has a split column; leave out --holdout, or the column")
     if own:
-        assigned = _own_splits(rows)
+        assigned = _own_splits(rows, shares)
     else:
         chosen = {parts[i] for i in _matching(rows, holdout)}
         assigned = ["test" if part in chosen else "train" for part in parts]
         tested = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "test"}
         untested = [i for i, row in enumerate(rows) if row.generator not in tested]
         _move(rows, parts, assigned, untested, "test", shares.test, seed)
-    for name, origin, share in (("adapt", "test", shares.adapt), ("val", "train", shares.val)):
-        if name not in assigned and not (own and origin == "test"):  # declared test images stay test images
-            candidates = [i for i, split in enumerate(assigned) if split == origin]
-            _move(rows, parts, assigned, candidates, name, share, seed)
+    if not own or shares.adapt_images is not None:
+        _draw_adapt(rows, parts, assigned, seed, shares)
+    val = (0.0 if own else _VAL) if shares.val is None else shares.val
+    if val:
+        trained = [i for i, split in enumerate(assigned) if split == "train"]
+        _move(rows, parts, assigned, trained, "val", val, seed)
     _check_sides(rows, parts, assigned)
     return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+
+
+def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShares()) -> list[Row]:
+    """Divide the unseen images of a split into `adapt` and `test` anew; everything else stays as it is."""
+    assigned = ["test" if row.split == "adapt" else row.split for row in rows]
+    _draw_adapt(rows, components(rows), assigned, seed, shares)
+    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+
+
+def same_bytes_two_generators(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows whose bytes stand under another generator, too, those of one file together. Needs hashes."""
+    by_bytes: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_bytes[row.sha256].append(row)
+    return [same for same in by_bytes.values() if len({row.generator for row in same}) > 1]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -269,7 +290,34 @@ def _move(
         assigned[i] = name
 
 
-def _own_splits(rows: Sequence[Row]) -> list[str]:
+def _draw_adapt(rows: Sequence[Row], parts: Sequence[int], assigned: list[str], seed: int, shares: SplitShares) -> None:
+    """Assign a part of the unseen images to `adapt`, in place."""
+    unseen = [i for i, split in enumerate(assigned) if split == "test"]
+    if shares.adapt_images is None:
+        _move(rows, parts, assigned, unseen, "adapt", shares.adapt, seed)
+        return
+    if shares.adapt_images >= len(unseen):
+        raise UsageError(
+            f"--adapt {shares.adapt_images} leaves nothing to test on: {len(unseen)} images are unseen; give a smaller "
+            "number"
+        )
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in unseen:
+        members[parts[i]].append(i)
+    left = shares.adapt_images
+    for part in generator_for("adapt", seed).permutation(sorted(members)):
+        component = members[int(part)]
+        if len(component) <= left:  # a group goes to one side as a whole
+            left -= len(component)
+            for i in component:
+                assigned[i] = "adapt"
+
+
+def _own_splits(rows: Sequence[Row], shares: SplitShares) -> list[str]:
+    declared = {row.split for row in rows}
+    for name, option, wanted in (("val", "--val", shares.val), ("adapt", "--adapt", shares.adapt_images)):
+        if wanted is not None and name in declared:
+            raise UsageError(f"the manifest declares which images are `{name}`; leave out {option}, or that split")
     lacking = sum(not row.split for row in rows)
     if lacking:
         raise DataError(

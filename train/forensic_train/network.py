@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from forensic_cli.card import ANY_STATE
 from forensic_train.spectrum import Spectrum, compression_gate, whitening
 
 _AMPLITUDE = 40.0
@@ -13,13 +14,25 @@ _LIMIT_DEVIATIONS = 5.0
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: images N x 3 x S x S in [0, 1] -> signal -> features N x `width`."""
+    """Base of all encoders: images N x 3 x S x S in [0, 1] -> signal -> features of width `width`.
+
+    The signal is what no training step changes. An encoder that `pools` sees the mean signal of an image's views, so
+    that its evidence adds up before anything is decided; for others the features are averaged.
+    """
 
     width: int
+    states: tuple[str, ...] = (ANY_STATE,)
+    """Names of the states that the head has weights for."""
+    pools = False
 
     def signal(self, images: Tensor) -> Tensor:
         """Return what no training step changes, so that several passes over one batch can share it."""
         return images
+
+    def distance(self, signal: Tensor, state: Tensor) -> Tensor:
+        """Return how far each signal lies from those of training, 1 being their mean; 0: it is not measured."""
+        del state
+        return torch.zeros(signal.shape[0], device=signal.device)
 
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit what is fixed to training images, once, before training; most encoders have nothing to fit.
@@ -30,32 +43,68 @@ class Encoder(nn.Module):
         del samples
 
 
+class StateHead(nn.Module):
+    """A linear layer with weights of its own for each state of a picture."""
+
+    def __init__(self, width: int, generators: int, states: int) -> None:
+        super().__init__()
+        layers = [nn.Linear(width, generators) for _ in range(states)]
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, features: Tensor, state: Tensor) -> Tensor:
+        """Return logits B x K of features B x C and the index of each one's state, B."""
+        return (self.weight[state] @ features.unsqueeze(2)).squeeze(2) + self.bias[state]
+
+
 class Network(nn.Module):
     """uint8 views -> logits. Scaling and fixed filters are inside, so an export needs no other step."""
 
     def __init__(self, encoder: Encoder, generators: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.generator_head = nn.Linear(encoder.width, generators)
+        self.generator_head = StateHead(encoder.width, generators, len(encoder.states))
 
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Let the encoder fit its fixed part to uint8 views N x S x S x 3 and their flags N (Encoder.prepare)."""
         self.encoder.prepare((as_images(views), flags) for views, flags in samples)
 
-    def signal(self, views: Tensor) -> Tensor:
-        """Return the encoder's signal of uint8 views N x S x S x 3, without gradients."""
+    def signal(self, inputs: Tensor) -> Tensor:
+        """Return the signal, without gradients, of uint8 views B x S x S x 3; a signal comes back as it is."""
+        if inputs.dtype != torch.uint8:
+            return inputs
         with torch.no_grad():
-            return self.encoder.signal(as_images(views))
+            return self.encoder.signal(as_images(inputs))
 
-    def features(self, views: Tensor) -> Tensor:
-        """Encode uint8 views N x S x S x 3 to features N x width."""
-        encoded: Tensor = self.encoder(self.encoder.signal(as_images(views)))
+    def features(self, inputs: Tensor) -> Tensor:
+        """Encode uint8 views B x S x S x 3, or their signal, to features B x width."""
+        encoded: Tensor = self.encoder(self.signal(inputs))
         return encoded
 
-    def forward(self, views: Tensor) -> Tensor:
-        """Return logits N x K of uint8 views N x S x S x 3."""
-        logits: Tensor = self.generator_head(self.features(views))
+    def classify(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """Return logits B x K of one view, or one signal, an image and the index of its state."""
+        logits: Tensor = self.generator_head(self.features(inputs), state)
         return logits
+
+    def forward(self, views: Tensor, image: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits B x K and distances B of uint8 views N x S x S x 3.
+
+        `image`, N: which of the B images a view belongs to. `state`, B: index of each image's state.
+        """
+        signal = self.encoder.signal(as_images(views))
+        if self.encoder.pools:
+            signal = _mean_by(signal, image, state)
+            features, distance = self.encoder(signal), self.encoder.distance(signal, state)
+        else:
+            features = _mean_by(self.encoder(signal), image, state)
+            distance = self.encoder.distance(features, state)
+        return self.generator_head(features, state), distance
+
+
+def _mean_by(values: Tensor, image: Tensor, state: Tensor) -> Tensor:
+    """Average N x F over the views of each of B images; B is the length of `state`."""
+    member = (image.unsqueeze(0) == torch.arange(state.shape[0], device=image.device).unsqueeze(1)).float()
+    return (member @ values) / member.sum(dim=1, keepdim=True)
 
 
 def as_images(views: Tensor) -> Tensor:

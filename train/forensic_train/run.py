@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,17 @@ def technique_run(output: Path, technique: str) -> Run:
     if output.name == technique and (output / CONFIG_FILE).exists():
         return Run(output)
     return Run(output / technique)
+
+
+def draw_folder(output: Path, draw: int) -> Path:
+    """Return the folder of a further division of a run's unseen images into `adapt` and `test`, counted from 1."""
+    return output / f"draw-{draw}"
+
+
+def draw_folders(output: Path) -> list[Path]:
+    """Return the folders of a run's further divisions that have a split, in order."""
+    places = (draw_folder(output, draw) for draw in count(1))
+    return list(takewhile(lambda folder: (folder / SPLIT_FILE).is_file(), places))
 
 
 def split_file(output: Path) -> Path | None:

@@ -1,13 +1,15 @@
 """Cross-fitted scores: what models that never saw an image's source, subject or generator said of it."""
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.errors import DataError
+from forensic_cli.errors import DataError, UsageError
 from forensic_cli.model import Logits
 from forensic_train.manifest import Row
 from forensic_train.run import atomic
@@ -31,10 +33,23 @@ class Scores:
     logits: Logits
     """B x K; minus infinity for a label that the fold's model does not know."""
 
+    def at(self, places: Sequence[int]) -> Self:
+        """Return the scores of some of the images."""
+        rows = tuple(self.rows[i] for i in places)
+        return replace(self, rows=rows, folds=self.folds[places], logits=self.logits[places])
+
 
 def scores_file(technique: str) -> str:
     """Return the name of a technique's file of scores."""
     return f"scores-{technique}.csv"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where there is no folder that could hold scores."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such folder; --calibrate takes the output of `genforensic evaluate --leave-out source`"
+        )
 
 
 def write_scores(path: Path, scores: Scores) -> None:

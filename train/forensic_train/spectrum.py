@@ -13,7 +13,7 @@ _VARIANCE_FLOOR = 1e-3
 _STANDARD_FLOOR = 1e-3
 _GATE_STRENGTH = 0.01
 # ITU-R BT.601, full range, as in JPEG
-_LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
+LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 
 
 class Spectrum(nn.Module):
@@ -35,7 +35,7 @@ class Spectrum(nn.Module):
         taper = torch.hann_window(WINDOW, dtype=torch.float64)[:, None]
         self.register_buffer("cosines", (taper * torch.cos(angles)).float(), persistent=False)
         self.register_buffer("sines", (taper * torch.sin(angles)).float(), persistent=False)
-        self.register_buffer("colours", torch.tensor(_LUMA_CHROMA), persistent=False)
+        self.register_buffer("colours", torch.tensor(LUMA_CHROMA), persistent=False)
         self.cosines: Tensor
         self.sines: Tensor
         self.colours: Tensor

@@ -1,9 +1,10 @@
 """The whole training flow: manifest -> split -> technique -> fit -> calibrate -> evaluate -> export -> card."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,20 +15,30 @@ import torch
 from forensic_cli import __version__
 from forensic_cli.card import ModelCard
 from forensic_cli.console import note, track
-from forensic_cli.errors import TrainingError, UsageError
+from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.calibrate import calibrated
 from forensic_train.card_markdown import card_markdown
 from forensic_train.dataset import ImageDataset
 from forensic_train.evaluate import evaluate_all, infer, targets_of
-from forensic_train.export import export_network, write_card
+from forensic_train.export import export_network, parity_views, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
 from forensic_train.left_out import calibrate_on, evaluate_scores
 from forensic_train.left_out_report import left_out_robustness
-from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, split_rows, with_hashes
+from forensic_train.manifest import (
+    Row,
+    SplitShares,
+    count_cells,
+    has_subjects,
+    read_manifest,
+    redraw_adapt,
+    same_bytes_two_generators,
+    split_rows,
+    with_hashes,
+)
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe, find_recipe
-from forensic_train.reduced import as_record, reduce_export
+from forensic_train.reduced import as_record, reduce_export, reduced_scores
 from forensic_train.robustness import card_robustness, measure_test
 from forensic_train.run import (
     CHECKPOINT_FILE,
@@ -37,12 +48,13 @@ from forensic_train.run import (
     Run,
     RunConfig,
     atomic,
+    draw_folder,
     read_split,
     save_split,
     split_file,
     technique_run,
 )
-from forensic_train.scores import read_scores, scores_file
+from forensic_train.scores import Scores, check_folder, read_scores, scores_file
 from forensic_train.seeds import seed_for
 from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.techniques.base import Context, Settings, Technique
@@ -78,23 +90,72 @@ class TrainOptions:
     """Folder of cross-fitted scores to calibrate on; without hold-outs every image is then trained on."""
     workers: int = 0
     """Processes that load images; 0: none but this one."""
+    shares: SplitShares = field(default_factory=SplitShares)
+    """Of the images, for calibration and for `finetune` to adapt to."""
+    draws: int = 1
+    """Times that the unseen images are divided, for what adapts to a part of them; each one is a run of its own."""
 
 
 def train(options: TrainOptions, evaluated: bool = True) -> Path:
     """Train, calibrate, evaluate and export the wanted techniques in dependency order; returns the exports' folder.
 
+    What any of them lacks is found before the first epoch. Where one of several fails, the others are finished first.
     `evaluated` off: the exports are neither calibrated nor evaluated.
     """
     recipe = find_recipe(options.recipe)
     kinds = find_techniques(options.technique)
     for kind in kinds:  # a mistyped setting must fail before hours of training
         make_settings(kind, recipe, options.overrides or {}, strict=len(kinds) == 1)
-        technique_run(options.output, kind.name).check_free(options.resume)
-    rows = _rows(options, kinds)
-    for kind in kinds:
+        for folder in (options.output, *_draw_folders(options, kind)):
+            technique_run(folder, kind.name).check_free(options.resume)
+    choose_device(options.device)
+    if options.calibrate is not None:
+        check_folder(options.calibrate)
+    if options.draws > 1 and not any("adapt" in kind.splits for kind in kinds):
+        raise UsageError(f"--draws repeats what adapts to unseen images, and {options.technique} does not")
+    rows = _rows(options)
+    _check_needs(options, kinds, recipe, rows)
+    if evaluated:
+        _tell_of_doubts(options, rows)
+    save_split(options.output, rows)
+
+    def make(kind: type[Technique]) -> None:
         _train_one(kind, recipe, rows, options)
         export_run(options.output, kind.name, evaluated=evaluated, scores=options.calibrate)
+        for draw, folder in enumerate(_draw_folders(options, kind), start=1):
+            seed = options.seed + draw
+            again = redraw_adapt(rows, seed, options.shares)
+            _check_same_split(folder, again)
+            save_split(folder, again)
+            origin = options.origin or options.output
+            _train_one(kind, recipe, again, replace(options, output=folder, origin=origin, data=None, seed=seed))
+            export_run(folder, kind.name, evaluated=evaluated, scores=options.calibrate)
+
+    go_on({kind.name: partial(make, kind) for kind in kinds})
     return options.output / EXPORTS_FOLDER
+
+
+def go_on(tasks: Mapping[str, Callable[[], object]]) -> None:
+    """Run every technique's task; what fails is told at once, and again at the end, when the others are done.
+
+    Raises TrainingError where any has failed; the failure itself where there is one task only.
+    """
+    failed = []
+    for name, task in tasks.items():
+        try:
+            task()
+        except TrainingError as error:
+            if len(tasks) == 1:
+                raise
+            note(f"{name}: {str(error).removeprefix(f'{name}: ')}", style="yellow")
+            failed.append(name)
+    if failed:
+        raise TrainingError(f"not exported: {', '.join(failed)}, of {len(tasks)} techniques; the reasons are above")
+
+
+def _draw_folders(options: TrainOptions, kind: type[Technique]) -> list[Path]:
+    """Return the folders of the further divisions of the unseen images, for a technique that adapts to them."""
+    return [draw_folder(options.output, k) for k in range(1, options.draws) if "adapt" in kind.splits]
 
 
 def export_run(
@@ -108,8 +169,9 @@ def export_run(
 ) -> Path:
     """Export a trained run: parity check, calibration, evaluation, card. Returns the file.
 
-    Calibrated on `val` and evaluated on `test`, or both on the cross-fitted scores of the folder `scores`.
-    `precision`: int8 or fp16 are compared with float32, and what loses more than reduced.MOST_LOST is refused.
+    Calibrated on `val` and evaluated on `test`, or both on the cross-fitted scores of the folder `scores`, those of
+    images that the run calls `test` left out.
+    `precision`: int8 or fp16 are compared with float32, and what is worse beyond chance is refused (reduced.py).
     `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations. `evaluated` off:
     neither calibrate nor evaluate.
     """
@@ -122,16 +184,19 @@ def export_run(
     fitted = [row for row in rows if row.split in splits_behind(kind)]
     folder = EXPORTS_FOLDER if precision == "fp32" else f"{EXPORTS_FOLDER}-{precision}"
     path = (target or output / folder) / f"{config.recipe}-{config.technique}.onnx"
-    card = _card(config, recipe, kind, fitted, run.environment(), left_out=scores is not None)
-    card = _export(network, card, path, precision, fitted, rows)
+    found = None if scores is None else _not_tested(read_scores(scores / scores_file(technique)), rows, scores)
+    held = [row for row in rows if row.split == "val"]
+    known_sources = found is None and _share_sources(held, fitted)
+    limits = _limits(config, fitted, known_sources, calibrated=found is not None or bool(held))
+    card = _card(config, recipe, kind, fitted, run.environment(), limits)
+    card, found = _export(network, card, path, precision, fitted, rows, found)
     if not evaluated:
         return path
-    if scores is None:
-        card = _calibrated(card, path, rows)
+    if scores is None or found is None:
+        card = _calibrated(card, path, held, known_sources)
         write_card(path, card)
         evaluations = evaluate_all([Model.load(path)], rows)
     else:
-        found = read_scores(scores / scores_file(technique))
         card = calibrate_on(card, found)
         evaluations = [evaluate_scores(card, found)]
         if any(row.split == "test" for row in rows):
@@ -151,21 +216,51 @@ def export_run(
 
 
 def _export(
-    network: Network, card: ModelCard, path: Path, precision: str, fitted: Sequence[Row], rows: Sequence[Row]
-) -> ModelCard:
-    """Write the graph in a precision; returns the card, with a comparison where that is not float32."""
+    network: Network,
+    card: ModelCard,
+    path: Path,
+    precision: str,
+    fitted: Sequence[Row],
+    rows: Sequence[Row],
+    scores: Scores | None,
+) -> tuple[ModelCard, Scores | None]:
+    """Write the graph in a precision; returns card and scores, which know of the precision where it is not float32."""
+    views = parity_views(fitted, card.preprocessing)
     if precision == "fp32":
-        export_network(network, card, path)
-        return card
+        export_network(network, card, path, views)
+        return card, scores
     with TemporaryDirectory() as folder:
         plain = Path(folder) / path.name
-        export_network(network, card, plain)
+        export_network(network, card, plain, views)
         checked, name = _unfitted([row for row in rows if row.generator in card.labels], fitted)
         # The same images for every technique, so that a common encoder stays common
         ranges = [row for row in rows if row.split == "train"]
         card = replace(card, precision=as_record(reduce_export(plain, path, precision, ranges, checked, name)))
+        if scores is not None:
+            scores = reduced_scores(scores, Model.load(plain), Model.load(path))
     write_card(path, card)
-    return card
+    return card, scores
+
+
+def _not_tested(scores: Scores, rows: Sequence[Row], folder: Path) -> Scores:
+    """Return the scores of images that the split does not call `test`: what measures must not calibrate before.
+
+    Raises TrainingError where none are left.
+    """
+    tested = {row.sha256 for row in with_hashes([row for row in rows if row.split == "test"])}
+    places = [i for i, row in enumerate(scores.rows) if row.sha256 not in tested]
+    if not places:
+        raise TrainingError(
+            f"{folder}: every image with scores of {scores.technique} is a test image of this run, and what is tested "
+            "on must not calibrate; keep some images as `val` in the manifest, and leave out --calibrate"
+        )
+    return scores.at(places)
+
+
+def _share_sources(held: Sequence[Row], fitted: Sequence[Row]) -> bool:
+    """Tell whether an image kept for calibration is, or may be, of a source that was fitted on."""
+    sources = {row.source for row in fitted}
+    return any(not row.source or row.source in sources for row in held)
 
 
 def _unfitted(rows: Sequence[Row], fitted: Sequence[Row]) -> tuple[list[Row], str]:
@@ -242,7 +337,7 @@ def _parse(name: str, text: str, kind: Any) -> Any:
     return text
 
 
-def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
+def _rows(options: TrainOptions) -> list[Row]:
     """Read and split the data, or take the split of the run that is continued or started from."""
     known = (options.output if options.resume else None, options.origin if options.data is None else None)
     for folder in known:
@@ -250,6 +345,10 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
             if options.holdout and not options.resume:
                 raise UsageError(f"the split of {folder} is taken over; leave out --holdout, or name --data as well")
             rows = with_hashes(read_split(folder))
+            if folder != options.output and options.shares.val is not None:
+                raise UsageError(f"the split of {folder} is taken over; leave out --val, or name --data as well")
+            if folder != options.output and options.shares.adapt_images is not None:
+                rows = redraw_adapt(rows, options.seed, options.shares)
             break
     else:
         if options.data is None:
@@ -258,16 +357,78 @@ def _rows(options: TrainOptions, kinds: Sequence[type[Technique]]) -> list[Row]:
         if options.calibrate is not None and not options.holdout and not any(row.split for row in rows):
             rows = [replace(row, split="train") for row in rows]
         else:
-            rows = split_rows(rows, options.seed, options.holdout)
-    for kind in kinds:
-        if kind.needs_subjects and not has_subjects([row for row in rows if row.split in kind.splits]):
-            raise TrainingError(
-                f"{kind.name} needs subjects, and its training images name fewer than two; lay the data out as "
-                "ROOT/<generator>/<subject>/..., or train another technique"
-            )
+            if options.draws > 1 and any(row.split == "adapt" for row in rows):
+                raise UsageError("the manifest declares which images are `adapt`; leave out --draws, or that split")
+            rows = split_rows(rows, options.seed, options.holdout, options.shares)
     _check_same_split(options.output, rows)
-    save_split(options.output, rows)
     return rows
+
+
+def _check_needs(options: TrainOptions, kinds: Sequence[type[Technique]], recipe: Recipe, rows: Sequence[Row]) -> None:
+    """Raise TrainingError with everything that any technique lacks, before hours are spent on another one."""
+    lacking = [what for kind in kinds for what in _lacks(kind, options, kinds, recipe, rows)]
+    if len(lacking) == 1:
+        raise TrainingError(lacking[0])
+    if lacking:
+        numbered = "; ".join(f"({i}) {what}" for i, what in enumerate(lacking, start=1))
+        raise TrainingError(f"nothing was trained, {len(lacking)} things are lacking: {numbered}")
+
+
+def _lacks(
+    kind: type[Technique],
+    options: TrainOptions,
+    kinds: Sequence[type[Technique]],
+    recipe: Recipe,
+    rows: Sequence[Row],
+) -> Iterator[str]:
+    """Yield what a technique needs and does not have."""
+    chosen = [row for row in rows if row.split in kind.splits]
+    labels = _labels(rows)
+    if not chosen:
+        splits = f"split {', '.join(kind.splits)}"
+        remedy = "--adapt N draws them from `test`" if kind.splits == ("adapt",) else "hold out less"
+        yield (
+            f"{kind.name} fits on the {splits}, which has no images; give some rows that split in the manifest "
+            f"({remedy}), or leave {kind.name} out"
+        )
+    elif kind.needs_subjects and not has_subjects(chosen):
+        yield (
+            f"{kind.name} needs subjects, and its training images name fewer than two; lay the data out as "
+            "ROOT/<generator>/<subject>/..., or train another technique"
+        )
+    if kind.starts_from is not None:
+        first = options.origin is None and kind.starts_from in [one.name for one in kinds]
+        try:
+            _check_unseen(options, rows)
+            if not first:
+                _trained(kind.starts_from, options, labels, recipe)
+        except TrainingError as error:
+            yield str(error)
+    if options.calibrate is not None:
+        try:
+            known = read_scores(options.calibrate / scores_file(kind.name)).labels
+        except DataError as error:
+            yield str(error)
+        else:
+            if strange := sorted(set(labels) - set(known)):
+                yield f"the scores of {kind.name} in {options.calibrate} do not know {', '.join(strange)}"
+
+
+def _labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the generators that are trained on, in logit order."""
+    return tuple(sorted({row.generator for row in rows if row.split == "train"}))
+
+
+def _tell_of_doubts(options: TrainOptions, rows: Sequence[Row]) -> None:
+    """Note what is no reason not to train, and may not be what was meant."""
+    if options.calibrate is None and not any(row.split == "val" for row in rows):
+        note("The split has no `val`: nothing is kept for calibration, and confidences will not be calibrated.")
+    if doubtful := same_bytes_two_generators(rows):
+        note(
+            f"Warning: the same bytes stand under two generators in {len(doubtful)} cases, {doubtful[0][0].path.name} "
+            "for one; `genforensic audit` names them all.",
+            "yellow",
+        )
 
 
 def _check_same_split(output: Path, rows: Sequence[Row]) -> None:
@@ -286,12 +447,7 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
     device = choose_device(options.device)
     autocast = prepare_device(device, seed_for("weights", options.seed))
     chosen = [row for row in rows if row.split in kind.splits]
-    if not chosen:
-        raise TrainingError(
-            f"{kind.name} fits on the split {', '.join(kind.splits)}, which has no images; "
-            "give some rows that split in the manifest, or hold out more"
-        )
-    labels = tuple(sorted({row.generator for row in rows if row.split == "train"}))
+    labels = _labels(rows)
     subjects = tuple(sorted({row.subject for row in chosen}))
     run = technique_run(options.output, kind.name)
     config = RunConfig(
@@ -307,7 +463,6 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
     network = Network(recipe.encoder(), len(labels))
     if kind.starts_from is not None:
         network, start = _trained(kind.starts_from, options, labels, recipe)
-        _check_unseen(options, rows)
         if options.data is None:  # the split is the start's, and so are its hold-outs
             config = replace(config, holdout=start.holdout)
     run.begin(config, device, options.resume)
@@ -385,7 +540,7 @@ def _card(
     kind: type[Technique],
     fitted: Sequence[Row],
     environment: Mapping[str, Any],
-    left_out: bool,
+    limits: tuple[str, ...],
 ) -> ModelCard:
     return ModelCard(
         name=f"{config.recipe}-{config.technique}",
@@ -404,33 +559,39 @@ def _card(
             "split_sha256": config.split_sha256,
             "environment": dict(environment),
         },
-        limits=_limits(config, fitted, left_out),
+        limits=limits,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         genforensic=__version__,
     )
 
 
-def _limits(config: RunConfig, fitted: Sequence[Row], left_out: bool) -> tuple[str, ...]:
+def _limits(config: RunConfig, fitted: Sequence[Row], known_sources: bool, calibrated: bool) -> tuple[str, ...]:
     counts = {generator: sum(row.values()) for generator, row in count_cells(fitted).items()}
     few = [f"{generator} ({counts.get(generator, 0)})" for generator in config.labels if counts.get(generator, 0) < 200]
     limits = [
         f"It knows {len(config.labels)} labels only; an image of any other generator gets the most similar one, "
         "`inconclusive` or, rarely, `unknown`.",
         "Images that were resized, recompressed or edited after generation are judged less well than measured here.",
-        "Confidence is calibrated on sources that the judging model had not seen, from the same collection."
-        if left_out
-        else "Confidence is calibrated on images of the training sources; on other sources it is too high.",
+        _confidence_limit(known_sources, calibrated),
     ]
     if few:
         limits.append(f"Fitted on fewer than 200 images of: {', '.join(few)}.")
     return tuple(limits)
 
 
-def _calibrated(card: ModelCard, path: Path, rows: Sequence[Row]) -> ModelCard:
-    held = [row for row in rows if row.split == "val"]
+def _confidence_limit(known_sources: bool, calibrated: bool) -> str:
+    if not calibrated:
+        return "Confidence is not calibrated: no image was kept for that."
+    if known_sources:
+        return "Confidence is calibrated on images of the training sources; on other sources it is too high."
+    return "Confidence is calibrated on sources that the judging model had not seen, from the same collection."
+
+
+def _calibrated(card: ModelCard, path: Path, held: Sequence[Row], known_sources: bool) -> ModelCard:
     if not held:
         return card
     model = Model.load(path)
-    described = f"{len(held)} images of the split `val`, of the training's sources but not fitted on."
+    sources = "the training's sources but not fitted on" if known_sources else "other sources than it was fitted on"
+    described = f"{len(held)} images of the split `val`, of {sources}."
     groups = [row.subject or row.source for row in held]
     return calibrated(card, infer(model, held), targets_of(model.card, held), groups, described)

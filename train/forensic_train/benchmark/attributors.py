@@ -17,7 +17,7 @@ from forensic_train.benchmark.quality import Images
 from forensic_train.benchmark.samples import copies, read_images, write_softened
 from forensic_train.benchmark.spectra import radial_spectrum
 from forensic_train.evaluate import infer, measure, targets_of
-from forensic_train.manifest import Row, write_rows
+from forensic_train.manifest import Row, SplitShares, write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.robustness import card_robustness, robustness
 from forensic_train.run import write_json
@@ -30,7 +30,10 @@ STRANGERS = ("outsider", "real")
 """Tiers of images that no label fits: T4."""
 REENCODINGS = ("jpeg90", "jpeg75", "resize0.75", "blur")
 """Of the images of T2: T3."""
+_DATA_WORDS = {"two": "two checkpoints", "shuffled": "shuffled labels", "soft": "low-passed"}
 RESULT_FILE = "result.json"
+_HELD_BACK = 0.1
+"""Of the training images, as where a random split is trained on."""
 _BLURS = np.arange(0.0, 2.01, 0.05)
 
 Tiers = Mapping[str, Sequence[Row]]
@@ -52,6 +55,13 @@ class Attributor:
     settings: tuple[tuple[str, str], ...] = ()
     """Overrides of the techniques' settings."""
 
+    @property
+    def label(self) -> str:
+        """Say what is trained, for people."""
+        words = ["stable"] if ("stable", "true") in self.settings else []
+        words += [_DATA_WORDS[self.data]] if self.data != "plain" else []
+        return ", ".join([f"{self.recipe} {'+'.join(self.techniques)}", *words, f"seed {self.seed}"])
+
     def folder(self, output: Path) -> Path:
         """Return its place below the benchmark's output."""
         named = "-".join([self.data, *(f"{key}={value}" for key, value in self.settings if key != "epochs")])
@@ -61,7 +71,7 @@ class Attributor:
 def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
     """Train, export and measure; writes the result beside the run, and does nothing where that is there already."""
     folder = one.folder(output)
-    if (folder / RESULT_FILE).exists():
+    if is_finished(one, output):
         return
     chosen = _tiers_of(one, tiers, output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,11 +81,24 @@ def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
     found = {}
     for technique in one.techniques:
         options = TrainOptions(
-            technique, manifest, folder, one.recipe, one.seed, "cpu", overrides=dict(one.settings), resume=True
+            technique,
+            manifest,
+            folder,
+            one.recipe,
+            one.seed,
+            "cpu",
+            overrides=dict(one.settings),
+            resume=True,
+            shares=SplitShares(val=_HELD_BACK),
         )
         exports = train(options, evaluated=False)
         found[technique] = measure_attributor(Model.load(exports / f"{one.recipe}-{technique}.onnx"), chosen)
     write_json(folder / RESULT_FILE, found)
+
+
+def is_finished(one: Attributor, output: Path) -> bool:
+    """Tell whether run_attributor() wrote its result."""
+    return (one.folder(output) / RESULT_FILE).exists()
 
 
 def read_result(one: Attributor, output: Path) -> dict[str, Any]:

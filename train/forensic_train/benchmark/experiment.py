@@ -5,17 +5,17 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from forensic_cli.console import note, track
+from forensic_cli.console import note, progress_bar
 from forensic_cli.errors import UsageError
-from forensic_train.benchmark.attributors import Attributor, run_attributor, write_soft_tiers
+from forensic_train.benchmark.attributors import Attributor, is_finished, run_attributor, write_soft_tiers
 from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
-from forensic_train.benchmark.samples import FULL, QUICK, Plan, draw_cells, plan_cells, tier_rows
+from forensic_train.benchmark.samples import FULL, QUICK, Cell, Plan, draw_cells, plan_cells, tier_rows
 from forensic_train.run import write_json
 
 PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
@@ -30,6 +30,7 @@ _STEPS = (
 _LOG = "log.txt"
 _CONFIG = "benchmark.json"
 _SECONDS = "seconds.txt"
+_SECONDS_AN_IMAGE = 0.015
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ class Experiment:
     """Folder of the miniature generators."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes, one thread each."""
+    seconds: float = 75.0
+    """That a core takes to train and measure one technique, as a first guess (AMD EPYC)."""
 
 
-QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),))
+QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),), seconds=8.0)
 """Shows in a few minutes that everything holds together; its figures mean nothing."""
 
 
@@ -83,18 +86,35 @@ def run_experiment(experiment: Experiment, output: Path) -> float:
     _begin(experiment, output)
     images = output / "images"
     cells = plan_cells(experiment.plan, experiment.checkpoints)
-    sources = list(dict.fromkeys(cell.source for cell in cells))
-    drawing = [partial(draw_cells, [cell for cell in cells if cell.source == one], images) for one in sources]
-    _run_all(drawing, "drawing images", experiment.workers, output)
+    _run_all(_drawing(cells, images), "drawing images", experiment.workers, output)
     tiers = tier_rows(cells, images)
     wanted = wanted_attributors(experiment)
     write_soft_tiers(tiers, output)
-    training = [partial(run_attributor, one, tiers, output) for one in wanted]
+    training = [
+        _Task(one.label, experiment.seconds * len(one.techniques), partial(run_attributor, one, tiers, output))
+        for one in wanted
+        if not is_finished(one, output)
+    ]
     _run_all(training, "training attributors", experiment.workers, output)
     clock = output / _SECONDS
     seconds = time.monotonic() - started + (float(clock.read_text()) if clock.exists() else 0.0)
     clock.write_text(f"{seconds:.0f}\n")
     return seconds
+
+
+def _drawing(cells: Sequence[Cell], images: Path) -> list["_Task"]:
+    """Return a task for each checkpoint that has images to draw, the longest first."""
+    tasks = []
+    for source in dict.fromkeys(cell.source for cell in cells):
+        mine = [cell for cell in cells if cell.source == source and not cell.drawn(images)]
+        seconds = _SECONDS_AN_IMAGE * sum(cell.count for cell in mine)
+        if mine:
+            tasks.append(
+                _Task(
+                    f"{source} ({sum(cell.count for cell in mine)} images)", seconds, partial(draw_cells, mine, images)
+                )
+            )
+    return sorted(tasks, key=lambda task: -task.seconds)
 
 
 def _begin(experiment: Experiment, output: Path) -> None:
@@ -122,22 +142,68 @@ def peak_memory() -> str:
     return f"{max(sizes) * unit / 2**20:.0f} MiB in one process"
 
 
-def _run_all(tasks: Sequence[Callable[[], None]], what: str, workers: int, output: Path) -> None:
-    """Run tasks in processes of one thread each; what they print goes to OUTPUT/log.txt."""
-    for _ in track(_finished(tasks, workers, output / _LOG), what, len(tasks)):
-        pass
+@dataclass(frozen=True)
+class _Task:
+    """One thing that a process does."""
+
+    name: str
+    """For people."""
+    seconds: float
+    """That it takes, as a first guess; the pace of what is finished corrects it."""
+    run: Callable[[], None]
 
 
-def _finished(tasks: Sequence[Callable[[], None]], workers: int, log: Path) -> Iterator[None]:
+def _run_all(tasks: Sequence[_Task], what: str, workers: int, output: Path) -> None:
+    """Run tasks in processes of one thread each; what they print goes to OUTPUT/log.txt.
+
+    Tells what is running and how long the rest takes: in a bar, or in a line for each task where nobody watches.
+    """
+    log, started = output / _LOG, time.monotonic()
     context = multiprocessing.get_context("spawn")  # a forked process inherits threads' locks
-    with ProcessPoolExecutor(workers, context, _start_worker, (log,)) as pool:
+    waiting, running, finished = list(tasks), dict[Future[None], tuple[_Task, float]](), list[tuple[_Task, float]]()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (log,))
+    with pool, progress_bar(guesses=False) as progress:
+        bar = progress.add_task(what, total=len(tasks), info="")
         try:
-            for done in as_completed([pool.submit(task) for task in tasks]):
-                yield done.result()
+            while waiting or running:
+                while waiting and len(running) < workers:  # no more than run: so it is known what does
+                    task = waiting.pop(0)
+                    running[pool.submit(task.run)] = task, time.monotonic()
+                left = _time_left(waiting, running.values(), finished, workers)
+                now = ", ".join(task.name for task, _ in running.values())
+                progress.update(bar, completed=len(finished), info=f"{left}; now {now}")
+                for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                    task, begun = running.pop(future)
+                    future.result()
+                    finished.append((task, time.monotonic() - begun))
+                    if progress.disable:
+                        left = _time_left(waiting, running.values(), finished, workers)
+                        note(f"{what}: {len(finished)} of {len(tasks)}, {task.name}; {left}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             note(f"What was finished is kept; the details are in {log}", "yellow")
             raise
+    note(f"{what}: done after {_minutes(time.monotonic() - started)}")
+
+
+def _time_left(
+    waiting: Sequence[_Task],
+    running: Iterable[tuple[_Task, float]],
+    finished: Sequence[tuple[_Task, float]],
+    workers: int,
+) -> str:
+    """Say how long the rest takes: guesses, corrected by how far off they were for what is finished."""
+    guessed = sum(task.seconds for task, _ in finished)
+    pace = sum(seconds for _, seconds in finished) / guessed if guessed else 1.0
+    now = time.monotonic()
+    # what runs longer than was guessed is taken to be nearly finished
+    rests = [max(0.0, pace * task.seconds - (now - begun)) for task, begun in running]
+    work = pace * sum(task.seconds for task in waiting) + sum(rests)
+    return f"about {_minutes(max(work / workers, *rests, 0.0))} left"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _start_worker(log: Path) -> None:

@@ -17,7 +17,7 @@ from forensic_train.benchmark.experiment import (
     run_experiment,
     wanted_attributors,
 )
-from forensic_train.benchmark.report import collect, write_report
+from forensic_train.benchmark.report import Entry, collect, write_report
 from forensic_train.benchmark.samples import plan_cells, tier_rows
 from forensic_train.run import describe_environment
 
@@ -33,8 +33,10 @@ def make_checkpoints(stems: Sequence[str], folder: Path | None) -> None:
         make_checkpoint(one)
 
 
-def run_benchmark(output: Path, quick: bool, seeds: int, workers: int, checkpoints: Path | None) -> Path:
-    """Run or go on with the experiment and write its report; returns the report."""
+def run_benchmark(
+    output: Path, quick: bool, seeds: int, workers: int, checkpoints: Path | None
+) -> tuple[Path, list[Entry]]:
+    """Run or go on with the experiment and write its report; returns the report, and what it is about."""
     experiment = QUICK_EXPERIMENT if quick else Experiment(seeds=seeds)
     experiment = replace(
         experiment, workers=workers or os.cpu_count() or 1, checkpoints=checkpoints or experiment.checkpoints
@@ -42,7 +44,8 @@ def run_benchmark(output: Path, quick: bool, seeds: int, workers: int, checkpoin
     seconds = run_experiment(experiment, output)
     entries = collect(wanted_attributors(experiment), output)
     tiers = tier_rows(plan_cells(experiment.plan, experiment.checkpoints), output / "images")
-    return write_report(entries, tiers, experiment, _about(experiment, seconds, quick), output / "report")
+    report = write_report(entries, tiers, experiment, _about(experiment, seconds, quick), output / "report")
+    return report, entries
 
 
 def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str]:

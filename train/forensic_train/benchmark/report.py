@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Group
 
-from forensic_train.benchmark.attributors import REENCODINGS, Attributor, Tiers, read_result
+from forensic_train.benchmark.attributors import REENCODINGS, STRANGERS, Attributor, Tiers, read_result
 from forensic_train.benchmark.checkpoints import ALL_CHECKPOINTS, Checkpoint
 from forensic_train.benchmark.experiment import PAPER_TECHNIQUES, Experiment
 from forensic_train.benchmark.families import PAPER_FAMILIES, SWAPPED
@@ -16,11 +17,20 @@ from forensic_train.benchmark.pictures import draw_confusion, draw_radial_spectr
 from forensic_train.benchmark.quality import BANDS
 from forensic_train.benchmark.samples import FULL, scaled_counts
 from forensic_train.card_markdown import markdown_table
+from forensic_train.evaluation_report import plain_table
 
 PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial": 0.56}
 """Accuracy on the unseen subject. Source: PAPER, "Published results"."""
+PAPER_RECIPE = "paper-32"
+"""Recipe that stands for the paper's."""
 REPORT_FILE = "report.md"
 _JSON_FILE = "report.json"
+_ACCURACIES = ("T0", "T1", "published", "T2")
+_HARD = (*(f"T3 {name}" for name in REENCODINGS), "T4 generator", "T4 real")
+_CLASS_HEADER = (
+    "generator",
+    *(f"{tier} {name}" for tier in ("T1", "T2") for name in ("precision", "recall", "F1", "n")),
+)
 _CHECKPOINTS = {"plain": 1, "two": 2}
 """Of each generator in the training images, by the data of an Attributor."""
 
@@ -64,6 +74,44 @@ def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
     return [Entry(*key, tuple(results)) for key, results in found.items()]
 
 
+def report_tables(entries: Sequence[Entry]) -> Group:
+    """Return the paper's tables for the terminal: each technique of its recipe, then all accuracies and the ranking."""
+    plain = [one for one in entries if one.data == "plain"]
+    paper = [one for one in plain if one.recipe == PAPER_RECIPE]
+    accuracies: list[list[object]] = [
+        [f"{one.recipe}: {one.technique}", place, *_accuracy_row(one)]
+        for place, one in enumerate(_by_accuracy(plain), start=1)
+    ]
+    hard = [
+        [f"{one.recipe}: {one.technique}", *(f"{np.mean(values):.3f}" for values in _hard_figures(one))]
+        for one in plain
+    ]
+    return Group(
+        *(plain_table(f"{one.recipe}: {one.technique}", _CLASS_HEADER, _class_rows(one)) for one in paper),
+        plain_table("T2 re-encoded (T3), and told from strangers (T4, AUROC)", ["technique", *_HARD], hard),
+        plain_table(
+            "Ranking by accuracy on the unseen subject (T1), mean ± sd over the seeds",
+            ["technique", "rank", *_ACCURACIES],
+            accuracies,
+        ),
+    )
+
+
+def _by_accuracy(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda one: -float(np.mean(one.accuracies("unseen"))))
+
+
+def _class_rows(one: Entry) -> list[list[object]]:
+    """Return a line a generator, and their mean: precision, recall, F1 and images of a seed, on T1, then on T2."""
+    rows: list[list[object]] = [[name] for name in (*PAPER_FAMILIES, "macro average")]
+    for tier in ("unseen", "separate"):
+        support = one.confusion(tier).sum(axis=1) // len(one.results)
+        images = [*map(int, support), int(support.sum())]
+        for row, figures, count in zip(rows, _class_figures(one, tier), images, strict=True):
+            row += [*(f"{value:.2f}" for value in figures), count]
+    return rows
+
+
 def write_report(
     entries: Sequence[Entry], tiers: Tiers, experiment: Experiment, about: Mapping[str, Any], folder: Path
 ) -> Path:
@@ -94,20 +142,28 @@ def _summary(entries: Sequence[Entry]) -> Iterator[str]:
         "the unseen subject, from the checkpoints that training images came from. **T2: the unseen subject from two "
         "checkpoints that were trained separately**, what a forensic user meets. T3: T2 re-encoded. T4: "
         "AUROC of the confidence, T2 against a seventh generator and against untouched scenes. Published: "
-        "accuracy of the paper on its own unseen subject. Chance is .167."
+        "accuracy of the paper on its own unseen subject, whose images came from the generators trained on, as in T1. "
+        "Chance is .167."
     )
-    header = ["recipe", "technique", "T0", "T1", "**T2**", *(f"T3 {name}" for name in REENCODINGS)]
-    header += ["T4 generator", "T4 real", "published"]
-    yield markdown_table(header, [_summary_row(one) for one in entries if one.data == "plain"])
+    header = ["recipe", "technique", *(f"**{name}**" if name == "T2" else name for name in _ACCURACIES), *_HARD]
+    rows = [
+        [one.recipe, one.technique, *_accuracy_row(one), *map(_spread, _hard_figures(one))]
+        for one in entries
+        if one.data == "plain"
+    ]
+    yield markdown_table(header, rows)
 
 
-def _summary_row(one: Entry) -> list[object]:
-    row: list[object] = [one.recipe, one.technique, _spread(one.accuracies("seen")), _spread(one.accuracies("unseen"))]
-    row.append(_spread(one.accuracies("separate")))
-    row += [_spread([result["reencoded"][name]["accuracy"] for result in one.results]) for name in REENCODINGS]
-    row += [_spread([result["open_set"][name]["auroc"] for result in one.results]) for name in ("outsider", "real")]
-    published = PUBLISHED.get(one.technique) if one.recipe == "paper-32" else None
-    return [*row, "" if published is None else f"{published:.2f}"]
+def _accuracy_row(one: Entry) -> list[object]:
+    published = PUBLISHED.get(one.technique) if one.recipe == PAPER_RECIPE else None
+    row = [_spread(one.accuracies(name)) for name in ("seen", "unseen", "separate")]
+    return [*row[:2], "" if published is None else f"{published:.2f}", row[2]]
+
+
+def _hard_figures(one: Entry) -> list[list[float]]:
+    """Return T3's accuracies and T4's AUROCs, each a list over the seeds."""
+    values = [[result["reencoded"][name]["accuracy"] for result in one.results] for name in REENCODINGS]
+    return [*values, *([result["open_set"][name]["auroc"] for result in one.results] for name in STRANGERS)]
 
 
 def _steps(entries: Sequence[Entry]) -> Iterator[str]:
@@ -203,10 +259,15 @@ def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
 
 def _classes(one: Entry, name: str) -> list[object]:
     """Return `precision / recall / F1` of every generator and of their mean, each a mean over the seeds."""
+    return [" / ".join(f"{value:.2f}" for value in line) for line in _class_figures(one, name)]
+
+
+def _class_figures(one: Entry, name: str) -> np.ndarray:
+    """Return precision, recall and F1 of every generator and of their mean, each a mean over the seeds."""
     keys = ("precision", "recall", "f1")
     tables = [result["metrics"][name]["classes"] for result in one.results]
     figures = np.array([[[line[key] for key in keys] for line in table] for table in tables]).mean(axis=0)
-    return [" / ".join(f"{value:.2f}" for value in line) for line in (*figures, figures.mean(axis=0))]
+    return np.concatenate([figures, figures.mean(axis=0, keepdims=True)])
 
 
 def _generators(experiment: Experiment) -> Iterator[str]:

@@ -70,6 +70,10 @@ class Cell:
             for i in range(self.count)
         ]
 
+    def drawn(self, folder: Path) -> bool:
+        """Tell whether all its images are there."""
+        return all(row.path.exists() for row in self.rows(folder))
+
 
 def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
     """Return every cell of every tier.
@@ -111,7 +115,7 @@ def scaled_counts(total: int) -> dict[str, dict[str, int]]:
 
 def draw_cells(cells: Sequence[Cell], folder: Path) -> None:
     """Write the images of cells of one checkpoint; files that are there already are kept."""
-    wanted = [cell for cell in cells if not all(row.path.exists() for row in cell.rows(folder))]
+    wanted = [cell for cell in cells if not cell.drawn(folder)]
     if not wanted:
         return
     generator = wanted[0].checkpoint.load() if wanted[0].checkpoint else None

@@ -1,0 +1,209 @@
+"""Signals: what an encoder's fixed part measures of images in every state, once, kept on disk for all techniques.
+
+An image is measured as it is and in the states that pictures reach analysts in: compressed, resized, saved again. So
+"JPEG" cannot become a generator, and a technique learns from numbers, not from pixels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from forensic_cli.card import Preprocessing
+from forensic_cli.console import track
+from forensic_cli.errors import DataError
+from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.preprocess import Header, Pixels, Unreadable, decode, views
+from forensic_cli.reencode import jpeg, webp
+from forensic_cli.state import jpeg_state, state_of
+from forensic_train.manifest import Row
+from forensic_train.network import Encoder, as_images
+from forensic_train.run import atomic
+from forensic_train.seeds import generator_for, seed_for
+
+Rng: TypeAlias = np.random.Generator
+Drawn: TypeAlias = tuple[Pixels, str]
+"""Pixels, and the name of the state that they are in."""
+
+_LARGEST = 1024
+"""Pixels along a side that are re-encoded; more of a photograph says the same."""
+_LEAST = 64
+"""Pixels along a side that resizing leaves at least."""
+_FULL_COLOUR = 0.35
+"""Share of JPEGs that keep their colours at full size (4:4:4)."""
+_BLOCK = 8
+VERSION = 1
+"""Changes with what is measured, so that old signals are not taken for new ones."""
+
+
+def _compressed(pixels: Pixels, rng: Rng, least: int, most: int) -> Drawn:
+    quality = int(rng.integers(least, most + 1))
+    return jpeg(pixels, quality, full_colour=rng.random() < _FULL_COLOUR), jpeg_state(quality)
+
+
+def _webp(pixels: Pixels, rng: Rng) -> Drawn:
+    return webp(pixels, int(rng.integers(65, 93))), "webp"
+
+
+def _resized(pixels: Pixels, rng: Rng) -> Drawn:
+    """Resize by a factor of .5 to 1.5 with one of the filters that programs use."""
+    factor, method = float(np.exp(rng.uniform(np.log(0.5), np.log(1.5)))), int(rng.integers(4))
+    height, width = (max(_LEAST, round(side * factor)) for side in pixels.shape[:2])
+    if method < 2:
+        how = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[method]
+        return np.asarray(Image.fromarray(pixels).resize((width, height), how), np.uint8), "lossless"
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    resized = cv2.resize(pixels, (width, height), interpolation=smooth if method == 2 else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8), "lossless"
+
+
+def _resized_jpeg(pixels: Pixels, rng: Rng) -> Drawn:
+    return _compressed(_resized(pixels, rng)[0], rng, 60, 96)
+
+
+def _saved_again(pixels: Pixels, rng: Rng) -> Drawn:
+    """Compress, cut anywhere and save without loss: what a screenshot or an editor leaves."""
+    return _cut_anywhere(_compressed(pixels, rng, 70, 96)[0], rng), "lossless"
+
+
+DRAWS: Mapping[str, Callable[[Pixels, Rng], Drawn]] = {
+    "jpeg-93": partial(_compressed, least=93, most=98),
+    "jpeg-80": partial(_compressed, least=80, most=92),
+    "jpeg-60": partial(_compressed, least=60, most=79),
+    "webp": _webp,
+    "resized": _resized,
+    "resized, jpeg": _resized_jpeg,
+    "saved again": _saved_again,
+}
+"""Every changed form in which an image is measured, by its name; ORIGINAL comes first."""
+ORIGINAL = "as it is"
+FORMS = (ORIGINAL, *DRAWS)
+
+
+def draw_forms(pixels: Pixels, header: Header, key: str) -> list[Drawn]:
+    """Return an image in each of FORMS; random numbers depend on `key`, the hash of its file, alone."""
+    forms: list[Drawn] = [(pixels, state_of(header).name)]
+    middle = _middle(pixels)
+    for k, draw in enumerate(DRAWS.values()):
+        rng = generator_for("form", int(key[:12], 16), k)
+        # Half of what was a JPEG before gets a new grid, as an editor's crop gives it
+        moved = header.compression == "jpeg" and rng.random() < 0.5
+        forms.append(draw(_cut_anywhere(middle, rng) if moved else middle, rng))
+    return forms
+
+
+def _middle(pixels: Pixels) -> Pixels:
+    top, left = (max(0, (side - _LARGEST) // 2) // _BLOCK * _BLOCK for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + _LARGEST, left : left + _LARGEST])
+
+
+def _cut_anywhere(pixels: Pixels, rng: Rng) -> Pixels:
+    """Cut up to 7 rows and columns, where enough stay, so that blocks begin elsewhere."""
+    if min(pixels.shape[:2]) < 2 * _LEAST + _BLOCK:
+        return pixels
+    return np.ascontiguousarray(pixels[int(rng.integers(_BLOCK)) :, int(rng.integers(_BLOCK)) :])
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signals of B images in each of D forms."""
+
+    values: npt.NDArray[np.float16]
+    """B x D x F."""
+    states: npt.NDArray[np.str_]
+    """B x D: name of the state that each form is in."""
+
+    def at(self, places: Sequence[int]) -> "Signals":
+        """Return those of some images."""
+        return Signals(self.values[list(places)], self.states[list(places)])
+
+
+def measure_signals(
+    rows: Sequence[Row], encoder: Encoder, preprocessing: Preprocessing, folder: Path, workers: int = 0
+) -> Signals:
+    """Return the signals of labelled images; what `folder` lacks is measured and kept there, a file an image.
+
+    The rows need their hashes. It goes on where it was stopped. Raises DataError for an image that cannot be read.
+    """
+    torch.set_num_threads(1)  # each worker has a core of its own
+    encoder = encoder.cpu().eval()
+
+    def measure(row: Row) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
+        return _measured(row, encoder, preprocessing, folder / row.sha256[:2] / f"{row.sha256}.npz")
+
+    found = ordered_map(measure, rows, workers or default_workers(), 64)
+    measured = list(track(found, "measuring images in every state", len(rows)))
+    return Signals(np.stack([values for values, _ in measured]), np.stack([states for _, states in measured]))
+
+
+def signals_folder(output: Path, recipe: str) -> Path:
+    """Return where a recipe's signals are kept in a folder."""
+    return output / "signals" / f"{recipe}-{VERSION}"
+
+
+def _measured(
+    row: Row, encoder: Encoder, preprocessing: Preprocessing, path: Path
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
+    if path.exists():
+        try:
+            with np.load(path) as stored:
+                return stored["values"], stored["states"]
+        except (OSError, ValueError, KeyError):  # half a file, after a power cut: measured again
+            pass
+    values, states = measure_image(row.path, row.sha256, encoder, preprocessing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, values=values, states=states)
+    return values, states
+
+
+def measure_image(
+    path: Path, key: str, encoder: Encoder, preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
+    """Return the signals D x F of one image in each of FORMS, and the names of their states. Raises DataError."""
+    data = read_file(path)
+    decoded = data if isinstance(data, Unreadable) else decode(data)
+    if isinstance(decoded, Unreadable):
+        raise DataError(f"{path}: {decoded.reason}; repair or remove it")
+    forms = draw_forms(decoded.pixels, decoded.header, key)
+    with torch.inference_mode():
+        signals = [_pooled(encoder, views(pixels, preprocessing)) for pixels, _ in forms]
+    return torch.stack(signals).numpy().astype(np.float16), np.array([state for _, state in forms])
+
+
+def _pooled(encoder: Encoder, patches: npt.NDArray[np.uint8]) -> Tensor:
+    # One view at a time: several spill a core's cache
+    return torch.stack([encoder.signal(as_images(torch.from_numpy(view[None])))[0] for view in patches]).mean(dim=0)
+
+
+class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
+    """One signal an example, of a form drawn anew in every epoch. Items are asked for as (position, row)."""
+
+    def __init__(
+        self, signals: Signals, targets: Sequence[tuple[int, int]], states: Sequence[str], seed: int
+    ) -> None:
+        self._values = signals.values
+        known = np.isin(signals.states, states)
+        self._forms = [np.flatnonzero(row) for row in known]
+        self._states = np.array([[states.index(name) if name in states else 0 for name in row] for row in signals.states])
+        self._targets = list(targets)
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, int]:
+        position, index = key
+        forms = self._forms[index]
+        form = forms[seed_for("form", self._seed, self.epoch, position) % len(forms)]
+        return torch.from_numpy(self._values[index, form].astype(np.float32)), *self._targets[index], int(self._states[index, form])
