@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.commands import one_of, parse_settings, training_extra
+from forensic_cli.commands import completing, one_of, parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
 
@@ -47,6 +47,7 @@ def evaluate(
         typer.Option(
             metavar="|".join(_UNITS),
             callback=one_of(("", *_UNITS)),
+            autocompletion=completing(_UNITS),
             help="Train in folds that leave out whole sources, subjects or generators of --data, and measure on these.",
             show_default=False,
         ),
@@ -69,7 +70,14 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="For --leave-out.")] = 0,
     report_format: Annotated[
         str,
-        typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(_FORMATS),
+            callback=one_of(_FORMATS),
+            autocompletion=completing(_FORMATS),
+            help="On the screen.",
+        ),
     ] = "table",
 ) -> None:
     """Measure exports on images that they were not trained on.
