@@ -131,7 +131,7 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
             "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
         )
     if target.output is None or not target.resumable:
-        raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
+        raise UsageError("--resume goes on with JSON Lines in a file; add --output FILE.jsonl")
     kept = keep_rows(target.output, header, files, summary)
     if kept.length:
         refuse_broken_seal(target.output)

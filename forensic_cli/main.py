@@ -143,7 +143,7 @@ def _about(
 
         genforensic scan ./images
 
-        genforensic scan ./images --format jsonl --output case.jsonl
+        genforensic scan ./images --output case.jsonl
 
         genforensic doctor
     """

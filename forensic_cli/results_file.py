@@ -80,7 +80,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-WANTED = "what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "what `genforensic scan --output FILE.jsonl` wrote"
 """What a command that reads results asks for."""
 
 

@@ -193,11 +193,11 @@ def scan(
 
         genforensic scan ./images --technique all --stability
 
-        genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
+        genforensic scan case-17/ --output case-17.jsonl --resume
 
-        genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
+        genforensic scan inbox/ --watch --output inbox.jsonl
 
-        genforensic scan case-17/ --format html --output case-17.html
+        genforensic scan case-17/ --output case-17.html
 
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 

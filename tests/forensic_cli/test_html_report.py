@@ -435,7 +435,7 @@ HEADER = {
     "threshold": 0.5,
     "started": "now",
 }
-WANTED = "give what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "give what `genforensic scan --output FILE.jsonl` wrote"
 
 
 def lines(*values: Any) -> str:

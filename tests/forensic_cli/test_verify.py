@@ -339,9 +339,7 @@ def test_a_file_that_holds_no_results_is_wrong_use(content: str, why: str, run: 
     path.write_text(content)
     done = run("verify", path)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"genforensic: {path}: {why}; give what `genforensic scan --format jsonl --output FILE` wrote\n"
-    )
+    assert done.stderr == (f"genforensic: {path}: {why}; give what `genforensic scan --output FILE.jsonl` wrote\n")
 
 
 def test_a_missing_results_file_and_a_folder_are_wrong_use(run: Any, tmp_path: Path) -> None:
