@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from forensic_cli.metadata import Claim
 
 
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+
+
 def printable(path: Path | str) -> str:
-    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN.
+
+    So no two names appear the same: the backslash of a name that itself looks like that is the byte \x5c.
+    """
+    return _ESCAPE.sub(rb"\\x5cx\1", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
 def path_bytes(name: str) -> bytes:
     r"""Return the bytes of a path that `printable` wrote; a lone surrogate, which no scan writes, stays an escape."""
     escaped = name.encode("utf-8", "backslashreplace")
-    return re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), escaped)
+    return _ESCAPE.sub(lambda hit: bytes([int(hit[1], 16)]), escaped)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forensic_cli.commands import one_of
+from forensic_cli.commands import completing, one_of
 from forensic_cli.compare import TOLERANCE
+from forensic_cli.errors import ExitCode
 from forensic_cli.output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,15 @@ def diff(
         float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
     ] = TOLERANCE,
     report_format: Annotated[
-        str, typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="Format.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(_FORMATS),
+            callback=one_of(_FORMATS),
+            autocompletion=completing(_FORMATS),
+            help="Format.",
+        ),
     ] = "table",
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Leave models, settings and versions out of account.")
@@ -42,7 +51,7 @@ def diff(
 
         genforensic diff old.json new.json --tolerance 0.05 --format json
 
-    Exit code, as that of diff: 0 the same, 1 different, 2 wrong use.
+    Exit code: 0 the same, 12 different, 2 wrong use.
     """
     from dataclasses import replace
 
@@ -56,7 +65,7 @@ def diff(
         print_json(found.record())
     else:
         print_text("\n".join(_lines(found)))
-    raise typer.Exit(0 if found.same else 1)
+    raise typer.Exit(ExitCode.DONE if found.same else ExitCode.DIFFERENT)
 
 
 def _lines(found: "Comparison") -> Iterator[str]:

@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forensic_cli.ensemble import known_labels
 from forensic_cli.results import FileResult, RunHeader, Summary
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys; a tab and a newline within quotes are plain CSV."""
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 _FIELDS = (
     *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason"),
     *("label", "confidence", "generated_log10_lr", "agreement"),
@@ -21,7 +24,10 @@ _STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stabi
 
 
 class CsvReport:
-    """RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    r"""RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets a leading apostrophe.
+
+    Control characters stand as \xNN, as do bytes of a name that are not UTF-8.
+    """
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
@@ -93,6 +99,7 @@ def _line(cells: Sequence[object]) -> str:
 
 
 def _neutral(cell: object) -> object:
-    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):
-        return "'" + cell
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    escaped = _CONTROL.sub(lambda hit: "".join(f"\\x{byte:02x}" for byte in hit[0].encode()), cell)
+    return "'" + escaped if escaped.startswith(_FORMULA_STARTS) else escaped

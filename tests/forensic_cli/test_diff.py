@@ -37,7 +37,7 @@ def test_added_removed_and_changed_images_are_told(run: Any, scan: Scan, images:
     (images / "4-grey.png").write_text("text")
     solid(images / "6-new.png", (0, 0, 255))
     done = run("diff", old, scan("new.jsonl"))
-    assert (done.exit_code, done.stderr) == (1, "")
+    assert (done.exit_code, done.stderr) == (12, "")
     changed, grey, added, removed, totals, fields = done.stdout.splitlines()
     assert changed.startswith(f"~ {images}/3-blue.bmp: verdict beta -> alpha, label beta -> alpha, sha256 ")
     assert grey.startswith(
@@ -52,7 +52,7 @@ def test_added_removed_and_changed_images_are_told(run: Any, scan: Scan, images:
 def test_models_and_settings_are_told(run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "weighted", "--threshold", "0.2")
     done = run("diff", old, new, "--tolerance", "0.5")
-    assert done.exit_code == 1
+    assert done.exit_code == 12
     lines = done.stdout.splitlines()
     hashes = [
         json.loads(one.read_text().splitlines()[0])["genforensic"]["models"][0]["sha256"][:12] for one in (old, new)
@@ -76,7 +76,7 @@ def test_one_more_model_on_the_same_device_is_no_other_provider(run: Any, scan: 
     )
 
 
-@pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 1)])
+@pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 12)])
 def test_confidences_within_the_tolerance_are_the_same(tolerance: str, code: int, run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "adversarial")
     done = run("diff", old, new, "--images-only", "--tolerance", tolerance)
@@ -108,7 +108,7 @@ def test_a_file_that_was_scanned_twice_is_compared_by_its_turn(
     listed = "\n".join(map(str, [*sorted(images.iterdir()), images / "1-red.png"]))
     genforensic("scan", "-", "--exports", toy_exports, "-f", "jsonl", "-o", twice, input=listed)
     done = run("diff", once, twice)
-    assert done.exit_code == 1
+    assert done.exit_code == 12
     assert done.stdout.splitlines()[0] == f"+ {images}/1-red.png (scanned again, 2): verdict real"
 
 
@@ -133,7 +133,7 @@ def test_json_is_json_where_the_screen_has_no_such_characters(scan: Scan) -> Non
     old, new = scan("old.jsonl"), scan("new.jsonl")
     new.write_text(new.read_text().replace("1-red", "é😀"), encoding="utf-8")
     done = genforensic("diff", old, new, "-f", "json", env={"PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (12, "")
     assert json.loads(done.stdout)["images"][0]["path"].endswith("é😀.png")
 
 
@@ -141,5 +141,5 @@ def test_a_path_with_a_lone_surrogate_is_json_still(run: Any, scan: Scan) -> Non
     old, new = scan("old.jsonl"), scan("new.jsonl")
     new.write_text(new.read_text().replace("1-red", r"\ud800"))
     done = run("diff", old, new, "-f", "json")
-    assert (done.exit_code, done.stderr) == (1, "")
+    assert (done.exit_code, done.stderr) == (12, "")
     assert json.loads(done.stdout)["images"][0]["path"].endswith("\ud800.png")

@@ -4,7 +4,8 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,16 @@ def no_more(number: int) -> dict[str, Any]:
 
 
 def large_page(
-    tmp_path: Path, run: Any, count: int, name: str = "{}.png", more: Callable[[int], dict[str, Any]] = no_more
+    tmp_path: Path,
+    run: Any,
+    count: int,
+    name: str = "{}.png",
+    more: Callable[[int], dict[str, Any]] = no_more,
+    labels: Sequence[str] = LABELS,
 ) -> Path:
     """Return the page of made-up rows; `more`: further fields of a row by its number."""
-    scores = dict(zip(LABELS, (0.75, 0.125, 0.125), strict=True))
-    model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": LABELS}
+    scores = dict.fromkeys(labels, 0.125) | {"real": 0.75}
+    model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": labels}
     run_header = {"version": "1", "models": [model], "providers": [], "onnxruntime": "1", "threshold": 0.5}
     with (tmp_path / "r.jsonl").open("w") as out:
         out.write(json.dumps({"genforensic": {**run_header, "started": "2026"}}) + "\n")
@@ -333,6 +339,98 @@ def test_print_leaves_the_controls_out(reader: Reader) -> None:
     ]
     assert shown == [False, False, True, True]
     reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+LONG_LABELS = ("real", "stable_diffusion", "taming_transformers", "guided_diffusion")
+BROKEN_WORDS = """
+const badges = [...document.querySelectorAll(".badge")].filter((e) => e.checkVisibility());
+const pieces = badges.flatMap((e) => [...e.childNodes]);
+const lines = (text) => {
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return new Set([...range.getClientRects()].map((r) => r.top)).size;
+};
+return pieces.filter((e) => e.nodeType === Node.TEXT_NODE && lines(e) > 1).map((e) => e.data);
+"""
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of 285 rows whose labels are long names."""
+    from typer.testing import CliRunner
+
+    from forensic_cli.main import app
+
+    def more(number: int) -> dict[str, Any]:
+        label = LONG_LABELS[number % 4]
+        return {"label": label, "verdict": ("inconclusive", label)[number % 2], "candidates": list(LONG_LABELS)}
+
+    def run(*arguments: Any) -> Any:
+        return CliRunner().invoke(app, [str(one) for one in arguments])
+
+    folder = tmp_path_factory.mktemp("long")
+    return large_page(folder, run, 285, "case_17/an_image_with_a_long_name_{}.png", more, LONG_LABELS)
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("place", ["", "#image-3"])
+def test_a_badge_breaks_behind_an_underscore_alone_and_nothing_sticks_out(
+    driver: Any, long_names: Path, width: int, place: str
+) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    reader = Reader(driver, long_names)
+    driver.get(f"{reader.url}{place}")
+    broken, wide = reader(BROKEN_WORDS), reader("return document.documentElement.scrollWidth")
+    room = reader("return document.documentElement.clientWidth")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert broken == []
+    assert wide <= room
+
+
+def test_print_has_every_card_and_the_screen_its_page_again(driver: Any, long_names: Path) -> None:
+    reader = Reader(driver, long_names)
+    reader.click("#later")
+    before = reader.names
+    reader("addEventListener('beforeprint', () => (window.printed = document.querySelectorAll('.card').length))")
+    driver.execute_cdp_cmd("Page.printToPDF", {})
+    assert reader("return window.printed") == 285
+    assert reader.names == before
+    assert reader.texts("#count") == ["285 files, page 2 of 5"]
+
+
+def test_print_cuts_no_card(driver: Any, long_names: Path) -> None:
+    """Content that ends where the paper does loses its last line of pixels."""
+    reader = Reader(driver, long_names)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 688, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    parts = "[...document.querySelectorAll('.card, .card *')]"
+    right = reader(f"return Math.max(...{parts}.map((e) => e.getBoundingClientRect().right))")
+    room = reader("return document.documentElement.clientWidth")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert right <= room - 1
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_search_finds_an_accent_in_either_form(driver: Any, tmp_path: Path, run: Any, stored: Any, typed: Any) -> None:
+    name = unicodedata.normalize(stored, "Été-{}.png")
+    reader = Reader(driver, large_page(tmp_path, run, 2, name))
+    reader(
+        "const query = document.getElementById('query'); query.value = arguments[0];"
+        "query.dispatchEvent(new Event('input', { bubbles: true }));",
+        unicodedata.normalize(typed, "été-1"),
+    )
+    assert reader.names == [name.format(1)]
+
+
+def test_every_column_has_a_title(reader: Reader) -> None:
+    for place in ("", "#image-1"):
+        reader.driver.get(f"{reader.url}{place}")
+        assert reader("return [...document.querySelectorAll('th')].filter((e) => !e.textContent.trim()).length") == 0
+        assert reader("return document.querySelectorAll('th').length") > 4
 
 
 def test_roles_and_names_for_those_who_cannot_see(reader: Reader) -> None:

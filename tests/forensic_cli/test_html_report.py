@@ -48,7 +48,8 @@ def rewrite(results: Path, change: Any) -> Path:
 def make(run: Any, results: Path, exports: Path, *options: Any) -> Page:
     page = results.with_name("page.html")
     done = run("report", results, "--html", page, "--exports", exports, "--force", *options)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert [line for line in done.stderr.splitlines() if "the seal is missing" not in line] == []
     return read_page(page.read_text(encoding="utf-8"))
 
 
@@ -241,7 +242,7 @@ def test_a_name_that_is_not_utf8_is_found_again(tmp_path: Path, toy_exports: Pat
     done = genforensic("scan", folder, "--exports", toy_exports, "-f", "html")
     assert done.returncode == 0
     page = read_page(done.stdout)
-    assert [Path(row["path"]).name for row in page.data("rows")] == [r"caf\xe9.png", r"kept\xe9.png"]
+    assert [Path(row["path"]).name for row in page.data("rows")] == [r"caf\xe9.png", r"kept\x5cxe9.png"]
     assert not [text for text in page.thumbnails if text.startswith("!")]
 
 
@@ -417,7 +418,10 @@ def test_a_cut_last_line_is_left_out(results: Path, toy_exports: Path, run: Any)
     results.write_text(text[:-40])
     page = results.with_name("page.html")
     done = run("report", results, "--html", page, "--exports", toy_exports)
-    assert (done.exit_code, done.stderr) == (0, f"{results}: the last line is cut and was left out\n")
+    assert done.exit_code == 0
+    cut, seal = done.stderr.splitlines()
+    assert cut == f"{results}: the last line is cut and was left out"
+    assert seal.startswith(f"{results}: the seal is missing: ")
     assert len(read_page(page.read_text()).data("rows")) == 5
 
 
@@ -431,7 +435,7 @@ HEADER = {
     "threshold": 0.5,
     "started": "now",
 }
-WANTED = "give what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "give what `genforensic scan --output FILE.jsonl` wrote"
 
 
 def lines(*values: Any) -> str:
@@ -490,6 +494,70 @@ def test_binary_results(tmp_path: Path, run: Any) -> None:
         2,
         f"genforensic: {tmp_path / 'image.jsonl'}: no results of a scan; {WANTED}\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence", "kind"),
+    [
+        (lambda text: text, "the seal holds: header and rows are as they were sealed (", "soft"),
+        (
+            lambda text: text[: text.index('{"seal"')],
+            "the seal is missing: the scan was stopped before its end, or the seal was removed; "
+            "5 rows cannot be checked",
+            "alert",
+        ),
+        (
+            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"', 1),
+            "the seal is broken: row 2 (NAME) was edited",
+            "alert",
+        ),
+        (
+            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"').replace("0.5", "0.6", 1),
+            "the seal is broken: the run header was edited, and 1 more",
+            "alert",
+        ),
+    ],
+)
+def test_the_page_and_the_command_say_whether_the_seal_holds(
+    change: Any, sentence: str, kind: str, images: Path, toy_exports: Path, tmp_path: Path, run: Any
+) -> None:
+    results, page = tmp_path / "case.jsonl", tmp_path / "page.html"
+    assert run("scan", images, "--exports", toy_exports, "-o", results).exit_code == 0
+    results.write_text(change(results.read_text()))
+    sentence = sentence.replace("NAME", str(images / "2-green.webp"))
+    done = run("report", results, "--html", page, "--exports", toy_exports)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == ("" if kind == "soft" else f"{results}: {sentence}; the page says so\n")
+    head = page.read_text().partition("<main>")[0]
+    assert re.search(rf'<p id="seal" class="{kind}">case.jsonl: {re.escape(sentence)}', head)
+
+
+def title_of(page: Path) -> tuple[str, str]:
+    found = re.search(r"<title>(.*)</title>.*<h1>(.*)</h1>", page.read_text(), re.DOTALL)
+    assert found
+    return found[1], found[2]
+
+
+def test_the_page_is_called_after_the_results_or_the_folder(
+    images: Path, toy_exports: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "case_17").mkdir()
+    images = images.rename(tmp_path / "case_17" / "<seized>")
+    page = tmp_path / "page.html"
+    scan = ("--exports", toy_exports, "-o", page, "--force", "-q")
+    assert run("scan", images, *scan).exit_code == 0
+    assert title_of(page) == ("&lt;seized&gt; – genforensic", "&lt;seized&gt;")
+    assert run("scan", images / "1-red.png", *scan).exit_code == 0
+    assert title_of(page)[1] == "1-red.png"
+    monkeypatch.chdir(tmp_path / "case_17")
+    assert run("scan", ".", *scan).exit_code == 0
+    assert title_of(page)[1] == "&lt;seized&gt;"
+    (tmp_path / "case_17" / "more.png").write_bytes((images / "1-red.png").read_bytes())
+    assert run("scan", ".", *scan).exit_code == 0
+    assert title_of(page)[1] == "case_17"
+    assert run("scan", ".", "--exports", toy_exports, "-o", tmp_path / "a & b.jsonl").exit_code == 0
+    assert run("report", tmp_path / "a & b.jsonl", "--html", page, "--exports", toy_exports, "--force").exit_code == 0
+    assert title_of(page)[1] == "a &amp; b.jsonl"
 
 
 def test_a_bare_row_makes_a_page(tmp_path: Path, toy_exports: Path, run: Any) -> None:

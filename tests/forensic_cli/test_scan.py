@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -563,6 +564,76 @@ def test_an_output_in_a_missing_folder_is_wrong_use(run: Any, toy_exports: Path,
     assert result.stderr == f"genforensic: {out}: cannot be written (No such file or directory)\n"
 
 
+STARTS = {
+    "rows.jsonl": b'{"genforensic": ',
+    "ROWS.JSONL": b'{"genforensic": ',
+    "rows.json": b'{"run": ',
+    "rows.csv": b"path,status,",
+    "rows.md": b"# genforensic report",
+    "rows.html": b"<!DOCTYPE html>",
+    "rows.sarif": b'{"$schema": ',
+    "rows.sarif.json": b'{"$schema": ',
+    "rows.parquet": b"PAR1",
+    "rows.txt": b"genforensic 0",
+    "rows": b"genforensic 0",
+}
+"""How a file of each name begins."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_suffix_chooses_the_format(name: str, run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / name
+    done = run("scan", images, "--exports", toy_exports, "--output", out, "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    assert out.read_bytes().startswith(STARTS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "report", "wanted"),
+    [("r.jsonl", "table", "jsonl"), ("r.json", "sarif", "json"), ("r.md", "csv", "markdown")],
+)
+def test_a_suffix_and_a_format_that_contradict_each_other_are_one_line(
+    name: str, report: str, wanted: str, run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / name
+    done = run("scan", images, "--exports", toy_exports, "-o", out, "-f", report)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: --output {out} asks for {wanted} by its name, and --format for {report}; "
+        "leave --format out, or give the file another suffix\n"
+    )
+    assert not out.exists()
+
+
+def test_a_format_beside_its_own_suffix_or_none_is_taken(
+    run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("rows.jsonl", "rows.txt", "rows"):
+        assert run("scan", images, "--exports", toy_exports, "-o", tmp_path / name, "-f", "jsonl").exit_code == 0
+        assert (tmp_path / name).read_bytes().startswith(STARTS["rows.jsonl"])
+
+
+def test_a_suffix_comes_before_a_format_of_the_environment(
+    run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    environment = {"GENFORENSIC_SCAN_FORMAT": "json"}
+    for name, start in (("rows.csv", "rows.csv"), ("rows.txt", "rows.json")):
+        assert run("scan", images, "--exports", toy_exports, "-o", tmp_path / name, env=environment).exit_code == 0
+        assert (tmp_path / name).read_bytes().startswith(STARTS[start])
+
+
+@pytest.mark.parametrize("more", [(), ("other",)])
+def test_an_empty_path_is_not_the_working_folder(
+    more: tuple[str, ...], run: Any, toy_exports: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+    done = run("scan", *more, "", "--exports", toy_exports)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "genforensic: a path is empty, perhaps a variable that is not set; give existing images or folders\n"
+    )
+
+
 def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
@@ -578,7 +649,7 @@ def test_a_full_disk_leaves_whole_rows(report: str, toy_exports: Path, tmp_path:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"genforensic: {out}: cannot be written any further (File too large); the rows before that are whole\n"
+        f"genforensic: {out}: cannot be written any further (File too large); the rows that were written are whole\n"
     )
     text = out.read_text(encoding="utf-8")
     assert text.endswith("\n")
@@ -597,6 +668,27 @@ def test_a_full_standard_output_is_one_line(toy_exports: Path, images: Path) -> 
         )
     assert done.returncode == 2
     assert done.stderr == "genforensic: standard output cannot be written any further (No space left on device)\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("scan", "--help")])
+def test_help_on_a_full_standard_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = genforensic(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "genforensic: No space left on device; check the path and the space on the disk\n"
+
+
+def test_a_closed_standard_output_is_one_line(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"preexec_fn": lambda: os.close(1)}
+    closed = "genforensic: standard output is closed, and the results have no other place to go to\n"
+    for words in (("scan", images, "-f", "table"), ("scan", images, "-f", "jsonl"), ("models",), ("models", "--json")):
+        done = genforensic(*words, "--exports", toy_exports, **options)
+        assert (done.returncode, done.stderr) == (2, closed)
+    out = tmp_path / "out.jsonl"
+    done = genforensic("scan", images, "--exports", toy_exports, "-o", out, **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verdicts(rows_of(out.read_text())) == EXPECTED
 
 
 def test_a_reader_that_leaves_ends_the_scan_in_silence(toy_exports: Path, images: Path) -> None:
@@ -648,11 +740,134 @@ def test_ctrl_c_is_one_line_and_exit_code_130(toy_exports: Path, images: Path, t
         child.kill()
     assert (child.returncode, stderr) == (
         130,
-        "To go on, give the same command with --resume\ngenforensic: interrupted; what was written so far is whole\n",
+        "To go on, give the same command with --resume\n"
+        "genforensic: interrupted; the rows that were written are whole\n",
     )
     text = out.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert 0 < len(rows_of(text)) < 3005
+
+
+class Listing:
+    """A scan of the paths that are written to it, one after the other, while its standard input stays open."""
+
+    def __init__(self, *options: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "forensic_cli", "scan", "-", *map(str, options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=child_environment(),
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def name(self, path: Path) -> None:
+        self.stdin.write(os.fsencode(path) + b"\n")
+        self.stdin.flush()
+
+    def line(self) -> Any:
+        """Return the next line that appears, within 30 seconds."""
+        line = b""
+        while not line.endswith(b"\n"):
+            assert select.select([self.stdout], [], [], 30)[0], "nothing appeared"
+            line += os.read(self.stdout.fileno(), 1)
+        return json.loads(line)
+
+    def __enter__(self) -> "Listing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_rows_of_a_slow_list_appear_before_it_ends(toy_exports: Path, images: Path) -> None:
+    with Listing("--exports", toy_exports, "-f", "jsonl", "--workers", 3) as scan:
+        for i, (name, verdict) in enumerate(EXPECTED):
+            scan.name(images / name)
+            if i == 0:
+                assert "genforensic" in scan.line()
+            row = scan.line()
+            assert (Path(row["path"]).name, row["verdict"]) == (name, verdict)
+            sleep(0.1)
+        scan.stdin.close()
+        scan.process.stdin = None  # which communicate() would flush
+        assert "seal" in scan.line()
+        assert scan.process.wait(30) == 0
+
+
+UNFINISHED = "report is unfinished and cannot be used; --format jsonl keeps the rows of a scan that stops"
+
+
+@pytest.mark.parametrize("report", ["json", "sarif", "html", "parquet"])
+def test_ctrl_c_says_that_a_report_without_its_end_is_of_no_use(
+    report: str, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out.{report}"
+    with Listing("--exports", toy_exports, "-o", out) as scan:
+        scan.name(images / "1-red.png")
+        for _ in range(3000):
+            if out.exists() and (report == "html" or out.stat().st_size):
+                break
+            sleep(0.01)
+        sleep(0.2)
+        scan.process.send_signal(signal.SIGINT)
+        assert scan.process.wait(30) == 130
+        assert scan.process.stderr is not None
+        assert scan.process.stderr.read().decode() == f"genforensic: interrupted; the {report} {UNFINISHED}\n"
+
+
+@pytest.mark.parametrize("report", ["json", "sarif", "html", "parquet"])
+def test_a_full_disk_says_that_a_report_without_its_end_is_of_no_use(
+    report: str, toy_exports: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(20):
+        solid(tmp_path / "in" / f"{i:02}.png", (255, 0, 0))
+    out = tmp_path / f"out.{report}"
+    done = genforensic("scan", tmp_path / "in", "--exports", toy_exports, "-o", out, preexec_fn=limit_file_size)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == f"genforensic: {out}: cannot be written any further (File too large); the {report} {UNFINISHED}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "arguments", "message"),
+    [
+        ("typer", "raise KeyboardInterrupt", ("--help",), "genforensic: interrupted\n"),
+        (
+            "onnxruntime",
+            "raise ImportError('initialization failed') from KeyboardInterrupt()",
+            ("models",),
+            "genforensic: interrupted; what was written so far is whole\n",
+        ),
+    ],
+)
+def test_ctrl_c_while_the_program_loads_is_one_line(
+    module: str, text: str, arguments: tuple[str, ...], message: str, tmp_path: Path, toy_exports: Path, images: Path
+) -> None:
+    """A module that is interrupted while it is imported; extension modules turn that into an ImportError."""
+    (tmp_path / "stubs").mkdir()
+    (tmp_path / "stubs" / f"{module}.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path / "stubs"), child_environment()["PYTHONPATH"]])
+    words = ("scan", images, "--exports", toy_exports) if module == "onnxruntime" else arguments
+    done = genforensic(*words, env={"PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", message)
+
+
+def test_ctrl_c_ends_a_scan_that_waits_for_its_list(toy_exports: Path, images: Path) -> None:
+    with Listing("--exports", toy_exports, "-f", "jsonl") as scan:
+        scan.name(images / "1-red.png")
+        assert "genforensic" in scan.line()
+        assert scan.line()["verdict"] == "real"
+        scan.process.send_signal(signal.SIGINT)
+        assert scan.process.wait(30) == 130
+        assert scan.process.stderr is not None
+        assert scan.process.stderr.read() == b"genforensic: interrupted; the rows that were written are whole\n"
 
 
 def needs_permissions() -> dict[str, Any]:

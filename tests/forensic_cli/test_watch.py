@@ -17,7 +17,7 @@ from PIL import Image
 from toys import child_environment, rows_of, solid
 
 WAITING = "Waiting for new and changed files; Ctrl-C ends\n"
-INTERRUPTED = "genforensic: interrupted; what was written so far is whole\n"
+INTERRUPTED = "genforensic: interrupted; the rows that were written are whole\n"
 
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> None:

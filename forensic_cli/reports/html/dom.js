@@ -38,9 +38,12 @@ const chance = (value) => (value > 0 && value < 0.0005 ? "<0.001" : value < 1 &&
 const signed = (value, digits) => (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(digits);
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
+// A line may break after an underscore of a name, and nowhere else.
+const breakable = (name) => visible(name).split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
+
 function badge(row) {
   const kind = row.verdict === undefined ? "bad" : NAMELESS.includes(row.verdict) ? row.verdict : "named";
-  return element("span", { class: `badge ${kind}` }, row.verdict ?? row.status);
+  return element("span", { class: `badge ${kind}` }, breakable(row.verdict ?? row.status));
 }
 
 const chunks = new Map();

@@ -4,6 +4,8 @@ const PAGE = 60;
 // numbers: the row behind each card; fit: for every row, whether the filters let it through
 const shown = { numbers: [], fit: [], grouped: false, page: 0, current: 0 };
 const placeOf = (number) => shown.numbers.indexOf(shown.grouped ? groupOf(number).members[0] : number);
+// One accent can be stored in two ways, as a letter that has it or as a mark behind the letter
+const searchable = (text) => text.toLowerCase().normalize("NFC");
 const haystacks = new Array(rows.length);
 
 function haystack(number) {
@@ -12,7 +14,7 @@ function haystack(number) {
     const more = row.more ? JSON.stringify(row.more) : "";
     const claims = (row.metadata ?? []).flatMap((one) => [one.source, one.claim, one.value]);
     const words = [row.path, row.sha256, row.phash, row.verdict, labelOf(row), row.status, row.reason, row.format, row.warnings];
-    haystacks[number] = [...words, ...claims, more].join("\n").toLowerCase();
+    haystacks[number] = searchable([...words, ...claims, more].join("\n"));
   }
   return haystacks[number];
 }
@@ -42,7 +44,7 @@ function inOrder() {
 }
 
 function filter() {
-  const words = byId("query").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = searchable(byId("query").value).split(/\s+/).filter(Boolean);
   const [verdict, label] = [byId("verdict").value, byId("label").value];
   const [disagree, warned, conflict, mixed] = ["disagree", "warned", "conflict", "mixed"].map((id) => byId(id)?.checked);
   return (row, number) =>
@@ -63,7 +65,7 @@ function refilter() {
   drawGallery();
 }
 
-function card(number, place) {
+function card(number, place, loading) {
   const row = rows[number];
   const picture = thumbnailOf(number);
   const { members, mixed } = shown.grouped ? groupOf(number) : alone(number);
@@ -76,7 +78,7 @@ function card(number, place) {
   if (disagrees(row)) flags.push("techniques disagree");
   if (row.stability && Object.keys(row.stability.flips).length) flags.push("label flips");
   if (row.warnings) flags.push(row.warnings.join(", ").replaceAll("_", " "));
-  const top = row.verdict !== undefined && row.verdict !== labelOf(row) ? `${labelOf(row)} ` : "";
+  const top = row.verdict !== undefined && row.verdict !== labelOf(row) ? [...breakable(labelOf(row)), " "] : [];
   const many = members.length > 1 ? element("span", { class: "many" }, counted(members.length, "file")) : null;
   return element(
     "li",
@@ -85,26 +87,26 @@ function card(number, place) {
       "a",
       { class: many ? "card stack" : "card", href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
       picture.source
-        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading: "lazy", decoding: "async" }), many)
+        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading, decoding: "async" }), many)
         : element("span", { class: "thumb none" }, picture.note.replace(/^No picture: /, ""), many),
       element("span", { class: "name", title: row.path }, fileOf(row)),
       element(
         "span",
         { class: "line" },
         badge(row),
-        row.confidence === undefined ? null : element("span", { class: "number" }, top + chance(row.confidence)),
+        row.confidence === undefined ? null : element("span", { class: "number" }, top, chance(row.confidence)),
       ),
       flags.length ? element("span", { class: "flags" }, flags.join(" · ")) : null,
     ),
   );
 }
 
-function drawGallery() {
-  const pages = Math.max(1, Math.ceil(shown.numbers.length / PAGE));
+function drawGallery(size = PAGE) {
+  const pages = Math.max(1, Math.ceil(shown.numbers.length / size));
   shown.page = Math.min(Math.max(0, shown.page), pages - 1);
-  const start = shown.page * PAGE;
-  shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + PAGE, shown.numbers.length) - 1));
-  byId("cards").replaceChildren(...shown.numbers.slice(start, start + PAGE).map((number, i) => card(number, start + i)));
+  const start = shown.page * size;
+  shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + size, shown.numbers.length) - 1));
+  byId("cards").replaceChildren(...shown.numbers.slice(start, start + size).map((number, i) => card(number, start + i, size === PAGE ? "lazy" : "eager")));
   const [most, noun] = shown.grouped ? [CARDS, "card"] : [rows.length, "file"];
   const all = shown.numbers.length < most ? `${shown.numbers.length.toLocaleString("en")} of ${counted(most, noun)}` : counted(rows.length, "file") + (shown.grouped ? ` on ${counted(most, noun)}` : "");
   byId("count").textContent = shown.numbers.length
@@ -116,6 +118,13 @@ function drawGallery() {
   byId("last").textContent = `of ${pages}`;
   byId("earlier").disabled = shown.page === 0;
   byId("later").disabled = shown.page === pages - 1;
+}
+
+// Paper has no pages to turn: all cards are on it
+function drawForPaper() {
+  const { page, current } = shown;
+  drawGallery(Math.max(PAGE, shown.numbers.length));
+  Object.assign(shown, { page, current });
 }
 
 const cardAt = (place) => byId("cards").querySelector(`[data-place="${place}"]`);

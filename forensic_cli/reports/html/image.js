@@ -48,14 +48,16 @@ function scoreBlock(title, one) {
     return element(
       "tr",
       { class: number === one.label ? "top-label" : null },
-      element("th", { scope: "row" }, label, bar("bar under")),
+      element("th", { scope: "row" }, breakable(label), bar("bar under")),
       element("td", { class: "wide" }, bar("bar")),
       element("td", {}, chance(score)),
       element("td", {}, ratio === null ? "–" : signed(ratio, 2)),
       element("td", { class: "candidate" }, candidate ? "yes" : "·"),
     );
   };
-  const head = ["label", "", "score", "log10 LR", "candidate"].map((name) => element("th", { scope: "col", class: name ? null : "wide" }, name));
+  const head = ["label", "bar", "score", "log10 LR", "candidate"].map((name) =>
+    name === "bar" ? element("th", { scope: "col", class: "wide" }, element("span", { class: "hidden" }, name)) : element("th", { scope: "col" }, name),
+  );
   return element(
     "table",
     { class: "scores" },

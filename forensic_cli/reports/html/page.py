@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from forensic_cli.reports.html.evidence import EvidenceMap, evidence_map
 from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Closer, Picture, picture_of
 from forensic_cli.reports.html.spectrum import Power, spectrum_png
 from forensic_cli.reports.table import visible
+from forensic_cli.results import printable
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("dom.js", "groups.js", "gallery.js", "image.js", "start.js")
@@ -67,9 +69,10 @@ def build_page(
     entries: Entries,
     exports: Sequence[Path],
     settings: PageSettings,
-    source: Mapping[str, str] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page. `exports`: where the run's models may be; `source`: name and sha256 of the results file.
+    """Return the page. `exports`: where the run's models may be; `source`: of the results file, its
+    name, its sha256, a sentence on its seal, and whether that holds; None where a scan makes the page itself.
 
     The same results, files and exports give the same bytes.
     """
@@ -80,6 +83,7 @@ def build_page(
         run={"ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
         entries=entries,
         source=source,
+        case=source["name"] if source else _folder_name([entry.path for entry in entries.all]),
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
         cards=cards,
         tables=card_tables(cards),
@@ -88,6 +92,15 @@ def build_page(
         spectra=_average_spectra(gathered.spectra),
         **_data(run, entries, gathered),
     )
+
+
+def _folder_name(paths: Sequence[str]) -> str:
+    """Return the name of the innermost folder that holds all files, or of the only file."""
+    try:
+        common = os.path.commonpath(paths)
+    except ValueError:  # no files, on several drives, or relative and absolute
+        return f"{len(paths)} files"
+    return PurePath(common).name or printable(Path.cwd().name) or f"{len(paths)} files"
 
 
 def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
@@ -122,6 +135,8 @@ def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], s
     pictures = ordered_map(read, reading, workers, 2 * workers)
     shown = track(zip(order, pictures, strict=False), "pictures", len(order), settings.quiet)
     for number, picture in shown:
+        if left <= 0 and number not in close:
+            break  # what was read ahead depends on the threads, and the page must not
         if isinstance(picture, str):
             gathered.thumbnails[number] = picture
             continue
@@ -232,7 +247,7 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": lambda value: f"{value * 100:.1f} %", "coded": _coded}
+    environment.filters |= {"percent": lambda value: f"{value * 100:.1f} %", "coded": _coded, "breakable": _breakable}
     return environment.get_template("template.html").render(
         style=Markup(style), script=Markup(script), style_hash=_policy(style), script_hash=_policy(script), **values
     )
@@ -241,6 +256,11 @@ def _render(**values: Any) -> str:
 def _shown(value: Any) -> Any:
     """Escape control characters in what the template prints; dom.js does so for what the scripts print."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a line may break after an underscore, and nowhere else."""
+    return Markup("_<wbr>").join(visible(name).split("_"))
 
 
 def _coded(text: str) -> Markup:
