@@ -36,16 +36,16 @@ def own(home: Path, text: str) -> None:
     (home / "config" / "genforensic" / "config.toml").write_text(text)
 
 
-def threshold(run: Any, toy_exports: Path, images: Path, *more: Any, **options: Any) -> float:
+def threshold(run: Any, toy_exports: Path, images: Path, *more: Any, **options: Any) -> float | None:
     done = run("scan", images, "--exports", toy_exports, "-f", "jsonl", *more, **options)
     assert done.exit_code == 0
-    found: float = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
+    found: float | None = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
     return found
 
 
 def test_the_order_of_precedence(run: Any, home: Path, toy_exports: Path, images: Path) -> None:
     shared = (run, toy_exports, images)
-    assert threshold(*shared) == 0.5  # the model card's
+    assert threshold(*shared) is None  # the model card's
     own(home, "[scan]\nthreshold = 0.11\n")
     assert threshold(*shared) == 0.11
     local(home, "[scan]\nthreshold = 0.22\n")
@@ -143,7 +143,7 @@ def test_a_wrong_file_is_one_line(
 
 
 def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
-    run: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, home: Path, toy_exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Any, *more: Any, **options: Any) -> Any:
         if str(path).startswith(str(home / "config")):
@@ -152,10 +152,10 @@ def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
 
     stat = os.stat
     monkeypatch.setattr(os, "stat", refuse)  # root may enter every folder
-    assert run("models").exit_code == 0
+    assert run("models", "--exports", toy_exports).exit_code == 0
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert run("models").exit_code == 0
+    assert run("models", "--exports", toy_exports).exit_code == 0
 
 
 def test_help_is_to_be_had_whatever_a_file_says(run: Any, home: Path) -> None:
@@ -210,11 +210,14 @@ def test_bash_completes_commands_options_and_values(words: str, expected: set[st
     assert (done.stderr, set(done.stdout.split())) == ("", expected)
 
 
-def test_techniques_and_verdicts_are_those_of_the_exports(toy_exports: Path, tmp_path: Path) -> None:
+def test_techniques_and_answers_are_those_of_the_exports(toy_exports: Path, tmp_path: Path) -> None:
     scan = f"genforensic scan --exports {toy_exports}"
     assert set(complete(f"{scan} -t ").stdout.split()) == {*GAINS, "all"}
     assert complete(f"{scan} --recipe ").stdout.split() == ["native"]
-    assert set(complete(f"{scan} --only ").stdout.split()) == {*LABELS, "inconclusive", "unknown"}
+    assert set(complete(f"{scan} --only ").stdout.split()) == {
+        *LABELS,
+        *("generated", "undecided", "inconclusive", "unknown"),
+    }
     assert complete(f"{scan} --fail-on al").stdout.split() == ["alpha"]
     (tmp_path / "broken.onnx").write_text("no export")
     done = complete(f"genforensic scan --exports {tmp_path} -t ")

@@ -216,7 +216,6 @@ def test_logits_become_a_probability_of_each_label(logits: np.ndarray) -> None:
     card = toy_card(labels=("alpha", "real", "beta"))
     found = probabilities(card, Decision(), logits)
     assert found.sum(axis=1) == pytest.approx(np.ones(4), abs=1e-6)
-    assert (found > 0).all() or np.abs(logits).max() > 15
     assert found == pytest.approx(softmax(logits), abs=1e-6)
 
 

@@ -84,7 +84,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     ),
     "added": (lambda lines: [*lines[:2], lines[1], *lines[2:]], r"row_added: row 2 \(.*1-red.png\) was added"),
     "appended": (lambda lines: [*lines, lines[1]], "rows_appended: 1 lines were appended behind the seal"),
-    "the header": (at(0, '"threshold": 0.5', '"threshold": 0.4'), "header_edited: the run header was edited"),
+    "the header": (at(0, '"threshold": null', '"threshold": 0.4'), "header_edited: the run header was edited"),
     "the time": (at(0, '"started": "2', '"started": "1'), "header_edited: the run header was edited"),
     "the seal removed": (lambda lines: lines[:-1], "seal_missing: no seal: .* or the seal was removed; 5 rows cannot"),
     "the seal cut": (lambda lines: [*lines[:-1], lines[-1][:50]], "seal_missing: no seal: "),
@@ -123,7 +123,7 @@ def test_a_scan_that_was_killed_has_no_seal_yet_and_its_whole_rows_are_counted(c
 
 def test_two_edits_are_two_faults(case: Case) -> None:
     case.edit(at(1, '"verdict": "real"', '"verdict": "beta"'))
-    case.edit(at(5, '"verdict": "real"', '"verdict": "beta"'))
+    case.edit(at(5, '"verdict": "inconclusive"', '"verdict": "beta"'))
     found = json.loads(case.verify("--no-files", "--no-models", "--json").stdout)
     assert [(one["kind"], Path(one["subject"]).name) for one in found["faults"]] == [
         ("row_edited", "1-red.png"),
