@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.card import REAL
-from forensic_cli.ensemble import GENERATED, UNDECIDED
+from forensic_cli.card import REAL, UNKNOWN
+from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED
 from forensic_cli.metadata import CONFLICT
 from forensic_cli.reports.html.groups import Groups
 from forensic_cli.results import Summary
@@ -35,7 +35,7 @@ _KNOWN = {
 }
 """Fields that the page knows how to show; every other one is shown as it is."""
 _COPIED = (
-    *("status", "reason", "headline", "p_generated", "generated_log10_lr", "strength", "state"),
+    *("status", "reason", "generated_log10_lr", "strength", "state"),
     *("verdict", "agreement", "stability"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
     *("duplicate_of", "cluster", "phash", "metadata"),
@@ -65,6 +65,11 @@ class Entry:
     """Sorts: generated, then real, then undecided, surest first; then what was not judged."""
     text: str
     """The record as JSON."""
+
+    @property
+    def answer(self) -> str:
+        """The generator where one is named, else the headline."""
+        return str(self.headline if self.verdict in (REAL, INCONCLUSIVE) else self.verdict)
 
 
 class Names:
@@ -102,7 +107,7 @@ class Entries:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one evidence record."""
-        verdict, headline = row.get("verdict"), row.get("headline")
+        verdict, headline = row.get("verdict"), _headline(row)
         self.summary.count(row["status"], verdict, headline)
         if verdict is not None:
             self.disagreeing += (row.get("agreement") or 0) < 1
@@ -120,6 +125,12 @@ class Entries:
                 text=as_json(self._record(row)),
             )
         )
+
+    @property
+    def named(self) -> list[tuple[str, int]]:
+        """How many images each named generator has, and `unknown`, the most first."""
+        counts = ((name, n) for name, n in self.summary.verdicts.items() if name not in (REAL, INCONCLUSIVE))
+        return sorted(counts, key=lambda item: (-item[1], item[0]))
 
     def in_turn(self) -> list[int]:
         """Return the judged rows with each answer in turn, so that a few images show every one of them.
@@ -139,6 +150,8 @@ class Entries:
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         record: dict[str, Any] = {"path": row["path"]}
         record |= {name: bounded(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
+        if headline := _headline(row):
+            record["headline"] = headline
         record |= self._prediction(row)
         techniques = row.get("techniques") or {}
         if techniques:
@@ -152,6 +165,8 @@ class Entries:
         if one.get("label") is None:
             return {}
         known: dict[str, Any] = {"label": self.labels.number(one["label"]), "confidence": one["confidence"]}
+        if one.get("p_generated") is not None:
+            known["p_generated"] = one["p_generated"]
         for name, short in (("scores", "scores"), ("log10_lr", "ratios")):
             values = {self.labels.number(label): value for label, value in (one.get(name) or {}).items()}
             if values:
@@ -166,10 +181,19 @@ class Entries:
         return {name: one["scores"] for name, one in zip(self.techniques, techniques, strict=False) if one}
 
 
+def _headline(row: Mapping[str, Any]) -> str | None:
+    """Return a row's headline; a row of an older version has a verdict alone."""
+    verdict: str | None = row.get("verdict")
+    if verdict is None or row.get("headline") is not None:
+        return row.get("headline")
+    return {REAL: REAL, INCONCLUSIVE: UNDECIDED, UNKNOWN: UNDECIDED}.get(verdict, GENERATED)
+
+
 def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
     if row.get("verdict") is None:
         return len(_TURNS), 0.0, number
-    rank = _TURNS.index(row["headline"]) if row.get("headline") in _TURNS else _TURNS.index(UNDECIDED)
+    headline = _headline(row)
+    rank = _TURNS.index(headline) if headline in _TURNS else _TURNS.index(UNDECIDED)
     p = row.get("p_generated")
     likely = 0.5 if p is None else p
     return rank, likely if _TURNS[rank] == REAL else -likely, number

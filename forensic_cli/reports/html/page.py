@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import REAL, ModelCard
 from forensic_cli.console import track
 from forensic_cli.custody import file_sha256
 from forensic_cli.ensemble import known_labels
@@ -25,8 +25,9 @@ from forensic_cli.reports.html.entries import Entries, as_json
 from forensic_cli.reports.html.evidence import EvidenceMap, evidence_map
 from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Closer, Picture, picture_of
 from forensic_cli.reports.html.spectrum import Power, spectrum_png
-from forensic_cli.reports.table import visible
+from forensic_cli.reports.table import P_MEANING, STRENGTH_MEANING, visible
 from forensic_cli.results import printable
+from forensic_cli.state import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("dom.js", "groups.js", "gallery.js", "image.js", "start.js")
@@ -61,7 +62,7 @@ class Gathered:
     evidence: dict[int, dict[str, Any]]
     """{row: record for the page}."""
     spectra: dict[str, list[Power]]
-    """{verdict: residual spectra of its images}."""
+    """{generator, or headline: residual spectra of its images}."""
 
 
 def build_page(
@@ -80,7 +81,7 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run={"ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
+        run={"ensemble": None, "threshold": None, "reencodings": None, "dedupe": None} | dict(run),
         entries=entries,
         source=source,
         case=source["name"] if source else _folder_name([entry.path for entry in entries.all]),
@@ -88,7 +89,8 @@ def build_page(
         cards=cards,
         tables=card_tables(cards),
         limits=limits(cards),
-        labels=known_labels(tuple(entries.labels)),
+        generators=[label for label in known_labels(tuple(entries.labels)) if label != REAL],
+        meanings={"p": P_MEANING, "support": STRENGTH_MEANING},
         spectra=_average_spectra(gathered.spectra),
         **_data(run, entries, gathered),
     )
@@ -146,7 +148,7 @@ def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], s
             gathered.thumbnails[number] = text
         if picture.closer is not None:
             gathered.evidence[number] = _evidence(entries, number, models, picture.closer)
-            gathered.spectra.setdefault(str(entries.all[number].verdict), []).append(picture.closer.spectrum)
+            gathered.spectra.setdefault(entries.all[number].answer, []).append(picture.closer.spectrum)
     return gathered
 
 
@@ -203,8 +205,8 @@ def _difference(
 
 def _average_spectra(spectra: Mapping[str, list[Power]]) -> list[dict[str, Any]]:
     return [
-        {"verdict": verdict, "images": len(found), "png": _base64(spectrum_png(np.mean(found, axis=0)))}
-        for verdict, found in sorted(spectra.items())
+        {"answer": answer, "images": len(found), "png": _base64(spectrum_png(np.mean(found, axis=0)))}
+        for answer, found in sorted(spectra.items())
         if len(found) >= _LEAST_IMAGES
     ]
 
@@ -216,6 +218,7 @@ def _data(run: Mapping[str, Any], entries: Entries, gathered: Gathered) -> dict[
         "techniques": list(entries.techniques),
         "ensemble": run.get("ensemble"),
         "warnings": WARNINGS,
+        "unjudged": sorted({*UNJUDGED, OTHER_COMPRESSION, UNLIKE_TRAINING}),
         "claims": CLAIMS,
         "notes": NOTES,
         "chunk": _CHUNK,
