@@ -160,7 +160,7 @@ def test_copies_and_what_looks_the_same_are_one_finding(tmp_path: Path, run: Any
     page = grouped_page(run, tmp_path, 4)
     assert page.data("about")["groups"] == [[0, 2, 3], [4, 5]]
     text = " ".join(page.text.split())
-    assert "4 images in 2 findings: copies, and what looks the same, count as one. In 1 of them the verdicts" in text
+    assert "4 images in 2 findings: copies, and what looks the same, count as one. In 1 of them the answers" in text
     assert "differ in 4 bits of 64 at most" in text
 
 
@@ -325,7 +325,7 @@ def test_a_score_that_cannot_be_repeated_is_said(results: Path, toy_exports: Pat
 
 def test_absent_models_are_said(results: Path, tmp_path: Path, run: Any) -> None:
     others = tmp_path / "others"
-    write_toy_export(others / "native-baseline.onnx", toy_card("baseline", threshold=0.75))
+    write_toy_export(others / "native-baseline.onnx", toy_card("baseline", limits=("Another one.",)))
     page = make(run, results, others)
     absent = "native-adversarial, native-baseline, native-finetune, native-weighted"
     assert f"No evidence maps and figures of {absent}: no export with the SHA-256" in page.text
@@ -333,18 +333,41 @@ def test_absent_models_are_said(results: Path, tmp_path: Path, run: Any) -> None
     assert not page.thumbnails[0].startswith("!")
 
 
-def test_named_verdicts_come_in_turn(results: Path, toy_exports: Path, run: Any) -> None:
-    """Six named rows, five of one generator: two evidence maps show both generators, the surest of each."""
-    order = iter(range(6))
+def test_generated_images_come_first_and_each_answer_in_turn(results: Path, toy_exports: Path, run: Any) -> None:
+    """Three generated rows, two of one generator: two evidence maps show both generators, the surest of each."""
+    answers = iter(
+        [
+            *(("real", "real", 0.04), ("generated", "alpha", 0.92), ("real", "real", 0.02)),
+            *(("generated", "alpha", 0.94), ("generated", "beta", 0.91)),
+        ]
+    )
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
-        number = next(order)
-        name = "beta" if number == 1 else "alpha"
-        return row if row["status"] != "ok" else {**row, "verdict": name, "label": name, "confidence": number / 8}
+        if row["status"] != "ok":
+            return row
+        headline, verdict, p = next(answers)
+        return {**row, "headline": headline, "verdict": verdict, "p_generated": p}
 
     page = make(run, rewrite(results, change), toy_exports, "--evidence", 2)
-    assert page.data("about")["evidence"] == [1, 4]
-    assert page.data("about")["interest"] == [4, 3, 2, 1, 0, 5]
+    assert page.data("about")["evidence"] == [3, 4]
+    assert page.data("about")["interest"] == [3, 1, 4, 2, 0, 5]
+
+
+def test_the_totals_lead_and_the_pictures_follow(results: Path, toy_exports: Path, run: Any) -> None:
+    words = " ".join(make(run, results, toy_exports).text.split())
+    assert "2 generated 1 real 2 undecided alpha 1 beta 1 not judged: truncated 1 Images Search" in words
+    order = [
+        words.index(title) for title in ("Images Search", "What an answer means", "Limits", "Models and validation")
+    ]
+    assert order == sorted(order)
+
+
+def test_rows_of_an_older_version_have_a_headline_on_the_page(tmp_path: Path, toy_exports: Path, run: Any) -> None:
+    verdicts = ("real", "alpha", "inconclusive", "unknown")
+    rows = [{"path": f"{name}.png", "status": "ok", "verdict": name} for name in verdicts]
+    (tmp_path / "r.jsonl").write_text(lines({"genforensic": HEADER}, *rows))
+    found = make(run, tmp_path / "r.jsonl", toy_exports).data("rows")
+    assert [row["headline"] for row in found] == ["real", "generated", "undecided", "undecided"]
 
 
 def test_the_cards_figures_are_in_the_page(tmp_path: Path, images: Path, run: Any) -> None:
@@ -512,7 +535,9 @@ def test_binary_results(tmp_path: Path, run: Any) -> None:
             "alert",
         ),
         (
-            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"').replace("0.5", "0.6", 1),
+            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"').replace(
+                '"threshold": null', '"threshold": 0.6'
+            ),
             "the seal is broken: the run header was edited, and 1 more",
             "alert",
         ),

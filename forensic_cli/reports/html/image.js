@@ -22,7 +22,8 @@ function sentences(row) {
   if (row.headline === "undecided" && unlike.length) text.push(`The models were not validated on images like this one (${unlike.join(", ").replaceAll("_", " ")}).`);
   if (row.p_generated !== undefined) text.push(`The probability that a generator made it is ${chance(row.p_generated)}, if it was as likely as not beforehand.`);
   const generated = row.generated_log10_lr ?? null;
-  if (generated !== null) text.push(weight(generated, "if a generator made the image than if none did", "whether a generator made the image"));
+  const than = generated < 0 ? "if no generator made the image than if one did" : "if a generator made the image than if none did";
+  if (generated !== null) text.push(weight(Math.abs(generated), than, "whether a generator made the image"));
   const named = row.headline === "real" ? null : ratioOf(row, row.verdict);
   if (named !== null) text.push(weight(named, `if the image is of ${row.verdict} than if it is of another known generator`, `${row.verdict} from the other known generators`));
   const techniques = (row.techniques ?? []).filter(Boolean);
