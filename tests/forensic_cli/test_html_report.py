@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from PIL import Image
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.reports.html.spectrum import WINDOW, residual_spectrum
+from forensic_cli.state import STATES
 from pages import Page, read_page, source_hash
-from toys import GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
+from toys import DECISION, GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
 
 HOSTILE = ('"><img src=x onerror=alert(1)>.png', "<script>alert(2)<!--.png", "'&quot; onclick=alert(3) .png")
 
@@ -277,6 +279,23 @@ def test_patches_answer_for_themselves(tmp_path: Path, toy_exports: Path, run: A
         values = dict(zip(about["labels"], found["values"][str(number)], strict=True))
         assert values["real"] == pytest.approx([high, low, high, low], abs=6e-4)
         assert values["alpha"] == pytest.approx([low, high, low, high], abs=6e-4)
+
+
+def test_patches_are_judged_in_the_state_of_their_image(tmp_path: Path, run: Any) -> None:
+    """The decision of a JPEG of quality 85 is not that of a PNG with the same pixels."""
+    decisions = {"lossless": DECISION, "jpeg-80": replace(DECISION, intercept=-3.0)}
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(states=STATES, decisions=decisions))
+    (tmp_path / "in").mkdir()
+    solid(tmp_path / "in" / "1.jpg", (0, 255, 0), (64, 64), quality=85)
+    solid(tmp_path / "in" / "2.png", (0, 255, 0), (64, 64))
+    run("scan", tmp_path / "in", "--exports", tmp_path / "exports", "-f", "jsonl", "-o", tmp_path / "r.jsonl")
+    page = make(run, tmp_path / "r.jsonl", tmp_path / "exports")
+    score = np.log(np.exp(4) + 1)
+    for number, intercept in enumerate((-3.0, 0.0)):
+        (found,) = page.data(f"evidence-{number}")["maps"]
+        real = found["values"]["0"][page.data("about")["labels"].index("real")]
+        assert real == pytest.approx([1 / (1 + np.exp(score + intercept))] * 4, abs=2e-3)
+        assert "differs" not in page.data(f"evidence-{number}")
 
 
 def test_a_whole_view_is_covered_part_by_part(tmp_path: Path, run: Any) -> None:

@@ -553,3 +553,11 @@ def test_a_damaged_checksum_is_damage() -> None:
 
 def test_read_header_is_none_for_anything_else() -> None:
     assert read_header(b"nothing like an image") is None
+
+
+@pytest.mark.parametrize("width", [32, 35, 39, 40, 41, 100, 250])
+def test_aligned_patches_begin_on_the_blocks_of_a_jpeg_and_none_comes_twice(width: int) -> None:
+    preprocessing = Preprocessing("patches", 32, 4, 8)
+    places = view_places(32, width, preprocessing)
+    assert {left % 8 for _, left, _, _ in places} == {0}
+    assert len(set(places)) == len(places) == len(views(noise(32, width), preprocessing))
