@@ -118,7 +118,9 @@ class Decision:
     """Figures on sources that chose none of these numbers; see forensic_train.decide."""
 
     def __post_init__(self) -> None:
-        if not (self.slope > 0 and 0 < self.temperature < 1e4 and math.isfinite(self.intercept)):
+        numbers = [self.slope, self.intercept, self.temperature, self.generated_from, self.real_to, self.name_from]
+        numbers += [self.shortlist, 0.0 if self.farthest is None else self.farthest]
+        if not (all(math.isfinite(number) for number in numbers) and self.slope > 0 and 0 < self.temperature < 1e4):
             raise ValueError("a decision needs a slope and a temperature above 0, and finite numbers")
         if self.real_to > self.generated_from:
             raise ValueError(f"real up to {self.real_to} and generated from {self.generated_from} overlap")
@@ -126,9 +128,12 @@ class Decision:
     @classmethod
     def from_record(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `asdict` wrote. Raises ValueError or TypeError for anything else."""
-        generated = raw.get("generated")
+        generated, measured = raw.get("generated"), raw.get("measured", {})
+        if not isinstance(measured, dict):
+            raise TypeError("measured is not an object")
         ratios = {str(label): LikelihoodRatio(**ratio) for label, ratio in raw.get("ratios", {}).items()}
-        return cls(**{**raw, "generated": generated and LikelihoodRatio(**generated), "ratios": ratios})
+        whole = None if generated is None else LikelihoodRatio(**generated)
+        return cls(**{**raw, "generated": whole, "ratios": ratios})
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class ModelCard:
     """Label of each logit, in order. The only place where label order lives."""
     preprocessing: Preprocessing
     states: tuple[str, ...] = (ANY_STATE,)
-    """Names of the states that the network has weights for, in the order of its input `state`; `any`: it does not ask."""
+    """Names of the states that the network has weights for, in the order of its input `state`; `any`: it asks none."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """{state: how its logits become an answer}, or one for `any`; a state without one is never answered for."""
     validation: str = ""
@@ -174,9 +179,16 @@ class ModelCard:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must be two or more different names, not {list(self.labels)}")
+        if not self.states:
+            raise ValueError("a network knows one state or more")
         unknown = set(self.decisions) - {*self.states, ANY_STATE}
         if unknown:
             raise ValueError(f"decisions for states that the network does not know: {', '.join(sorted(unknown))}")
+        for decision in self.decisions.values():
+            if not set(decision.ratios) <= set(self.generators):
+                raise ValueError("a likelihood ratio of what is no generator among the labels")
+            if decision.generated is not None and REAL not in self.labels:
+                raise ValueError(f"a likelihood ratio against {REAL!r}, which is none of the labels")
 
     @property
     def generators(self) -> tuple[str, ...]:

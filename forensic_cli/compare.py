@@ -8,9 +8,11 @@ from typing import Any
 from forensic_cli.results_file import Results
 
 TOLERANCE = 0.001
-"""Confidences that differ by no more count as the same; another batch size moves the sixth digit."""
-_COMPARED = ("status", "verdict", "label", "candidates", "warnings", "sha256")
-"""Fields of a row that must be equal; the confidence may differ by the tolerance."""
+"""Probabilities that differ by no more count as the same; another batch size moves the sixth digit."""
+_COMPARED = ("status", "headline", "verdict", "label", "candidates", "warnings", "sha256")
+"""Fields of a row that must be equal."""
+_PROBABILITIES = ("p_generated", "confidence")
+"""Fields that may differ by the tolerance."""
 _NOT_SETTINGS = ("models", "started", "command")
 """Fields of the run header that are no settings."""
 
@@ -40,7 +42,7 @@ class ImageChange:
     kind: str
     """added, removed or changed."""
     changes: tuple[Change, ...]
-    """Which fields; of an added or removed one its verdict, or its status where it has none."""
+    """Which fields; of an added or removed one its headline and verdict, or its status where it has none."""
 
     def record(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -54,7 +56,7 @@ class Comparison:
     models: tuple[Change, ...]
     """By technique: the sha256 of its export."""
     settings: tuple[Change, ...]
-    """Of the run header: threshold, coverage, versions, ..."""
+    """Of the run header: threshold, batch size, versions, ..."""
     images: tuple[ImageChange, ...]
     """In the new scan's order, then what was removed."""
     unchanged: int
@@ -71,7 +73,7 @@ class Comparison:
         kinds = Counter(one.kind for one in self.images)
         names = Counter(change.name for one in self.images if one.kind == "changed" for change in one.changes)
         counted = {name: kinds[name] for name in ("added", "removed", "changed")}
-        return {**counted, "unchanged": self.unchanged, **{name: names[name] for name in (*_COMPARED, "confidence")}}
+        return {**counted, "unchanged": self.unchanged, **{name: names[name] for name in (*_COMPARED, *_PROBABILITIES)}}
 
     def record(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -113,16 +115,19 @@ def _image(path: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], tol
     if old is None:
         return _only(path, "added", new)
     changes = [Change(name, old.get(name), new.get(name)) for name in _COMPARED if old.get(name) != new.get(name)]
-    a, b = old.get("confidence"), new.get("confidence")
-    if (a is None) != (b is None) or (a is not None and b is not None and round(abs(a - b), 9) > tolerance):
-        changes.append(Change("confidence", a, b))
+    for name in _PROBABILITIES:
+        a, b = old.get(name), new.get(name)
+        if (a is None) != (b is None) or (a is not None and b is not None and round(abs(a - b), 9) > tolerance):
+            changes.append(Change(name, a, b))
     return ImageChange(path, "changed", tuple(changes)) if changes else None
 
 
 def _only(path: str, kind: str, row: Mapping[str, Any]) -> ImageChange:
-    name = "status" if row.get("verdict") is None else "verdict"
-    value = row.get(name)
-    return ImageChange(path, kind, (Change(name, *((None, value) if kind == "added" else (value, None))),))
+    names = ("status",) if row.get("verdict") is None else ("headline", "verdict")
+    values = ((name, row.get(name)) for name in names)
+    return ImageChange(
+        path, kind, tuple(Change(name, *((None, one) if kind == "added" else (one, None))) for name, one in values)
+    )
 
 
 def _models(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The order of precedence: option > environment > ./genforensic.toml > the user's 
 """
 
 import contextlib
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ FILE = "genforensic.toml"
 """Name of the file in the working folder."""
 COMMAND_LINE_ONLY = ("force", "output", "resume", "json")
 """Options that neither a file nor the environment sets: what a run overwrites is said where it is started."""
+TRACEBACK = "GENFORENSIC_TRACEBACK"
+"""Set: a fault of the tool itself shows its traceback."""
 _PREFIX = "GENFORENSIC"
 _EXPORTS = "exports"
 
@@ -42,6 +45,20 @@ def bind_environment(command: Any) -> None:
 def variable(command: str, option: str) -> str:
     """Return the name of the environment variable of an option."""
     return f"{_PREFIX}_{command}_{option}".upper().replace("-", "_")
+
+
+def check_environment(commands: Mapping[str, Any]) -> None:
+    """Raise UsageError for a variable that looks as if it were of this tool and sets nothing."""
+    options = {variable(name, option): option for name, one in commands.items() for option in options_of(one)}
+    allowed = [name for name, option in options.items() if option not in COMMAND_LINE_ONLY]
+    allowed += [f"{_PREFIX}_EXPORTS", TRACEBACK]
+    for name in sorted(os.environ):
+        if not name.startswith(f"{_PREFIX}_") or name in allowed:
+            continue
+        if name in options:
+            raise UsageError(f"{name}: --{options[name]} is for the command line alone; unset the variable")
+        nearest = difflib.get_close_matches(name, allowed, 1, 0)[0]
+        raise UsageError(f"{name} is no variable of genforensic; the nearest is {nearest}")
 
 
 def config_files() -> list[Path]:

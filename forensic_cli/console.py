@@ -5,11 +5,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from forensic_cli.errors import OutputError
+
 if TYPE_CHECKING:  # rich is imported where it is used, so that --help answers at once
     from rich.console import Console
     from rich.progress import Progress
 
 T = TypeVar("T")
+
+CLOSED = "standard output is closed, and the results have no other place to go to"
+"""What an OutputError says of it."""
 
 
 def stderr_console() -> "Console":
@@ -20,16 +25,22 @@ def stderr_console() -> "Console":
 
 
 def stdout_console() -> "Console":
-    """Return a console for tables of results; into a pipe or a file it writes 120 columns."""
+    """Return a console for tables of results; into a pipe or a file it writes 120 columns.
+
+    Raises OutputError where standard output is closed.
+    """
     from rich.console import Console
 
+    if sys.stdout is None:
+        raise OutputError(CLOSED)
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
 
 
 def wants_colour() -> bool:
     """Tell whether standard output is a terminal that shows colours, and nobody has set NO_COLOR (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stdout is not None and sys.stdout.isatty()
 
 
 def note(message: str, style: str = "") -> None:

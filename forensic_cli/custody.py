@@ -58,11 +58,9 @@ def check_file(row: Mapping[str, Any], root: Path) -> Fault | None:
 
 def find_file(name: str, root: Path) -> Path | None:
     """Return the file that a row names; bytes that are not UTF-8 stand there as \\xNN."""
-    for text in (name, os.fsdecode(path_bytes(name))):
-        file = root / text
-        if "\0" not in text and os.path.lexists(file):
-            return file
-    return None
+    text = os.fsdecode(path_bytes(name))
+    file = root / text
+    return file if "\0" not in text and os.path.lexists(file) else None
 
 
 def file_sha256(file: Path) -> str | None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.card import UNKNOWN
+from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED
 from forensic_cli.errors import OutputError
 from forensic_cli.results_file import LONGEST_LINE, Results
 
@@ -24,10 +25,12 @@ class Decision:
     """As in the row."""
     sha256: str | None
     """Of the image, as in the row."""
-    verdict: str | None
+    headline: str | None
     """The machine's, for reading along; it stays what it is in the results file."""
+    verdict: str | None
+    """The machine's as well."""
     decision: str
-    """The person's: a label, inconclusive, unknown, or a word of their own."""
+    """The person's: generated, real, undecided, a label, or a word of their own."""
     note: str
     """Why."""
     analyst: str
@@ -41,6 +44,7 @@ def decide_now(row: Mapping[str, Any], decision: str, note: str, analyst: str) -
     return Decision(
         path=row["path"],
         sha256=row.get("sha256"),
+        headline=row.get("headline"),
         verdict=row.get("verdict"),
         decision=decision[:MOST_TEXT],
         note=note[:MOST_TEXT],
@@ -88,7 +92,7 @@ def append_decision(path: Path, decision: Decision) -> None:
 
 
 def to_decide(results: Results, decided: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the uncertain rows that have no decision yet: inconclusive, unknown, or techniques that disagree."""
+    """Return the uncertain rows that have no decision yet: undecided ones, and those where techniques disagree."""
     done = {(one.get("path"), one.get("sha256")) for one in decided}
     return [row for row in results.rows if is_uncertain(row) and (row["path"], row.get("sha256")) not in done]
 
@@ -97,8 +101,10 @@ def is_uncertain(row: Mapping[str, Any]) -> bool:
     """Tell whether a person should look at a row."""
     if row.get("verdict") is None:
         return False
+    # A row of an older version has no headline
+    is_open = row["headline"] == UNDECIDED if row.get("headline") else row["verdict"] in (INCONCLUSIVE, UNKNOWN)
     agreement = row.get("agreement")
-    return row["verdict"] in (INCONCLUSIVE, UNKNOWN) or (agreement is not None and agreement < 1)
+    return is_open or (agreement is not None and agreement < 1)
 
 
 def _last_byte(stream: Any) -> bytes:

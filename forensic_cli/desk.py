@@ -13,7 +13,7 @@ from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
 from forensic_cli.output import Output
-from forensic_cli.reports import Resumable, make_report
+from forensic_cli.reports import Resumable, make_report, worth_unfinished
 from forensic_cli.results import FileResult, RunHeader, Summary
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, run_header, scan
@@ -69,7 +69,8 @@ def report_scan(
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
     report = make_report(target.format, target.output is None and wants_colour(), target.quiet)
-    with Output(target.output, target.force or target.resume, kept.length) as out:
+    unfinished = worth_unfinished(target.format)
+    with Output(target.output, target.force or target.resume, kept.length, unfinished) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
@@ -83,13 +84,13 @@ def report_scan(
             found = rows if arriving is None else _and_arriving(rows, arriving, judge)
             for result in target.selection.apply(_added(summary, found)):
                 out.write(report.row(result))
-        except KeyboardInterrupt:
+            out.write(report.end(summary))
+        except KeyboardInterrupt as interrupt:
             if target.watch:
                 out.write(report.end(summary))
             elif target.resumable:
                 note("To go on, give the same command with --resume")
-            raise
-        out.write(report.end(summary))
+            raise KeyboardInterrupt(unfinished) from interrupt
     return summary
 
 
@@ -129,7 +130,7 @@ def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Sum
             "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
         )
     if target.output is None or not target.resumable:
-        raise UsageError("--resume goes on with JSON Lines in a file; add --format jsonl --output FILE")
+        raise UsageError("--resume goes on with JSON Lines in a file; add --output FILE.jsonl")
     kept = keep_rows(target.output, header, files, summary)
     if kept.length:
         refuse_broken_seal(target.output)

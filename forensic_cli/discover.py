@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -37,6 +38,8 @@ Source: TypeAlias = Path | Listed
 """What an argument of a scan names."""
 _BLOCK = 1 << 16
 """Bytes that are read of a list at once."""
+_PAUSE = 0.05
+"""Seconds between two looks at a pipe that does not block."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def sources(arguments: Sequence[str]) -> list[Source]:
 
     Raises UsageError for the first path that does not exist.
     """
+    if not all(arguments):  # Path("") is the working folder
+        raise UsageError("a path is empty, perhaps a variable that is not set; give existing images or folders")
     found = [LISTED if argument == "-" else Path(argument) for argument in arguments]
     for path in found:
         if path is LISTED and sys.stdin is None:
@@ -107,7 +112,7 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
     """
     apart = frozenset(place_of(path) for path in paths if isinstance(path, Path)) if len(paths) > 1 else frozenset()
     for path in paths:
-        for named in listed_paths(sys.stdin.buffer) if isinstance(path, Listed) else (path,):
+        for named in listed_paths(_standard_input()) if isinstance(path, Listed) else (path,):
             if _is_folder(named):
                 yield from _walk(_listing(named, apart), search, apart)
             else:
@@ -122,18 +127,30 @@ def place_of(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118  # as in _is_folder
 
 
+def _standard_input() -> BinaryIO:
+    """Return standard input without its buffer: a thread that waits inside one when Python ends is a fatal error."""
+    stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return stream
+
+
 def listed_paths(stream: BinaryIO) -> Iterator[Path]:
-    """Yield the paths in a stream of bytes as they come, one a line; NUL ends them where the first block has one."""
-    rest = stream.read1(_BLOCK)  # type: ignore[attr-defined]  # every buffered stream has it
+    """Yield the paths in an unbuffered stream as they come, one a line; NUL ends them where the first block has one."""
+    rest = _next_block(stream)
     end = b"\0" if b"\0" in rest else b"\n"
     block = rest
     while block:
         *whole, rest = rest.split(end)
         yield from (Path(os.fsdecode(one)) for one in whole if one)
-        block = stream.read1(_BLOCK)  # type: ignore[attr-defined]
+        block = _next_block(stream)
         rest += block
     if rest:
         yield Path(os.fsdecode(rest))
+
+
+def _next_block(stream: BinaryIO) -> bytes:
+    while (block := stream.read(_BLOCK)) is None:  # another program made the pipe non-blocking, and it is empty
+        time.sleep(_PAUSE)
+    return block
 
 
 def _walk(paths: Iterator[Path | _Shut], search: Search, apart: Set[str] = frozenset()) -> Iterator[Path | LeftOut]:

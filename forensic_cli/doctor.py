@@ -13,7 +13,8 @@ from forensic_cli.config import config_files
 from forensic_cli.errors import GenforensicError
 from forensic_cli.exports import export_files
 from forensic_cli.extras import pip_line
-from forensic_cli.preprocess import Decoded, Pixels, Views, decode, views
+from forensic_cli.preprocess import Decoded, Pixels, decode, views
+from forensic_cli.state import state_of
 
 if TYPE_CHECKING:
     from forensic_cli.model import Logits, Model
@@ -140,13 +141,9 @@ def _cuda(reference: "Model") -> Check:
 
 def _judged(model: "Model") -> "Logits":
     """Send a sample through decoding, views and the model; returns its logits, 1 x K."""
-    return model.image_logits([_sample_views(model)])
-
-
-def _sample_views(model: "Model") -> Views:
     found = decode(_sample())
     assert isinstance(found, Decoded)
-    return views(found.pixels, model.card.preprocessing)
+    return model.judge([views(found.pixels, model.card.preprocessing)], [state_of(found.header).name]).logits
 
 
 def _sample() -> bytes:

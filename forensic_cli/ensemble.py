@@ -52,7 +52,7 @@ def probabilities(card: ModelCard, decision: Decision, logits: npt.NDArray[np.fl
     among = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     among /= among.sum(axis=1, keepdims=True)
     if not real.any():
-        return among
+        return np.asarray(among, np.float64)
     generated = p_generated(decision, generated_score(card, values))
     return np.asarray(np.where(real, 1 - generated[:, None], generated[:, None] * among), np.float64)
 
@@ -103,7 +103,7 @@ class Thresholds:
     generated_from: float = NEVER
     real_to: float = -NEVER
     name_from: float = NEVER
-    shortlist: float = 1.0
+    shortlist: float = NEVER
 
     @classmethod
     def strictest(cls, decisions: Sequence[Decision | None], name_from: float | None = None) -> "Thresholds":
@@ -138,12 +138,12 @@ def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[
     total = sum(p for label, p in scores.items() if label != REAL)
     chosen: list[str] = []
     reached = 0.0
-    for label in sorted(among, key=lambda label: -among[label]):
-        if reached >= thresholds.shortlist * total or len(chosen) > MOST_CANDIDATES:
-            break
+    for label in sorted(among, key=lambda label: -among[label])[:MOST_CANDIDATES]:
         chosen.append(label)
         reached += among[label]
-    return tuple(chosen) if len(chosen) <= MOST_CANDIDATES and reached >= thresholds.shortlist * total else ()
+        if reached >= thresholds.shortlist * total:
+            return tuple(chosen)
+    return ()
 
 
 def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Thresholds) -> str:
@@ -203,15 +203,13 @@ def decide(
     decisions: Mapping[str, Decision | None],
     fusion: str = "mean",
     name_from: float | None = None,
-    judged: bool = True,
 ) -> Verdict:
     """Fuse each technique's K calibrated probabilities into one answer.
 
-    `decisions`: of each technique, for the picture's state; None where it does not answer for that. `name_from`:
-    the user's threshold in place of the models'. `judged` off: the picture is unlike any that the techniques were
-    trained on, so the answer is `undecided`, whatever the scores.
+    `decisions`: of each technique, for the picture's state; None where it does not answer for pictures like this one,
+    and then the answer is `undecided`, whatever the scores. `name_from`: the user's threshold in place of the models'.
     """
-    thresholds = Thresholds.strictest(list(decisions.values()), name_from) if judged else Thresholds()
+    thresholds = Thresholds.strictest(list(decisions.values()), name_from)
     fused = FUSIONS[fusion](np.stack(list(by_technique.values())))
     techniques = {name: predict(labels, row, decisions[name]) for name, row in by_technique.items()}
     whole = predict(labels, fused, None)
@@ -219,30 +217,39 @@ def decide(
     headline = headline_of(exact, thresholds)
     verdict = verdict_of(headline, exact, thresholds)
     ratios = merge_ratios(labels, [one.log10_lr for one in techniques.values()])
-    generated = -ratios[REAL] if REAL in ratios else None
-    named = ratios.get(verdict) if verdict != REAL else None
+    is_answered_for = all(one is not None for one in decisions.values())
     return Verdict(
         headline=headline,
-        p_generated=whole.p_generated,
-        generated_log10_lr=generated,
+        p_generated=whole.p_generated if is_answered_for else None,
+        generated_log10_lr=0.0 - ratios[REAL] if REAL in ratios else None,
         verdict=verdict,
         label=whole.label,
         confidence=whole.confidence,
         scores=whole.scores,
         agreement=round(sum(one.label == whole.label for one in techniques.values()) / len(techniques), 6),
         techniques=techniques,
-        strength=_strength(headline, generated, named),
-        candidates=candidates_of(exact, thresholds) if headline == GENERATED else (),
+        strength=strength_of(headline, verdict, ratios),
+        candidates=candidates_of(exact, thresholds) if headline == GENERATED or REAL not in exact else (),
         log10_lr=ratios,
     )
 
 
-def _strength(headline: str, generated: float | None, named: float | None) -> str | None:
-    """Return the strength of what the row states: of the name where it has one, else of the headline."""
-    if headline == UNDECIDED:
-        return strength(named)
-    if named is not None:
-        return strength(named)
-    if generated is None:
-        return None
-    return strength(generated if headline == GENERATED else -generated)
+def strength_of(headline: str, verdict: str, ratios: Mapping[str, float]) -> str | None:
+    """Return in words how strongly the evidence supports what a row states, given the log10 ratio of each label.
+
+    A row that says `generated` and a name states two things, and is as strong as the weaker one of those that were
+    validated. None: the row states nothing, or nothing of it was validated.
+    """
+    stated = [ratios[verdict]] if verdict in ratios else []
+    if headline == GENERATED and REAL in ratios:
+        stated.append(0.0 - ratios[REAL])
+    return strength(min(stated, default=None))
+
+
+def shown_name(verdict: str, candidates: Sequence[str]) -> str:
+    """Return the generator, or the short list of them, that an answer names, in words; nothing where it names none."""
+    if verdict not in (REAL, INCONCLUSIVE):
+        return f"{UNKNOWN} generator" if verdict == UNKNOWN else verdict
+    if len(candidates) == 1:
+        return f"perhaps {candidates[0]}"
+    return " or ".join(filter(None, [", ".join(candidates[:-1]), *candidates[-1:]]))

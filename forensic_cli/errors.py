@@ -25,6 +25,8 @@ class ExitCode(IntEnum):
     """`scan --fail-on`: a row has such a verdict."""
     NOT_HELD = 11
     """`verify`: a results file, an image or a model is not what it was."""
+    DIFFERENT = 12
+    """`diff`: the two scans differ."""
     INTERRUPTED = 130
 
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,11 +27,18 @@ from forensic_cli.commands import (
     triage,
     verify,
 )
-from forensic_cli.config import FILE, bind_environment, config_files, load_defaults, set_by
+from forensic_cli.config import (
+    FILE,
+    TRACEBACK,
+    bind_environment,
+    check_environment,
+    config_files,
+    load_defaults,
+    set_by,
+)
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 
-_DEBUG = "GENFORENSIC_TRACEBACK"
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of its user
 
 
@@ -46,25 +55,50 @@ class _Group(TyperGroup):
             bind_environment(command)
         return command
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _ended_in_one_line():  # a help page and the version are printed in here
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _ended_in_one_line():
             return super().invoke(ctx)
-        except GenforensicError as error:
-            note(f"genforensic: {error}", style="red")
-            raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError as error:
-            # The reader of the pipe has gone; Python would complain once more when it flushes stdout at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(ExitCode.DONE) from error
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            note(
-                f"genforensic: {where}{error.strerror or error}; check the path and the space on the disk", style="red"
-            )
-            raise typer.Exit(ExitCode.USAGE) from error
-        except KeyboardInterrupt as error:
-            note("genforensic: interrupted; what was written so far is whole", style="yellow")
-            raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
+@contextmanager
+def _ended_in_one_line() -> Iterator[None]:
+    """Turn what ends a command early into one line and an exit code."""
+    try:
+        yield
+    except GenforensicError as error:
+        note(f"genforensic: {error}", style="red")
+        raise typer.Exit(error.exit_code) from error
+    except BrokenPipeError as error:  # the reader of the pipe has gone
+        _drop_output()
+        raise typer.Exit(ExitCode.DONE) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        note(f"genforensic: {where}{error.strerror or error}; check the path and the space on the disk", style="red")
+        _drop_output()
+        raise typer.Exit(ExitCode.USAGE) from error
+    except (KeyboardInterrupt, ImportError) as error:
+        # An extension module that is interrupted while it loads says that it cannot be loaded
+        if isinstance(error, ImportError) and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        note(f"genforensic: interrupted; {_worth(error)}", style="yellow")
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
+def _worth(error: BaseException) -> str:
+    """Return what an interrupted command says of its output."""
+    stated = str(error) if isinstance(error, KeyboardInterrupt) else ""
+    return stated or "what was written so far is whole"
+
+
+def _drop_output() -> None:
+    """Keep Python from writing once more, when it ends, what could not be written: it would complain once more."""
+    with suppress(AttributeError, OSError, ValueError):  # standard output is closed, or a test's
+        descriptor = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 app = typer.Typer(
@@ -83,8 +117,9 @@ def _version(wanted: bool) -> None:
 
 
 def _configure(ctx: typer.Context) -> None:
-    """Take defaults from the configuration files, and say so where the file is that of the working folder."""
+    """Check the environment, and take defaults from files; says so where the file is that of the working folder."""
     group: Any = ctx.command
+    check_environment(group.commands)
     ctx.default_map = load_defaults(group.commands, ctx)
     here = Path(FILE)
     if here in config_files() and ctx.invoked_subcommand and (names := set_by(here, ctx.invoked_subcommand)):
@@ -108,7 +143,7 @@ def _about(
 
         genforensic scan ./images
 
-        genforensic scan ./images --format jsonl --output case.jsonl
+        genforensic scan ./images --output case.jsonl
 
         genforensic doctor
     """
@@ -137,11 +172,11 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if os.environ.get(_DEBUG):
+        if os.environ.get(TRACEBACK):
             raise
         note(
             f"genforensic: internal error ({type(error).__name__}: {error}); "
-            f"please report it with the output under {_DEBUG}=1",
+            f"please report it with the output under {TRACEBACK}=1",
             style="red",
         )
         sys.exit(_INTERNAL_ERROR)

@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from forensic_cli.card import REAL
 from forensic_cli.containers import Block, blocks
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.ensemble import GENERATED
 
 CLAIMS = {
     "generated": "the file says that an AI made it",
@@ -20,7 +21,7 @@ CLAIMS = {
 }
 """Every claim, and what it means. None of them is proven by being there."""
 CONFLICT = "metadata_conflict"
-"""Name of the warning where a claim and a verdict disagree."""
+"""Name of the warning where a claim and the headline disagree."""
 MOST_VALUE = 200
 """Characters of a value that are kept."""
 _MOST_CLAIMS = 16
@@ -94,12 +95,12 @@ def read_metadata(data: bytes) -> tuple[Claim, ...]:
     return tuple(found)[:_MOST_CLAIMS]
 
 
-def disagrees(said: Sequence[Claim], verdict: str) -> bool:
-    """Tell whether a verdict and a file's own claim exclude each other; a composite and an open verdict never do."""
+def disagrees(said: Sequence[Claim], headline: str) -> bool:
+    """Tell whether a headline and a file's own claim exclude each other; a composite and `undecided` never do."""
     claims = {one.claim for one in said}
-    if verdict == "real":
+    if headline == REAL:
         return "generated" in claims
-    return verdict not in (INCONCLUSIVE, UNKNOWN) and "camera" in claims and not claims & {"generated", "composite"}
+    return headline == GENERATED and "camera" in claims and not claims & {"generated", "composite"}
 
 
 def source_type(term: str) -> str:

@@ -60,7 +60,9 @@ class Session:
         counts = [len(views) for views in images]
         try:
             binding = self.runtime.io_binding()
-            binding.bind_cpu_input("views", np.concatenate(images) if len(images) > 1 else np.ascontiguousarray(images[0]))
+            binding.bind_cpu_input(
+                "views", np.concatenate(images) if len(images) > 1 else np.ascontiguousarray(images[0])
+            )
             binding.bind_cpu_input("image", np.repeat(np.arange(len(images)), counts))
             binding.bind_cpu_input("state", np.asarray(states, np.int64))
             for name in outputs:
@@ -264,14 +266,18 @@ def _check_signature(models: Sequence[Model]) -> None:
     inputs = {given.name: (given.type, list(given.shape[1:])) for given in session.runtime.get_inputs()}
     outputs = {given.name: list(given.shape[1:]) for given in session.runtime.get_outputs()}
     size = card.preprocessing.size
-    expected = {"views": ("tensor(uint8)", [size, size, 3]), "image": ("tensor(int64)", []), "state": ("tensor(int64)", [])}
+    expected = {
+        "views": ("tensor(uint8)", [size, size, 3]),
+        "image": ("tensor(int64)", []),
+        "state": ("tensor(int64)", []),
+    }
     wanted = {name: shape for m in models for name, shape in zip(m.outputs, ([len(m.card.labels)], []), strict=True)}
     shared = all((m.card.preprocessing, m.card.states) == (card.preprocessing, card.states) for m in models)
     fits = inputs == expected and outputs == wanted and shared
     if not fits:
         raise ModelError(
-            f"{session.path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3], image, state "
-            f"and {', '.join(f'{m.outputs[0]} [B, {len(m.card.labels)}]' for m in models)}); export it again"
+            f"{session.path}: its graph does not fit its card (expected views uint8 [N, {size}, {size}, 3], image, "
+            f"state and {', '.join(f'{m.outputs[0]} [B, {len(m.card.labels)}]' for m in models)}); export it again"
         )
 
 

@@ -9,18 +9,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from forensic_cli.console import CLOSED
 from forensic_cli.errors import OutputError
 
 
 class Output:
     """Appends whole chunks of text or bytes, each flushed. On a full disk the file ends with the last whole chunk."""
 
-    def __init__(self, path: Path | None, force: bool = False, keep: int = 0) -> None:
+    def __init__(self, path: Path | None, force: bool = False, keep: int = 0, unfinished: str = "") -> None:
         """Open `path` for writing, or standard output for None; go on behind its first `keep` bytes.
 
-        Raises OutputError; never overwrites unasked.
+        `unfinished` says what the chunks before one that cannot be written are worth. Raises OutputError; never
+        overwrites unasked.
         """
         self._path = path
+        self._unfinished = unfinished
         self._good = keep
         self._descriptor: int | None = None
         if path is None:
@@ -40,7 +43,7 @@ class Output:
     @property
     def is_terminal(self) -> bool:
         """Tell whether a person reads along."""
-        return self._descriptor is None and sys.stdout.isatty()
+        return self._descriptor is None and sys.stdout is not None and sys.stdout.isatty()
 
     def write(self, chunk: str | bytes) -> None:
         """Append one chunk. Raises OutputError when it cannot be written whole, BrokenPipeError when nobody reads."""
@@ -57,12 +60,13 @@ class Output:
         except OSError as error:
             with contextlib.suppress(OSError):  # a device has no length
                 os.ftruncate(self._descriptor, self._good)
-            raise OutputError(
-                f"{self._path}: cannot be written any further ({error.strerror}); the rows before that are whole"
-            ) from error
+            worth = f"; {self._unfinished}" if self._unfinished else ""
+            raise OutputError(f"{self._path}: cannot be written any further ({error.strerror}){worth}") from error
         self._good += len(data)
 
     def _write_stdout(self, chunk: str | bytes) -> None:
+        if sys.stdout is None:
+            raise OutputError(CLOSED)
         if isinstance(chunk, bytes) and self.is_terminal:
             raise OutputError("a terminal cannot show this format; name a file with --output, or pipe it")
         try:
@@ -98,7 +102,7 @@ def print_json(value: Any) -> None:
     """Print a JSON document, in ASCII where standard output cannot carry its characters: their escapes are JSON's."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value, indent=2)
     print_text(text)

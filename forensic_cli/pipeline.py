@@ -7,13 +7,14 @@ does not grow with the number of files.
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
@@ -238,18 +239,50 @@ def batches(files: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Iterator[R]:
-    """Apply `function` in threads, at most `ahead` items beyond the one being yielded, in the items' order."""
+    """Apply `function` in threads, at most `ahead` items beyond the one being yielded, in the items' order.
+
+    A result is yielded as soon as it and those before it are known, however long the next item is in coming.
+    """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
-    pending: deque[Future[R]] = deque()
+    room = Semaphore(ahead + 1)
+    left = Event()
+    pending: SimpleQueue[Future[R] | None] = SimpleQueue()
+
+    def submit(item: T) -> Future[R]:
+        return pool.submit(function, item)
+
+    # A daemon, which nothing waits for: items may come from a pipe that nobody writes to any more
+    Thread(target=_submit_all, args=(items, submit, room, left, pending), daemon=True).start()
+    try:
+        while (future := pending.get()) is not None:
+            yield future.result()
+            room.release()
+    finally:
+        left.set()
+        room.release()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit_all(
+    items: Iterable[T],
+    submit: Callable[[T], "Future[R]"],
+    room: Semaphore,
+    left: Event,
+    pending: "SimpleQueue[Future[R] | None]",
+) -> None:
+    """Submit items while there is room; None ends them, behind the error that the items themselves ended with."""
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            room.acquire()
+            if left.is_set():
+                return
+            pending.put(submit(item))
+    except Exception as error:  # raised where the results are taken
+        failed: Future[R] = Future()
+        failed.set_exception(error)
+        pending.put(failed)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pending.put(None)
 
 
 def default_workers() -> int:

@@ -163,8 +163,9 @@ def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[t
 
 def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int]]:
     size, grid, align = preprocessing.size, preprocessing.grid, preprocessing.align
+    # Two origins less than a step of the alignment apart would be one patch twice
     tops, lefts = (
-        [origin // align * align for origin in grid_origins(side, size, grid)] for side in (height, width)
+        dict.fromkeys(origin // align * align for origin in grid_origins(side, size, grid)) for side in (height, width)
     )
     return [(top, left) for top in tops for left in lefts]
 

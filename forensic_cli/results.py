@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from forensic_cli.metadata import Claim
 
 
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+
+
 def printable(path: Path | str) -> str:
-    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Return a path, or a word of a command line, for any output; bytes that are not UTF-8 appear as \xNN.
+
+    So no two names appear the same: the backslash of a name that itself looks like that is the byte \x5c.
+    """
+    return _ESCAPE.sub(rb"\\x5cx\1", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
 def path_bytes(name: str) -> bytes:
     r"""Return the bytes of a path that `printable` wrote; a lone surrogate, which no scan writes, stays an escape."""
     escaped = name.encode("utf-8", "backslashreplace")
-    return re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), escaped)
+    return _ESCAPE.sub(lambda hit: bytes([int(hit[1], 16)]), escaped)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Verdict:
     """`generated`, `real` or `undecided`."""
     p_generated: float | None
     """Calibrated probability that a generator made the image, 0 to 1, at even odds beforehand; None where the models do
-    not know `real`."""
+    not know `real`, or do not answer for images like this one."""
     generated_log10_lr: float | None
     """log10 likelihood ratio of "generated" against `real`; None where it was not validated."""
     verdict: str
@@ -99,13 +105,15 @@ class Verdict:
     techniques: Mapping[str, Prediction]
     """Each technique's own prediction."""
     strength: str | None = None
-    """Likelihood ratio of what the row states (the name, else the headline) in words; None without a ratio."""
+    """Likelihood ratio of what the row states in words, of a headline and a name the lower; None without a ratio."""
     candidates: tuple[str, ...] = ()
     """Short list of generators, most probable first, of an image that is generated; empty where it would be long."""
     log10_lr: Mapping[str, float] = field(default_factory=dict)
     """Per label the techniques' most cautious log10 likelihood ratio, 0 where they disagree; empty without any."""
     stability: Stability | None = None
     """What re-encodings change; None where none was asked for."""
+    warnings: tuple[str, ...] = ()
+    """Names from preprocess.WARNINGS: why nothing is said of the image. In the row they stand beside the file's own."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +258,8 @@ class Summary:
     """Files per status other than ok."""
     left_out: int = 0
     """Entries of the folders that are not images."""
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """{headline: {verdict: images}}; not in the record."""
     copies: int = 0
     """Files with the bytes of an earlier one; they count in the other totals, too."""
     findings: int | None = None
@@ -263,7 +273,10 @@ class Summary:
     def add(self, result: FileResult) -> None:
         """Count one row."""
         verdict = result.verdict
-        self.count(result.status, verdict and verdict.verdict, verdict and verdict.headline)
+        if verdict is None:
+            self.count(result.status, None, None)
+        else:
+            self.count(result.status, verdict.verdict, verdict.headline)
         self.copies += result.duplicate_of is not None
         if result.cluster is not None:
             self.findings = max(self.findings or 0, result.cluster)
@@ -274,8 +287,11 @@ class Summary:
             self.statuses[status] = self.statuses.get(status, 0) + 1
             return
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        if headline is not None:
-            self.headlines[headline] = self.headlines.get(headline, 0) + 1
+        if headline is None:  # a row of an older version
+            return
+        self.headlines[headline] = self.headlines.get(headline, 0) + 1
+        parts = self.parts.setdefault(headline, {})
+        parts[verdict] = parts.get(verdict, 0) + 1
 
     @property
     def judged(self) -> int:

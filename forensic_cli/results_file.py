@@ -21,8 +21,9 @@ _RUN = "genforensic"
 class Entry:
     """One part of a results file, in the file's order."""
 
-    kind: Literal["header", "row", "summary", "seal", "odd", "cut"]
-    """odd: a line that is no JSON object, or none of the others. cut: a last line without its end."""
+    kind: Literal["header", "row", "summary", "seal", "odd", "cut", "foreign"]
+    """odd: a line that is no JSON object, or none of the others. cut: a last line without its end. foreign: a key of a
+    JSON document that no scan writes; the text is its name."""
     text: bytes
     """What the seal was made of: the line without its newline, or a JSON document's element as a scan writes it."""
     record: Mapping[str, Any]
@@ -79,7 +80,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-WANTED = "what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "what `genforensic scan --output FILE.jsonl` wrote"
 """What a command that reads results asks for."""
 
 
@@ -88,8 +89,10 @@ def is_row(record: Any) -> bool:
     return (
         isinstance(record, dict)
         and all(isinstance(record.get(name), str) for name in ("path", "status"))
-        and all(isinstance(record.get(name), str | None) for name in ("reason", "sha256", "verdict", "label"))
-        and all(isinstance(record.get(name), int | float | None) for name in ("confidence", "agreement"))
+        and all(
+            isinstance(record.get(name), str | None) for name in ("reason", "sha256", "headline", "verdict", "label")
+        )
+        and all(isinstance(record.get(name), int | float | None) for name in ("p_generated", "confidence", "agreement"))
         and all(isinstance(record.get(name), list | None) for name in ("warnings", "candidates"))
         and _are_scores(record.get("scores"))
         and _are_predictions(record.get("techniques"))
@@ -122,6 +125,8 @@ def _lines(stream: BinaryIO) -> Iterator[Entry]:
         record = _object(text) if whole else {}
         if number == 1:
             yield Entry("header", text, record[_RUN], number)
+        elif not whole and _skip_line(stream):  # other readers may see a row in it, or several
+            yield Entry("odd", text, {}, number)
         elif not whole:
             yield Entry("cut", text, {}, number)
         elif set(record) == {SEAL} and isinstance(record[SEAL], dict):
@@ -131,6 +136,14 @@ def _lines(stream: BinaryIO) -> Iterator[Entry]:
             yield Entry("row", text, record, rows)
         else:
             yield Entry("odd", text, {}, number)
+
+
+def _skip_line(stream: BinaryIO) -> bool:
+    """Read on to the end of a line; tells whether there was more of it."""
+    first = chunk = stream.readline(LONGEST_LINE)
+    while chunk and not chunk.endswith(b"\n"):
+        chunk = stream.readline(LONGEST_LINE)
+    return bool(first)
 
 
 def _document(path: Path, stream: BinaryIO) -> Iterator[Entry]:
@@ -144,6 +157,9 @@ def _document(path: Path, stream: BinaryIO) -> Iterator[Entry]:
     yield Entry("header", _text(run), run, 0)
     for number, row in enumerate(files, 1):
         yield Entry("row", _text(row), row, number) if is_row(row) else Entry("odd", _text(row), {}, number)
+    for name in document:
+        if name not in ("run", "files", "summary", SEAL):
+            yield Entry("foreign", name.encode("utf-8", "backslashreplace"), {}, 0)
     for kind in ("summary", "seal"):
         if isinstance(part := document.get(kind), dict):
             yield Entry("summary" if kind == "summary" else "seal", _text(part), part, 0)

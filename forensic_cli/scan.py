@@ -1,12 +1,13 @@
 """scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import PIL
 from forensic_cli import __version__
 from forensic_cli.card import NEVER, Decision, Preprocessing
 from forensic_cli.duplicates import Found, Seen
-from forensic_cli.ensemble import decide, probabilities
+from forensic_cli.ensemble import GENERATED, decide, probabilities
 from forensic_cli.exports import check_labels
 from forensic_cli.findings import perceptual_hash
 from forensic_cli.metadata import CONFLICT, disagrees
@@ -25,7 +26,7 @@ from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
 from forensic_cli.stability import Judge, stable_verdicts
-from forensic_cli.state import UNJUDGED, state_of
+from forensic_cli.state import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING, state_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
                 "file": printable(Path(model.path.name)),
                 "sha256": model.sha256,
                 "validation": model.card.validation,
-                "decisions": {state: _thresholds(decision) for state, decision in model.card.decisions.items()},
+                "decisions": {state: _decision_record(decision) for state, decision in model.card.decisions.items()},
             }
             for model in models
         ),
@@ -136,11 +137,14 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
-def _thresholds(decision: Decision) -> dict[str, float | None]:
-    """Return what an answer hung on, for the record; None: never reached."""
-    limits = {name: getattr(decision, name) for name in ("generated_from", "real_to", "name_from", "farthest")}
-    return {name: None if value is None or abs(value) >= NEVER else value for name, value in limits.items()} | {
-        "farthest": decision.farthest
+def _decision_record(decision: Decision) -> dict[str, Any]:
+    """Return what an answer hung on; a threshold that is never reached is None."""
+    thresholds = {name: getattr(decision, name) for name in ("generated_from", "real_to", "name_from")}
+    ratios = dict(decision.ratios) | ({GENERATED: decision.generated} if decision.generated else {})
+    return {
+        **{name: None if abs(value) >= NEVER else value for name, value in thresholds.items()},
+        "farthest": decision.farthest,
+        "log10_lr_bounds": {label: [ratio.lower, ratio.upper] for label, ratio in ratios.items()},
     }
 
 
@@ -167,15 +171,20 @@ def _decide(
     labels: tuple[str, ...],
     settings: ScanSettings,
 ) -> Verdict:
-    by_technique, decisions, near = {}, {}, trained_on
+    by_technique, decisions = {}, {}
+    warnings = set()
     for model, evidence in zip(models, measured, strict=True):
         card, decision = model.card, model.card.decision(state)
         row = probabilities(card, decision or Decision(), evidence.logits[place : place + 1])[0]
         by_technique[card.technique] = np.asarray(row[[card.labels.index(label) for label in labels]])
+        if decision is None:
+            warnings.add(OTHER_COMPRESSION)
+        elif decision.farthest is not None and evidence.distances[place] > decision.farthest:
+            warnings.add(UNLIKE_TRAINING)
         decisions[card.technique] = decision
-        if decision is not None and decision.farthest is not None:
-            near &= bool(evidence.distances[place] <= decision.farthest)
-    return decide(labels, by_technique, decisions, settings.fusion, settings.threshold, judged=near)
+    answered_for = decisions if trained_on and not warnings else dict.fromkeys(decisions)
+    verdict = decide(labels, by_technique, answered_for, settings.fusion, settings.threshold)
+    return replace(verdict, warnings=tuple(sorted(warnings)))
 
 
 def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
@@ -186,7 +195,7 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
     """Return a file's row; takes the next verdict where it was judged."""
     header = item.header
     verdict = None if item.failure else next(verdicts)
-    conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.verdict) else []
+    conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.headline) else []
     return FileResult(
         path=printable(item.path),
         status=item.failure.status if item.failure else "ok",
@@ -199,7 +208,7 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
         height=header.height if header else None,
         state=state_of(header).text if header and verdict else None,
         views=len(item.sample.views[0]) if item.sample else 0,
-        warnings=tuple(sorted({*item.warnings, *conflict})),
+        warnings=tuple(sorted({*item.warnings, *conflict, *(verdict.warnings if verdict else ())})),
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
         metadata=item.metadata,
     )

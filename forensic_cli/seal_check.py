@@ -35,7 +35,7 @@ class Fault:
 
 KINDS = (
     *("header_edited", "row_edited", "row_removed", "row_added", "rows_reordered", "rows_appended", "rows_changed"),
-    *("summary_edited", "seal_missing", "seal_edited", "sealed_anew"),
+    *("summary_edited", "key_added", "seal_missing", "seal_edited", "sealed_anew"),
     *("file_changed", "file_missing", "model_changed", "model_missing"),
 )
 """Every kind of fault."""
@@ -54,6 +54,15 @@ class Checked:
     faults: tuple[Fault, ...]
     """What does not hold."""
 
+    def __str__(self) -> str:
+        """Say in one sentence whether the seal holds, is missing or is broken."""
+        if not self.faults:
+            return f"the seal holds: header and rows are as they were sealed ({self.seal})"
+        if self.seal is None:
+            return f"the seal is missing: {self.faults[0].message.removeprefix('no seal: ')}"
+        more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+        return f"the seal is broken: {self.faults[0].message}{more}"
+
 
 @dataclass
 class _Parts:
@@ -63,6 +72,8 @@ class _Parts:
     summary: bytes | None = None
     seal: Entry | None = None
     appended: int = 0
+    foreign: tuple[str, ...] = ()
+    """Keys of a JSON document that no seal covers."""
 
 
 def check_results(path: Path, noted: str | None = None) -> Checked:
@@ -104,6 +115,8 @@ def _parts(path: Path) -> _Parts:
             parts.seal = entry
         elif entry.kind == "summary":
             parts.summary = digest(entry.text)
+        elif entry.kind == "foreign":
+            parts.foreign += (entry.text.decode(),)
         elif parts.seal is not None:
             parts.appended += 1
         elif entry.kind != "cut":
@@ -121,6 +134,8 @@ def _seal_faults(path: Path, parts: _Parts) -> Iterator[Fault]:
         )
         return
     seal = parts.seal.record
+    for name in parts.foreign:
+        yield Fault("key_added", name, f"the document has a key {name!r}, which the seal does not cover")
     if parts.appended:
         yield Fault("rows_appended", "", f"{parts.appended} lines were appended behind the seal")
     if not _is_seal(seal):

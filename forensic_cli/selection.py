@@ -81,4 +81,4 @@ def check_verdicts(option: str, names: Sequence[str], labels: Sequence[str]) -> 
     allowed = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, INCONCLUSIVE, UNKNOWN]))
     for name in names:
         if name not in allowed:
-            raise UsageError(f"{option} {name!r} is not a verdict of this scan; allowed: {', '.join(allowed)}")
+            raise UsageError(f"{option} {name!r} is no answer of this scan; allowed: {', '.join(allowed)}")

@@ -10,12 +10,11 @@ from forensic_cli.discover import Search, rediscover
 from forensic_cli.duplicates import REMEMBERED
 from forensic_cli.errors import UsageError
 from forensic_cli.extras import require
+from forensic_cli.reports import ROW_BY_ROW
 from forensic_cli.results import FileResult
 
 SETTLED_SECONDS = 1.0
 """A file is whole when its size and its time of change have stayed the same for so long."""
-_ENDLESS = ("table", "jsonl", "csv", "markdown")
-"""Formats whose rows are of use before the report ends."""
 _TICK_MS = 200
 """How often files that are being written are looked at."""
 
@@ -33,9 +32,9 @@ def check_watch(
             raise UsageError("--watch watches folders, and - is a list that ends; name the folders")
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises for odd links
             raise UsageError(f"--watch watches folders, and {path} is none; name its folder, and it with --include")
-    if report_format not in _ENDLESS:
+    if report_format not in ROW_BY_ROW:
         raise UsageError(
-            f"--watch goes on without an end, and --format {report_format} needs one; take {', '.join(_ENDLESS)}"
+            f"--watch goes on without an end, and --format {report_format} needs one; take {', '.join(ROW_BY_ROW)}"
         )
     if resume:
         raise UsageError("--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out")

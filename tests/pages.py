@@ -79,8 +79,20 @@ def source_hash(text: str) -> str:
 
 def _record(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     labels = about["labels"]
-    plain = ("path", "status", "reason", "verdict", "agreement", "sha256", "bytes", "format", "width", "height")
-    plain += ("duplicate_of", "cluster", "phash")
+    plain = (
+        "path",
+        "status",
+        "reason",
+        "headline",
+        "verdict",
+        "agreement",
+        "sha256",
+        "bytes",
+        "format",
+        "width",
+        "height",
+    )
+    plain += ("generated_log10_lr", "strength", "state", "duplicate_of", "cluster", "phash")
     record: dict[str, Any] = {name: row.get(name) for name in plain} | {
         name: row.get(name, []) for name in ("warnings", "metadata")
     }
@@ -92,10 +104,11 @@ def _record(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
 
 def _prediction(one: dict[str, Any], labels: list[str], judged: bool) -> dict[str, Any]:
     if not judged:
-        return dict.fromkeys(("label", "confidence", "candidates", "scores", "log10_lr"))
+        return dict.fromkeys(("label", "confidence", "p_generated", "candidates", "scores", "log10_lr"))
     return {
         "label": labels[one["label"]],
         "confidence": one["confidence"],
+        "p_generated": one.get("p_generated"),
         "candidates": [labels[number] for number in one.get("candidates", [])],
         "scores": _named(one.get("scores", []), labels),
         "log10_lr": _named(one.get("ratios", []), labels),

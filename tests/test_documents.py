@@ -117,7 +117,10 @@ RESULT = FileResult(
     path="a.png",
     status="ok",
     reason=None,
-    verdict=Verdict("a", "a", 1.0, {"a": 1.0}, 1.0, {"baseline": PREDICTION}, stability=STABILITY),
+    state="PNG, lossless",
+    verdict=Verdict(
+        *("generated", 1.0, None, "a", "a", 1.0, {"a": 1.0}, 1.0, {"baseline": PREDICTION}), stability=STABILITY
+    ),
     sha256="0" * 64,
     bytes=1,
     format="PNG",
@@ -149,6 +152,7 @@ def test_the_reference_has_every_field_of_a_model(toy_exports: Path) -> None:
     models = load_models(peek_exports(export_files(toy_exports)), "cpu")
     header = run_header(models, ScanSettings())
     assert set(names_below("An entry of `models`:")) == set(header.models[0])
+    assert set(names_below("An entry of `decisions`:")) == set(header.models[0]["decisions"]["any"])
 
 
 def test_the_reference_has_every_exit_code() -> None:
@@ -165,7 +169,7 @@ def test_the_settings_in_the_how_to_are_understood(run: Any, tmp_path: Path, mon
     (tmp_path / "genforensic.toml").write_text(settings, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     done = run("scan", ROOT / "tests" / "samples" / "procedural_checkerboard.png", "--quiet")
-    assert (done.exit_code, done.stderr) == (0, "genforensic.toml in this folder sets technique, coverage, include\n")
+    assert (done.exit_code, done.stderr) == (0, "genforensic.toml in this folder sets technique, threshold, include\n")
 
 
 def test_the_python_in_the_how_to_lists_clusters(tmp_path: Path) -> None:

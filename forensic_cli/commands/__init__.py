@@ -1,14 +1,18 @@
 """The commands, one file each: parse, call one function, render."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from forensic_cli.errors import UsageError
+from forensic_cli.errors import GenforensicError, UsageError
 from forensic_cli.extras import pip_line
 from forensic_cli.results import printable
+
+if TYPE_CHECKING:
+    from forensic_cli.card import ModelCard
 
 T = TypeVar("T", str, str | None)
 
@@ -39,9 +43,43 @@ def one_of(allowed: Collection[str]) -> Callable[[T], T]:
     return check
 
 
+def completing(names: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a completion that offers a shell the names that begin as what was typed."""
+
+    def offer(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return offer
+
+
+def completing_cards(
+    names_in: Callable[["ModelCard"], Iterable[str]], *more: str
+) -> Callable[[typer.Context, str], list[str]]:
+    """Return a completion that offers what is named in the cards of the exports that are looked at, and `more`."""
+
+    def offer(ctx: typer.Context, incomplete: str) -> list[str]:
+        from forensic_cli.exports import export_files
+        from forensic_cli.peek import Export
+
+        names: list[str] = []
+        with suppress(GenforensicError):
+            for file in export_files(Path(ctx.params["exports"]) if ctx.params.get("exports") else None):
+                with suppress(GenforensicError):  # a file that is no export
+                    names += [name for export in Export.peek(file) for name in names_in(export.card)]
+        return completing(dict.fromkeys([*names, *more]))(incomplete)
+
+    return offer
+
+
 def command_line(ctx: typer.Context) -> tuple[str, ...]:
     """Return the words that the user typed, as text that every output can carry."""
     return tuple(printable(word) for word in ctx.meta.get(COMMAND_LINE, ()))
+
+
+def on_command_line(ctx: typer.Context, parameter: str) -> bool:
+    """Tell whether a parameter was given there, and not by the environment or a file."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:

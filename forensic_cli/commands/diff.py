@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forensic_cli.commands import one_of
+from forensic_cli.commands import completing, one_of
 from forensic_cli.compare import TOLERANCE
+from forensic_cli.errors import ExitCode
 from forensic_cli.output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -22,10 +23,18 @@ def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines or JSON of a scan.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
     tolerance: Annotated[
-        float, typer.Option(metavar="N", min=0, max=1, help="Confidences that differ by no more are the same.")
+        float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
     ] = TOLERANCE,
     report_format: Annotated[
-        str, typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="Format.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(_FORMATS),
+            callback=one_of(_FORMATS),
+            autocompletion=completing(_FORMATS),
+            help="Format.",
+        ),
     ] = "table",
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Leave models, settings and versions out of account.")
@@ -33,8 +42,8 @@ def diff(
 ) -> None:
     """Compare two scans: images added, removed or judged otherwise, other models, other settings.
 
-    Images are matched by their path. An image differs when its verdict, label, candidates, status, warnings or sha256
-    do, or its confidence by more than --tolerance.
+    Images are matched by their path. An image differs when its headline, verdict, label, candidates, status, warnings
+    or sha256 do, or its p_generated or confidence by more than --tolerance.
 
     Examples:
 
@@ -42,7 +51,7 @@ def diff(
 
         genforensic diff old.json new.json --tolerance 0.05 --format json
 
-    Exit code, as that of diff: 0 the same, 1 different, 2 wrong use.
+    Exit code: 0 the same, 12 different, 2 wrong use.
     """
     from dataclasses import replace
 
@@ -56,7 +65,7 @@ def diff(
         print_json(found.record())
     else:
         print_text("\n".join(_lines(found)))
-    raise typer.Exit(0 if found.same else 1)
+    raise typer.Exit(ExitCode.DONE if found.same else ExitCode.DIFFERENT)
 
 
 def _lines(found: "Comparison") -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, one_of, parse_settings, training_extra
+from forensic_cli.commands import DEVICES, completing, one_of, parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, load_models, peek_exports
@@ -49,6 +49,7 @@ def evaluate(
         typer.Option(
             metavar="|".join(_UNITS),
             callback=one_of(("", *_UNITS)),
+            autocompletion=completing(_UNITS),
             help="Train in folds that leave out whole sources, subjects or generators of --data, and measure on these.",
             show_default=False,
         ),
@@ -96,7 +97,14 @@ def evaluate(
     ] = None,
     report_format: Annotated[
         str,
-        typer.Option("--format", "-f", metavar="|".join(_FORMATS), callback=one_of(_FORMATS), help="On the screen."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(_FORMATS),
+            callback=one_of(_FORMATS),
+            autocompletion=completing(_FORMATS),
+            help="On the screen.",
+        ),
     ] = "table",
 ) -> None:
     """Measure exports on images that they were not trained on.

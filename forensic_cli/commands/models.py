@@ -46,7 +46,7 @@ def models(
 def _table(found: "list[Model]") -> "Table":
     from rich.table import Table
 
-    table = Table("model", "views", "images", "test accuracy", "threshold", "sha256", title="Exports")
+    table = Table("model", "views", "images", "test accuracy", "answers for", "sha256", title="Exports")
     table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for model in found:
         card, pre = model.card, model.card.preprocessing
@@ -54,6 +54,6 @@ def _table(found: "list[Model]") -> "Table":
         images = sum(sum(row.values()) for row in card.data.values())
         accuracy = card.metrics.get("test", {}).get("accuracy")
         measured = f"{accuracy:.3f} (n {card.metrics['test']['images']})" if accuracy is not None else "–"
-        table.add_row(card.name, views, str(images), measured, f"{card.threshold:.2f}", model.sha256[:12])
+        table.add_row(card.name, views, str(images), measured, ", ".join(card.decisions) or "–", model.sha256[:12])
     table.caption = f"labels: {', '.join(found[0].card.labels)}"
     return table

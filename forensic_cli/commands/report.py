@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forensic_cli.console import note
+
 
 def report(
     results: Annotated[
@@ -36,10 +38,10 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Make a page of the results of a scan: summary, gallery, and for each image what its verdict rests on.
+    """Make a page of the results of a scan: the answers, and for each image what its own rests on.
 
     The page is one file that opens without a network. Files that still have the SHA-256 of their row are read again
-    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No verdict
+    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No answer
     is changed.
 
     Examples:
@@ -58,11 +60,16 @@ def report(
     from forensic_cli.reports.html.entries import Entries
     from forensic_cli.reports.html.page import PageSettings, build_page
     from forensic_cli.reports.html.source import read_results
+    from forensic_cli.reports.table import visible
     from forensic_cli.results import printable
+    from forensic_cli.seal_check import check_results
 
     if html.exists() and not force:
         raise already_there(html)
     found = read_results(results)
+    checked = check_results(results)
+    if checked.faults:
+        note(f"{printable(results)}: {visible(str(checked))}; the page says so", "yellow")
     entries = Entries(found.run)
     entries.summary.left_out = found.left_out or 0
     for row in found.rows:
@@ -74,7 +81,13 @@ def report(
             raise
         files = []  # the page says which models are absent
     settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
-    source = {"name": printable(Path(results.name)), "sha256": found.sha256}
+    source = {
+        "name": printable(Path(results.name)),
+        "sha256": found.sha256,
+        "seal": str(checked),
+        "holds": not checked.faults,
+    }
     page = build_page(found.run, entries, files, settings, source)
-    with Output(html, force) as out:  # last, so that a failure neither leaves an empty page nor empties an old one
+    # Last, so that a failure neither leaves an empty page nor empties an old one
+    with Output(html, force, unfinished="the page is unfinished and cannot be used") as out:
         out.write(page)

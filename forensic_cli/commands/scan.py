@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, command_line, one_of
+from forensic_cli.commands import DEVICES, command_line, completing, completing_cards, on_command_line, one_of
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
-from forensic_cli.reports import REPORTS
+from forensic_cli.reports import REPORTS, choose_format
 
 _FUSIONS = ("mean", "vote")
 _SORTS = ("confidence", "path", "disagreement")
+_answers = completing_cards(lambda card: card.labels, "generated", "real", "undecided", "inconclusive", "unknown")
 
 
 def scan(
@@ -29,15 +30,26 @@ def scan(
             "--technique",
             "-t",
             metavar="NAME|all",
+            autocompletion=completing_cards(lambda card: [card.technique], "all"),
             help="Technique to scan with; repeat it, or say all, for several.",
         ),
     ] = None,
     ensemble: Annotated[
         str,
-        typer.Option(metavar="|".join(_FUSIONS), callback=one_of(_FUSIONS), help="How several techniques are fused."),
+        typer.Option(
+            metavar="|".join(_FUSIONS),
+            callback=one_of(_FUSIONS),
+            autocompletion=completing(_FUSIONS),
+            help="How several techniques are fused.",
+        ),
     ] = "mean",
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Recipe of the exports, where a folder has several.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing_cards(lambda card: [card.recipe]),
+            help="Recipe of the exports, where a folder has several.",
+        ),
     ] = None,
     exports: Annotated[
         Path | None,
@@ -48,9 +60,17 @@ def scan(
         typer.Option("--output", "-o", metavar="FILE", help="Write the report here, not to the screen."),
     ] = None,
     report_format: Annotated[
-        str,
-        typer.Option("--format", "-f", metavar="|".join(REPORTS), callback=one_of(REPORTS), help="Report format."),
-    ] = "table",
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(REPORTS),
+            callback=one_of(REPORTS),
+            autocompletion=completing(REPORTS),
+            help="Report format; else by the suffix of --output, such as .jsonl, else table.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
     resume: Annotated[
         bool,
@@ -81,8 +101,8 @@ def scan(
         bool,
         typer.Option(
             "--stability",
-            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and call "
-            "an image whose label flips `inconclusive`.",
+            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and leave "
+            "open what does not survive them.",
         ),
     ] = False,
     watch: Annotated[
@@ -101,7 +121,12 @@ def scan(
     ] = False,
     device: Annotated[
         str,
-        typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
+        typer.Option(
+            metavar="|".join(DEVICES),
+            callback=one_of(DEVICES),
+            autocompletion=completing(DEVICES),
+            help="auto: the GPU where one works.",
+        ),
     ] = "auto",
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
     batch_size: Annotated[
@@ -125,6 +150,7 @@ def scan(
         typer.Option(
             metavar="|".join(_SORTS),
             callback=one_of(_SORTS),
+            autocompletion=completing(_SORTS),
             help="Order of the rows: surest first, by path, or where techniques disagree first. No row is written "
             "before all are known, and all are held in memory.",
         ),
@@ -132,7 +158,9 @@ def scan(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VERDICT", help="Show only rows with this verdict, and files that cannot be read; may be repeated."
+            metavar="ANSWER",
+            autocompletion=_answers,
+            help="Show only rows with this headline or verdict, and files that cannot be read; may be repeated.",
         ),
     ] = None,
     min_confidence: Annotated[
@@ -140,11 +168,15 @@ def scan(
     ] = 0.0,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT", help="Exit code 10 when an image has this verdict; may be repeated."),
+        typer.Option(
+            metavar="ANSWER",
+            autocompletion=_answers,
+            help="Exit code 10 when an image has this headline or verdict; may be repeated.",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Name the generator behind each image, with calibrated confidence and an evidence record.
+    """Say of each image whether a generator made it, and which one, with an evidence record.
 
     The headline is `generated`, `real` or `undecided`. Where the evidence carries a name the verdict is that generator;
     else it is `inconclusive`, with a short list where that helps. The raw label, all scores and the likelihood ratios
@@ -158,15 +190,15 @@ def scan(
 
         genforensic scan ./images --technique all --stability
 
-        genforensic scan case-17/ --format jsonl --output case-17.jsonl --resume
+        genforensic scan case-17/ --output case-17.jsonl --resume
 
-        genforensic scan inbox/ --watch --format jsonl --output inbox.jsonl
+        genforensic scan inbox/ --watch --output inbox.jsonl
 
-        genforensic scan case-17/ --format html --output case-17.html
+        genforensic scan case-17/ --output case-17.html
 
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
-        genforensic scan incoming/ --technique all --sort disagreement --only inconclusive
+        genforensic scan incoming/ --technique all --sort disagreement --only undecided
 
         genforensic scan incoming/ --fail-on generated --quiet
 
@@ -184,8 +216,10 @@ def scan(
     from forensic_cli.watch import check_watch
 
     named = sources(paths)
+    given, setting = (report_format, None) if on_command_line(ctx, "report_format") else (None, report_format)
+    chosen = choose_format(output, given, setting)
     if watch:
-        check_watch(named, report_format, resume, sort, fail_on or ())
+        check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     wanted = "cuda" if require_gpu else device
     models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
@@ -203,9 +237,7 @@ def scan(
     if sort and not quiet:
         note("Rows are sorted: none is written before all are known")
     shown = Selection(sort, tuple(only or ()), min_confidence)
-    summary = report_scan(
-        named, search, models, settings, Target(output, report_format, force, quiet, resume, shown, watch)
-    )
+    summary = report_scan(named, search, models, settings, Target(output, chosen, force, quiet, resume, shown, watch))
     if any(summary.verdicts.get(name) or summary.headlines.get(name) for name in fail_on or ()):
         raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import DEVICES, one_of, parse_settings, training_extra
+from forensic_cli.commands import DEVICES, completing, one_of, parse_settings, training_extra
 from forensic_cli.console import note
 
 # As forensic_train.techniques and .recipes have them: those import PyTorch, and --help answers at once
@@ -16,7 +16,13 @@ _RECIPES = ("native", "residual", "paper", "paper-32", "augmented-32", "native-3
 def train(
     technique: Annotated[
         str,
-        typer.Option("--technique", "-t", metavar="|".join(_TECHNIQUES), help="What to train."),
+        typer.Option(
+            "--technique",
+            "-t",
+            metavar="|".join(_TECHNIQUES),
+            autocompletion=completing(_TECHNIQUES),
+            help="What to train.",
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR|CSV", help="ROOT/<generator>/<subject>/... or a manifest.")
@@ -25,6 +31,7 @@ def train(
         str,
         typer.Option(
             metavar="|".join(_RECIPES),
+            autocompletion=completing(_RECIPES),
             help="native: spectra of patches at native resolution; residual: a network on their residuals; paper: "
             "ResNet-50, 224; those with 32: for the benchmark's small images.",
         ),
@@ -93,7 +100,12 @@ def train(
     seed: Annotated[int, typer.Option(help="All random numbers derive from it.")] = 0,
     device: Annotated[
         str,
-        typer.Option(metavar="|".join(DEVICES), callback=one_of(DEVICES), help="auto: the GPU where one works."),
+        typer.Option(
+            metavar="|".join(DEVICES),
+            callback=one_of(DEVICES),
+            autocompletion=completing(DEVICES),
+            help="auto: the GPU where one works.",
+        ),
     ] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: none but this one.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the output.")] = False,

@@ -24,10 +24,10 @@ def triage(
         Path, typer.Option(metavar="DIR", help="Folder that relative paths in the results start from.")
     ] = Path(),
 ) -> None:
-    """Walk through the images that are inconclusive, unknown, or judged differently by the techniques, and decide.
+    """Walk through the images that are undecided, or judged differently by the techniques, and decide.
 
     Each decision is appended to RESULTS.decisions.jsonl with the image's sha256, a note, the analyst and the UTC time.
-    The machine's verdict and the results file stay as they are. What was decided is not asked again. Answers are read
+    The machine's answer and the results file stay as they are. What was decided is not asked again. Answers are read
     from standard input: a number of the list or a word of your own, then a note; nothing skips an image, q stops.
 
     Examples:
@@ -70,11 +70,12 @@ def _account() -> str:
 
 
 def _choices(header: Mapping[str, Any]) -> list[str]:
-    from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+    from forensic_cli.card import REAL, UNKNOWN
+    from forensic_cli.ensemble import GENERATED, UNDECIDED
 
     models = header.get("models") or [{}]
     labels = models[0].get("labels") or () if isinstance(models[0], Mapping) else ()
-    return list(dict.fromkeys([*map(str, labels), INCONCLUSIVE, UNKNOWN]))
+    return list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *map(str, labels), UNKNOWN]))
 
 
 def _listed(choices: Sequence[str]) -> str:
@@ -106,12 +107,14 @@ def _read(question: str) -> str | None:
 
 def _shown(row: Mapping[str, Any], place: str, root: Path) -> Iterator[str]:
     from forensic_cli.custody import check_file
+    from forensic_cli.ensemble import shown_name
 
     techniques = row.get("techniques") or {}
     yield f"{place}  {row['path']}"
-    yield f"  verdict {row['verdict']}; most similar {row.get('label')} {_number(row.get('confidence'))}"
-    if candidates := row.get("candidates"):
-        yield f"  could be {', '.join(map(str, candidates))}"
+    headline = row.get("headline") or row["verdict"]
+    name = shown_name(row["verdict"], [str(candidate) for candidate in row.get("candidates") or ()])
+    p = None if row.get("p_generated") is None else f"p {_number(row['p_generated'])}"
+    yield "  " + ", ".join(map(str, filter(None, [headline, name, row.get("strength"), p, row.get("state")])))
     yield f"  scores {_scores(row.get('scores') or {})}"
     if len(techniques) > 1:
         yield from (

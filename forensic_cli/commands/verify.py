@@ -66,9 +66,9 @@ def verify(
 
 
 def _record(checked: "Checked", faults: "Iterable[Fault]", images: int, models: int) -> dict[str, object]:
-    changes = [one.record() for one in faults]
+    records = [one.record() for one in faults]
     counts = {"rows": checked.rows, "images": images, "models": models}
-    return {"holds": not changes, "seal": checked.seal, "compared": counts, "findings": changes}
+    return {"holds": not records, "seal": checked.seal, "compared": counts, "faults": records}
 
 
 def _lines(results: str, checked: "Checked", faults: "list[Fault]", images: int, models: int) -> "Iterable[str]":

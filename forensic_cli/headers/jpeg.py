@@ -133,7 +133,7 @@ def _header(found: _Segments) -> Header:
 
 
 def _table_sum(quality: int) -> int:
-    """Return the sum of libjpeg's luma table at a quality (jcparam.c, jpeg_quality_scaling and jpeg_add_quant_table)."""
+    """Return the sum of libjpeg's luma table at a quality (jcparam.c, jpeg_quality_scaling)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return sum(min(255, max(1, (step * scale + 50) // 100)) for step in _LUMA_STEPS)
 

@@ -6,8 +6,10 @@ so that a scan of any size needs no more memory than one row and an interrupted 
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from forensic_cli.errors import UsageError
 from forensic_cli.results import FileResult, RunHeader, Summary
 
 
@@ -48,6 +50,46 @@ REPORTS = {
     "html": "forensic_cli.reports.html:HtmlReport",
 }
 """Every format by its name on the command line; imported when it is used."""
+
+ROW_BY_ROW = ("table", "jsonl", "csv", "markdown")
+"""Formats whose rows are of use before the report ends, or without its end."""
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".sarif.json": "sarif",
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".html": "html",
+    ".sarif": "sarif",
+    ".parquet": "parquet",
+}
+"""The format that the end of a file's name asks for; the first one that fits."""
+
+
+def choose_format(output: Path | None, option: str | None, setting: str | None) -> str:
+    """Return the format to write: `option` of the command line, else by the file's name, else a `setting`, else table.
+
+    Raises UsageError where the command line contradicts itself.
+    """
+    wanted = _format_by_name(output)
+    if option and wanted and option != wanted:
+        raise UsageError(
+            f"--output {output} asks for {wanted} by its name, and --format for {option}; "
+            "leave --format out, or give the file another suffix"
+        )
+    return option or wanted or setting or "table"
+
+
+def _format_by_name(output: Path | None) -> str | None:
+    name = output.name.lower() if output else ""
+    return next((wanted for suffix, wanted in _SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def worth_unfinished(name: str) -> str:
+    """Say what a report is worth that was begun and could not be ended."""
+    if name in ROW_BY_ROW:
+        return "the rows that were written are whole"
+    return f"the {name} report is unfinished and cannot be used; --format jsonl keeps the rows of a scan that stops"
 
 
 def make_report(name: str, colour: bool = False, quiet: bool = False) -> Report:

@@ -3,15 +3,19 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forensic_cli.ensemble import known_labels
 from forensic_cli.results import FileResult, RunHeader, Summary
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys; a tab and a newline within quotes are plain CSV."""
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 _FIELDS = (
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement"),
+    *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason"),
+    *("label", "confidence", "generated_log10_lr", "agreement"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings", "candidates", "metadata"),
     *("duplicate_of", "cluster", "phash"),
 )
@@ -20,7 +24,10 @@ _STABILITY = ("stability_lowest", "stability_highest", "stability_flips", "stabi
 
 
 class CsvReport:
-    """RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    r"""RFC 4180, UTF-8. Text that a spreadsheet would run as a formula gets a leading apostrophe.
+
+    Control characters stand as \xNN, as do bytes of a name that are not UTF-8.
+    """
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
@@ -45,6 +52,7 @@ class CsvReport:
             columns += [
                 f"{name}_label",
                 f"{name}_confidence",
+                f"{name}_p_generated",
                 *(f"{name}_score_{label}" for label in self._labels),
                 f"{name}_candidates",
                 *(f"{name}_log10_lr_{label}" for label in known_labels(self._labels)),
@@ -61,7 +69,7 @@ class CsvReport:
         cells += self._scores(record) + self._ratios(record)
         for name in self._techniques:
             one = (record["techniques"] or {}).get(name, {})
-            cells += [one.get("label"), one.get("confidence"), *self._scores(one)]
+            cells += [one.get("label"), one.get("confidence"), one.get("p_generated"), *self._scores(one)]
             cells += [";".join(one.get("candidates", ())), *self._ratios(one)]
         return _line([*cells, *self._origin])
 
@@ -91,6 +99,7 @@ def _line(cells: Sequence[object]) -> str:
 
 
 def _neutral(cell: object) -> object:
-    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):
-        return "'" + cell
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    escaped = _CONTROL.sub(lambda hit: "".join(f"\\x{byte:02x}" for byte in hit[0].encode()), cell)
+    return "'" + escaped if escaped.startswith(_FORMULA_STARTS) else escaped

@@ -2,8 +2,8 @@
 
 import re
 
-from forensic_cli.ensemble import known_labels
-from forensic_cli.reports.table import counted, visible
+from forensic_cli.ensemble import known_labels, shown_name
+from forensic_cli.reports.table import chance, counted, has_strength, meanings, totals, visible
 from forensic_cli.results import FileResult, RunHeader, Summary
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$:@]|^[-+=]|(?<=www)\.)", re.IGNORECASE)
@@ -18,11 +18,13 @@ class MarkdownReport:
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
         self._labels: tuple[str, ...] = ()
+        self._has_strength = False
         self._unreadable: list[str] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return the title, what judged the files, and the head of the table."""
         self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._has_strength = has_strength(header)
         about = [
             f"genforensic {header.version}, started {header.started}",
             *(f"model {model['name']}, sha256 `{model['sha256']}`" for model in header.models),
@@ -32,8 +34,8 @@ class MarkdownReport:
             about.append(f"fused by {header.ensemble}")
         lines = ["# genforensic report", "", *(f"- {line}" for line in about), ""]
         lines += [
-            "| verdict | confidence | label | candidates | file | sha256 | remarks |",
-            "|---|---|---|---|---|---|---|",
+            "| answer | generator | support | p | state | file | sha256 | remarks |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         return "\n".join(lines) + "\n"
 
@@ -43,19 +45,27 @@ class MarkdownReport:
         if verdict is None:
             if len(self._unreadable) < _LISTED:
                 self._unreadable.append(f"- {escaped(result.path)}: {escaped(result.reason or result.status)}")
-            cells = ["–", "–", "–", "–", result.path, result.sha256 or "–", result.status]
+            cells = ["not judged", None, None, None, None, result.path, result.sha256, result.status]
         else:
-            cells = [verdict.verdict, f"{verdict.confidence:.3f}", verdict.label, ", ".join(verdict.candidates) or "–"]
-            cells += [result.path, result.sha256 or "–", ", ".join(result.warnings) or "–"]
-        return f"| {' | '.join(map(escaped, cells))} |\n"
+            p = None if verdict.p_generated is None else chance(verdict.p_generated)
+            cells = [
+                verdict.headline,
+                shown_name(verdict.verdict, verdict.candidates),
+                verdict.strength,
+                p,
+                result.state,
+            ]
+            cells += [result.path, result.sha256, ", ".join(result.warnings)]
+        return f"| {' | '.join(escaped(cell or '–') for cell in cells)} |\n"
 
     def end(self, summary: Summary) -> str:
-        """Return the totals, the unreadable files, and what a verdict is."""
+        """Return the totals, the unreadable files, and what an answer means."""
         lines = ["", f"## {counted(summary.judged, 'image')} judged", ""]
         if summary.judged:
-            lines += ["| verdict | images | share |", "|---|---:|---:|"]
-            for name, count in summary.record()["verdicts"].items():
-                lines.append(f"| {escaped(name)} | {count} | {count / summary.judged:.1%} |")
+            lines += ["| answer | images | share |", "|---|---:|---:|"]
+            for name, count, is_part in totals(summary):
+                text = f"{escaped(name)}" if is_part else f"**{escaped(name)}**"
+                lines.append(f"| {text} | {count} | {count / summary.judged:.1%} |")
             lines.append("")
         if summary.unreadable:
             lines += [f"## {counted(summary.unreadable, 'file')} could not be read", "", *self._unreadable]
@@ -63,8 +73,7 @@ class MarkdownReport:
             lines.append("")
         if summary.left_out:
             lines += [f"Left out, because not an image: {summary.left_out}.", ""]
-        known = ", ".join(map(escaped, self._labels))
-        lines.append(f"A verdict is the most similar of the known labels ({known}), not a proof.")
+        lines.append(" ".join(map(escaped, meanings(self._labels, self._has_strength))))
         return "\n".join(lines) + "\n"
 
 

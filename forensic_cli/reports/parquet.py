@@ -9,8 +9,11 @@ from forensic_cli.results import FileResult, RunHeader, Summary
 
 _GROUP = 2048
 """Rows that are held and written together."""
-_TEXT = ("path", "status", "reason", "verdict", "label", "sha256", "format", "duplicate_of", "phash")
-_FLOATS = ("confidence", "agreement")
+_TEXT = (
+    *("path", "status", "reason", "headline", "strength", "state", "verdict", "label", "sha256", "format"),
+    *("duplicate_of", "phash"),
+)
+_FLOATS = ("p_generated", "generated_log10_lr", "confidence", "agreement")
 _INTEGERS = ("bytes", "width", "height", "views", "cluster")
 _LISTS = ("candidates", "warnings")
 _MAPS = ("scores", "log10_lr")
@@ -97,7 +100,7 @@ class _Sink(io.RawIOBase):
 
 def _nested_fields() -> tuple[str, ...]:
     """Return the fields of a record that are no plain column; whatever is added to a record later is one of them."""
-    empty = FileResult("", "", None, None, None, None, None, None, None, 0, ())
+    empty = FileResult("", "", None, None, None, None, None, None, None, None, 0, ())
     plain = {*_TEXT, *_FLOATS, *_INTEGERS, *_LISTS, *_MAPS}
     return tuple(name for name in empty.record() if name not in plain)
 

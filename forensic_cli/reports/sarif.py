@@ -7,15 +7,17 @@ import os
 from typing import Any
 from urllib.parse import quote
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
-from forensic_cli.results import FileResult, RunHeader, Summary, path_bytes
+from forensic_cli.card import REAL, UNKNOWN
+from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED, shown_name
+from forensic_cli.reports.table import chance
+from forensic_cli.results import FileResult, RunHeader, Summary, Verdict, path_bytes
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _UNREADABLE = "unreadable"
 """Rule of files without a verdict."""
-_KINDS = {"real": ("pass", "none"), INCONCLUSIVE: ("open", "none"), UNKNOWN: ("open", "none")}
-"""Kind and level of a verdict's results; that of a generator is a failure, and a warning."""
-_NOT_PROOF = "A verdict is the most similar of the known labels, not a proof."
+_KINDS = {GENERATED: ("fail", "warning"), REAL: ("pass", "none"), UNDECIDED: ("open", "none")}
+"""Kind and level of a headline's results, with a generator's name or without."""
+_NOT_PROOF = "An answer is no proof."
 
 
 class SarifReport:
@@ -27,9 +29,9 @@ class SarifReport:
         self._rules: list[str] = []
 
     def begin(self, header: RunHeader) -> str:
-        """Return the tool, its rules (one a verdict), and the opened list of results."""
+        """Return the tool, its rules (one a headline and a generator), and the opened list of results."""
         labels = header.models[0]["labels"]
-        self._rules = list(dict.fromkeys([*labels, INCONCLUSIVE, UNKNOWN, _UNREADABLE]))
+        self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, UNKNOWN, _UNREADABLE]))
         driver = {
             "name": "genforensic",
             "semanticVersion": header.version,
@@ -51,13 +53,9 @@ class SarifReport:
 
     def _result(self, result: FileResult) -> dict[str, Any]:
         verdict = result.verdict
-        rule = verdict.verdict if verdict else _UNREADABLE
-        kind, level = _KINDS.get(rule, ("fail", "warning")) if verdict else ("fail", "error")
-        text = (
-            f"{verdict.verdict}: most similar to {verdict.label}, confidence {verdict.confidence:.3f}. {_NOT_PROOF}"
-            if verdict
-            else f"{result.status}: {result.reason}."
-        )
+        rule = _rule_of(verdict) if verdict else _UNREADABLE
+        kind, level = _KINDS[verdict.headline] if verdict else ("fail", "error")
+        text = f"{_answer(verdict)}. {_NOT_PROOF}" if verdict else f"{result.status}: {result.reason}."
         found: dict[str, Any] = {
             "ruleId": rule,
             "ruleIndex": self._rules.index(rule),
@@ -79,11 +77,23 @@ def uri(path: str) -> str:
     return f"file://{quoted}" if quoted.startswith("/") else quoted
 
 
+def _rule_of(verdict: Verdict) -> str:
+    return verdict.headline if verdict.verdict in (REAL, INCONCLUSIVE) else verdict.verdict
+
+
+def _answer(verdict: Verdict) -> str:
+    """Return a row's answer in words."""
+    p = None if verdict.p_generated is None else f"p {chance(verdict.p_generated)}"
+    name = shown_name(verdict.verdict, verdict.candidates)
+    return ", ".join(filter(None, [verdict.headline, name, verdict.strength, p]))
+
+
 def _rule(name: str) -> dict[str, Any]:
     described = {
-        "real": "The image is most similar to photographs.",
-        INCONCLUSIVE: "Several labels explain the image, or the best one is not sure enough.",
-        UNKNOWN: "No known label explains the image.",
+        GENERATED: "A generator made the image; which one is not named.",
+        REAL: "No generator made the image.",
+        UNDECIDED: "The evidence carries no answer.",
+        UNKNOWN: "A generator made the image, and none of those that can be named.",
         _UNREADABLE: "The file could not be read as an image.",
-    }.get(name, f"The image is most similar to those of {name}.")
+    }.get(name, f"The generator {name} made the image.")
     return {"id": name, "shortDescription": {"text": described}, "help": {"text": _NOT_PROOF}}

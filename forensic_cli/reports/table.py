@@ -1,50 +1,55 @@
 """The report for people: a line a file, then totals and the files that could not be read."""
 
 import io
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN, known_labels
-from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.card import REAL
+from forensic_cli.ensemble import GENERATED, UNDECIDED, known_labels, shown_name
+from forensic_cli.results import FileResult, RunHeader, Summary, Verdict
 
 _LISTED = 20
 """Unreadable files that the summary names; the rest are counted."""
-_NOT_GENERATORS = (INCONCLUSIVE, UNKNOWN)
+_NOT_JUDGED = "not judged"
+_STRENGTH = len("moderately strong support")
+_STATE = len("JPEG, quality 100")
+_LEAST_SHOWN = 0.0005
+_STYLES = {GENERATED: "magenta", REAL: "green", UNDECIDED: "yellow"}
 
-_RATIO = (
-    "log10 LR, the likelihood ratio, compares two statements: the image is of the label that is most similar to it, "
-    "or of another one of the known labels, each as likely as the next. +2: what was measured is 100 times more "
-    "probable under the first one; 0: it says nothing; below 0: it speaks for another one. It is no probability of "
-    "either statement, and it says nothing of a generator that is not among the known labels."
+P_MEANING = "p is the probability that a generator made the image, if it was as likely as not before anybody looked."
+"""What p_generated means, for people."""
+STRENGTH_MEANING = (
+    "Support says how many times more probable the measurement is if the answer is true than if it is not: weak from "
+    "2 on, moderate from 10, moderately strong from 100, strong from 1,000, very strong from 10,000."
 )
+"""What the words of ensemble.strength mean, for people."""
 
 
 class TableReport:
-    """Columns of fixed width with the file last, so that no path is ever cut."""
+    """A line a file that reads by itself, in cells of fixed width with the file last, so that no path is ever cut."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del quiet
         self._colour = colour
-        self._width = 0
+        self._name = 0
         self._labels: tuple[str, ...] = ()
-        self._validated: tuple[str, ...] = ()
-        self._has_ratios = False
+        self._techniques = 0
+        self._has_strength = False
         self._reencodings: tuple[str, ...] = ()
         self._has_findings = False
         self._unreadable: list[FileResult] = []
 
     def begin(self, header: RunHeader) -> str:
-        """Return what judges the files, and the column titles."""
+        """Return what judges the files."""
         self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._name = max(len(name) for name in self._labels)
+        self._techniques = len(header.models)
+        self._has_strength = has_strength(header)
         self._reencodings = header.reencodings
         self._has_findings = header.dedupe is not None
-        self._width = max(len(name) for name in (*self._labels, INCONCLUSIVE))
-        with_ratios = [model for model in header.models if model.get("log10_lr_bounds")]
-        self._has_ratios = bool(with_ratios)
-        described = dict.fromkeys(model["validation"] for model in with_ratios if model["validation"])
-        self._validated = tuple(f"Validation: {visible(sentence)}" for sentence in described)
         models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (
@@ -53,49 +58,39 @@ class TableReport:
         )
         if self._reencodings:
             about += f", judged again as {', '.join(self._reencodings)}"
-        ratio = ("  log10 LR" if self._has_ratios else "") + self._finding("finding")
-        title = f"{'verdict':<{self._width}}  confidence{self._range('range')}  agreement{ratio}  file"
-        return self._render(Text(about, style="dim"), Text(title, style="bold"))
+        return self._render(Text(about, style="dim"))
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
-        name = Text(visible(result.path))
-        if result.warnings:
-            name.append(f"  [{', '.join(result.warnings)}]", style="yellow")
-        if result.duplicate_of is not None:
-            name.append(f"  [copy of {visible(result.duplicate_of)}]", style="yellow")
         verdict = result.verdict
-        if verdict is not None and verdict.stability is not None and verdict.stability.flips:
-            flips = ", ".join(f"{label} as {one}" for one, label in verdict.stability.flips.items())
-            name.append(f"  [{flips}]", style="yellow")
         if verdict is None:
             self._unreadable.append(result) if len(self._unreadable) < _LISTED else None
-            ratio = self._ratio(None) + self._finding("–")
-            blank = f"{'–':<{self._width}}  {'–':>10}{self._range('–')}  {'–':>9}{ratio}  "
-            line = Text(blank, style="dim").append(name)
+            line = Text(f"{_NOT_JUDGED}  {self._cells(result, None)}", style="dim").append(_named(result))
             return self._render(line.append(f"  ({result.status})", style="red"))
-        if verdict.verdict == INCONCLUSIVE and verdict.candidates:
-            name.append(f"  could be: {self._named(verdict.candidates)}", style="yellow")
-        agreeing = f"{round(verdict.agreement * len(verdict.techniques))} of {len(verdict.techniques)}"
-        ratio = self._ratio(verdict.log10_lr.get(verdict.label))
-        line = Text(f"{verdict.verdict:<{self._width}}", style=_style(verdict.verdict))
-        found = verdict.stability
-        spread = self._range(f"{found.lowest:.3f}–{found.highest:.3f}" if found else "–")
-        finding = self._finding("–" if result.cluster is None else str(result.cluster))
-        cells = f"  {verdict.confidence:>10.3f}{spread}  {agreeing:>9}{ratio}{finding}  "
-        return self._render(line.append(cells, style="default").append(name))
+        line = Text(f"{verdict.headline:<{len(_NOT_JUDGED)}}  ", style=_STYLES.get(verdict.headline, ""))
+        return self._render(line.append(self._cells(result, verdict), style="default").append(_named(result)))
+
+    def _cells(self, result: FileResult, verdict: Verdict | None) -> str:
+        """Return what stands between the headline and the file: only what some row of this scan may have."""
+        cells = [f"{shown_name(verdict.verdict, verdict.candidates) if verdict else '':<{self._name}}"]
+        if self._has_strength:
+            cells.append(f"{(verdict and verdict.strength) or '':<{_STRENGTH}}")
+        if REAL in self._labels:
+            p = None if verdict is None else verdict.p_generated
+            cells.append(f"{'' if p is None else f'p {chance(p)}':<8}")
+        if self._techniques > 1:
+            agreeing = f"{round(verdict.agreement * self._techniques)} of {self._techniques} agree" if verdict else ""
+            cells.append(f"{agreeing:<{len(f'{self._techniques} of {self._techniques} agree')}}")
+        cells.append(f"{result.state or '':<{_STATE}}")
+        if self._has_findings:
+            cells.append(f"{'' if result.cluster is None else f'finding {result.cluster}':<12}")
+        return "".join(f"{cell}  " for cell in cells)
 
     def end(self, summary: Summary) -> str:
-        """Return the totals by verdict, the unreadable files, and what the verdicts mean."""
-        title = f"{counted(summary.judged, 'image')} judged"
-        if summary.findings is not None:
-            title = f"{counted(summary.judged, 'image')} in {counted(summary.findings, 'finding')}"
-        table = Table("verdict", "images", "share", title=title, title_justify="left")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for verdict, count in summary.record()["verdicts"].items():
-            table.add_row(Text(verdict, style=_style(verdict)), str(count), f"{count / summary.judged:.1%}")
-        parts: list[RenderableType] = ["", table] if summary.judged else [""]
+        """Return the totals by headline and verdict, the unreadable files, and what an answer means."""
+        parts: list[RenderableType] = [""]
+        if summary.judged:
+            parts += [self._totals(summary), ""]
         if summary.unreadable:
             parts.append(Text(f"{counted(summary.unreadable, 'file')} could not be read:", style="red"))
             parts += [Text(f"  {visible(one.path)}: {one.reason}") for one in self._unreadable]
@@ -107,28 +102,22 @@ class TableReport:
         if summary.left_out:
             parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
         if self._reencodings:
-            parts.append(Text("A label that changes under a re-encoding makes the image inconclusive.", style="dim"))
-        known = ", ".join(self._labels)
-        parts.append(Text(f"A verdict is the most similar of the known labels ({known}), not a proof.", style="dim"))
-        if self._has_ratios:
-            parts += [Text(sentence, style="dim") for sentence in (_RATIO, *self._validated)]
+            parts.append(Text("What changes when the image is re-encoded is left open.", style="dim"))
+        if summary.judged:
+            parts += [Text(sentence, style="dim") for sentence in meanings(self._labels, self._has_strength)]
         return self._render(*parts)
 
-    def _named(self, candidates: tuple[str, ...]) -> str:
-        return "any known label" if candidates == self._labels else ", ".join(candidates)
-
-    def _ratio(self, value: float | None) -> str:
-        if not self._has_ratios:
-            return ""
-        return f"  {'–':>8}" if value is None else f"  {value:>+8.1f}"
-
-    def _finding(self, text: str) -> str:
-        """Return the cell of a column that is there only where near-duplicates were asked for."""
-        return f"  {text:>7}" if self._has_findings else ""
-
-    def _range(self, text: str) -> str:
-        """Return the cell of a column that is there only where stability was asked for."""
-        return f"  {text:>11}" if self._reencodings else ""
+    def _totals(self, summary: Summary) -> RenderableType:
+        """Return how many images have each headline, and below it what their rows name."""
+        found = counted(summary.judged, "image")
+        title = f"{found} judged" if summary.findings is None else f"{found} in {counted(summary.findings, 'finding')}"
+        table = Table("answer", "images", "share", title=title, title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name, count, is_part in totals(summary):
+            text = Text(f"  {name}") if is_part else Text(name, style=_STYLES.get(name, ""))
+            table.add_row(text, str(count), f"{count / summary.judged:.1%}")
+        return table
 
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()
@@ -145,6 +134,58 @@ class TableReport:
         return buffer.getvalue()
 
 
+def _named(result: FileResult) -> Text:
+    """Return the file, and in brackets what is to be known of its row."""
+    name, verdict = Text(visible(result.path)), result.verdict
+    remarks = [", ".join(result.warnings)] if result.warnings else []
+    if result.duplicate_of is not None:
+        remarks.append(f"copy of {visible(result.duplicate_of)}")
+    if verdict is not None and verdict.stability is not None and verdict.stability.flips:
+        remarks.append(", ".join(f"{label} as {one}" for one, label in verdict.stability.flips.items()))
+    for remark in remarks:
+        name.append(f"  [{remark}]", style="yellow")
+    return name
+
+
+def has_strength(header: RunHeader) -> bool:
+    """Tell whether any model of a scan has a likelihood ratio."""
+    decisions = (one for model in header.models for one in model.get("decisions", {}).values())
+    return any(decision["log10_lr_bounds"] for decision in decisions)
+
+
+def meanings(labels: Sequence[str], with_strength: bool) -> Iterator[str]:
+    """Yield the sentences that explain a report's rows, for models of these labels."""
+    if REAL in labels:
+        yield P_MEANING
+    if with_strength:
+        yield STRENGTH_MEANING
+    generators = ", ".join(label for label in labels if label != REAL)
+    yield f"An answer is no proof, and no generator can be named but {generators}."
+
+
+def totals(summary: Summary) -> Iterator[tuple[str, int, bool]]:
+    """Yield (answer, images, whether it is a part of the answer before it): headlines, and below each what it names."""
+    for headline in (GENERATED, REAL, UNDECIDED):
+        if not (count := summary.headlines.get(headline, 0)):
+            continue
+        yield headline, count, False
+        parts = {name: images for name, images in summary.parts[headline].items() if shown_name(name, ())}
+        yield from ((shown_name(name, ()), images, True) for name, images in sorted(parts.items(), key=_largest_first))
+        if parts and (rest := count - sum(parts.values())):
+            yield "no generator named", rest, True
+
+
+def _largest_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def chance(p: float) -> str:
+    """Return a probability with three digits that never looks certain by rounding."""
+    if 0 < p < _LEAST_SHOWN:
+        return "<0.001"
+    return ">0.999" if 1 - _LEAST_SHOWN <= p < 1 else f"{p:.3f}"
+
+
 def visible(text: str) -> str:
     """Escape what could move the cursor or break the line: a file name is data, not terminal control."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -153,9 +194,3 @@ def visible(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number and its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _style(verdict: str) -> str:
-    if verdict == "real":
-        return "green"
-    return "yellow" if verdict in _NOT_GENERATORS else "cyan"

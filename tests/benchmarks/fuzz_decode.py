@@ -51,7 +51,7 @@ def broken_promise(found: Prepared, max_pixels: int) -> str | None:
         return f"header {found.header}"
     if not set(found.warnings) <= set(WARNINGS):
         return f"warnings {found.warnings}"
-    for recipe, views in zip(RECIPES, found.views, strict=True):
+    for recipe, views in zip(RECIPES, found.sample.views if found.sample else (), strict=True):
         if views.dtype != np.uint8 or views.shape[1:] != (recipe.size, recipe.size, 3):
             return f"views {views.shape} of {views.dtype}"
     return None

@@ -24,9 +24,8 @@ from pathlib import Path
 
 from forensic_cli.discover import discover
 from forensic_cli.exports import export_files, load_models, peek_exports, select
-from forensic_cli.model import Model, image_logits
+from forensic_cli.model import Model, Sample, judge_samples
 from forensic_cli.pipeline import prepare
-from forensic_cli.preprocess import Views
 
 _SAMPLE = 64
 _BARE_SECONDS = 4.0
@@ -46,7 +45,7 @@ def main() -> None:
     files = [path for path in discover([options.folder]) if isinstance(path, Path)]
     chosen = select(peek_exports(export_files(options.exports)), options.technique, options.recipe)
     models = load_models(chosen, "cpu")
-    samples = sample_views(models, files)
+    samples = read_samples(models, files)
     print(f"{len(files)} files, {', '.join(model.card.name for model in models)}, median of {options.runs} runs")
     print("cores  side          images/s   of bare  CPU s  peak MB")
     for cores in options.cores:
@@ -65,13 +64,13 @@ def main() -> None:
             print(f"{cores:5}  {name:12} {rate:9.1f} {rate / bare:9.2f} {cpu:6.1f} {peak:8.0f}", flush=True)
 
 
-def sample_views(models: Sequence[Model], files: Sequence[Path]) -> list[list[Views]]:
-    """Return the views of the first readable images, each for the one preprocessing of the models."""
+def read_samples(models: Sequence[Model], files: Sequence[Path]) -> list[Sample]:
+    """Return the first readable images, cut for the one preprocessing of the models."""
     prepared = (prepare(path, [models[0].card.preprocessing]) for path in files)
-    return [[item.views[0]] for item in islice((item for item in prepared if item.failure is None), _SAMPLE)]
+    return list(islice((item.sample for item in prepared if item.sample), _SAMPLE))
 
 
-def bare_rate(models: Sequence[Model], samples: Sequence[list[Views]], cores: int) -> float:
+def bare_rate(models: Sequence[Model], samples: Sequence[Sample], cores: int) -> float:
     """Return images a second of the sessions alone, run by as many threads as there are cores."""
     wanted = [models[0].card.preprocessing]
     end = time.monotonic() + _BARE_SECONDS
@@ -79,7 +78,7 @@ def bare_rate(models: Sequence[Model], samples: Sequence[list[Views]], cores: in
 
     def run(place: int) -> None:
         while time.monotonic() < end:
-            image_logits(models, wanted, [samples[(place + done[place]) % len(samples)]])
+            judge_samples(models, wanted, [samples[(place + done[place]) % len(samples)]])
             done[place] += 1
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(cores)]

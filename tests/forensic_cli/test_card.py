@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from forensic_cli.card import (
     CARD_VERSION,
-    Calibration,
-    ConformalSets,
+    Decision,
     LikelihoodRatio,
     ModelCard,
     Preprocessing,
-    SetFigures,
 )
 from forensic_cli.errors import ModelError
 from toys import toy_card
@@ -27,15 +25,6 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
-)
-QUANTILES = st.dictionaries(TEXT, FRACTION, max_size=3)
-SETS = st.builds(
-    ConformalSets,
-    quantiles=st.fixed_dictionaries({"0.90": QUANTILES}, optional={"0.50": QUANTILES}),
-    default=st.just("0.90"),
-    images=st.integers(0, 10**6),
-    note=TEXT,
-    measured=st.dictionaries(st.just("0.90"), st.builds(SetFigures, FRACTION, FRACTION, st.floats(0, 9))),
 )
 COST = st.none() | st.floats(0, 9)
 RATIOS = st.builds(
@@ -51,21 +40,32 @@ RATIOS = st.builds(
     cllr_min=COST,
     cllr_cal=COST,
 )
+DECISIONS = st.builds(
+    Decision,
+    slope=st.floats(1e-3, 99),
+    intercept=st.floats(-99, 99),
+    temperature=st.floats(1e-3, 9999),
+    generated_from=st.floats(0.5, 2),
+    real_to=st.floats(-2, 0.5),
+    name_from=st.floats(0, 2),
+    shortlist=FRACTION,
+    farthest=st.none() | st.floats(0, 99),
+    generated=st.none() | RATIOS,
+    ratios=st.dictionaries(st.sampled_from(["alpha", "beta"]), RATIOS),
+    measured=st.dictionaries(TEXT, JSON, max_size=3),
+)
+RATIO = {"slope": 1, "intercept": 0, "lower": -1, "upper": 1}
 CARDS = st.builds(
     ModelCard,
     name=TEXT,
     technique=TEXT,
     recipe=TEXT,
-    labels=st.lists(TEXT, min_size=2, max_size=6, unique=True).map(tuple),
+    labels=st.permutations(["real", "alpha", "beta", "unknown"]).map(tuple),
     preprocessing=st.builds(
         Preprocessing, st.sampled_from(["whole", "patches"]), st.integers(8, 4096), st.integers(1, 16)
     ),
-    calibration=st.builds(
-        Calibration, st.floats(1e-3, 9999), st.integers(0, 10**6), st.none() | FRACTION, st.none() | FRACTION
-    ),
-    threshold=FRACTION,
-    sets=st.none() | SETS,
-    likelihood_ratios=st.dictionaries(TEXT, RATIOS, max_size=3),
+    states=st.just(("lossless", "webp")),
+    decisions=st.dictionaries(st.sampled_from(["any", "lossless", "webp"]), DECISIONS),
     validation=TEXT,
     data=COUNTS,
     sources=COUNTS,
@@ -125,37 +125,40 @@ def test_other_json_is_not_a_card(text: str) -> None:
         {"labels": ["real"]},
         {"labels": ["real", "real"]},
         {"labels": None},
-        {"threshold": 1.5},
-        {"threshold": "0.5"},
-        {"threshold": None},
         {"preprocessing": {"mode": "squeeze", "size": 32}},
         {"preprocessing": {"mode": "whole", "size": 0}},
         {"preprocessing": {"mode": "whole", "size": 32, "grid": 0}},
         {"preprocessing": {"mode": "whole", "size": 32, "gird": 2}},
         {"preprocessing": None},
-        {"calibration": {"temperature": 0}},
-        {"calibration": {"temperature": -1}},
-        {"calibration": {"temperature": "hot"}},
-        {"calibration": {"temperature": float("nan")}},
         {"limits": None},
         {"name": None},
         {"technique": None},
         {"recipe": 5},
         {"data": ["alpha"]},
         {"metrics": "good"},
-        {"sets": {}},
-        {"sets": {"quantiles": {"0.90": {"real": 0.5}}, "default": "0.80"}},
-        {"sets": {"quantiles": {"0.90": {"real": 1.5}}}},
-        {"sets": {"quantiles": {"0.90": {"real": "0.5"}}}},
-        {"sets": {"quantiles": {"0.90": [0.5]}}},
-        {"sets": {"quantiles": {"90": {"real": 0.5}}, "default": "90"}},
-        {"sets": {"quantiles": {"most": {"real": 0.5}}, "default": "most"}},
-        {"sets": {"quantiles": {"0.90": {}}, "measured": {"0.90": {"coverage": 1}}}},
-        {"likelihood_ratios": ["alpha"]},
-        {"likelihood_ratios": {"alpha": {"slope": 1}}},
-        {"likelihood_ratios": {"alpha": {"slope": -1, "intercept": 0, "lower": -1, "upper": 1}}},
-        {"likelihood_ratios": {"alpha": {"slope": 1, "intercept": 0, "lower": 0.5, "upper": 1}}},
-        {"likelihood_ratios": {"alpha": {"slope": 1, "intercept": float("inf"), "lower": -1, "upper": 1}}},
+        {"states": []},
+        {"decisions": ["any"]},
+        {"decisions": {"lossless": {}}},
+        {"decisions": {"any": None}},
+        {"decisions": {"any": {"threshold": 0.5}}},
+        {"decisions": {"any": {"slope": 0}}},
+        {"decisions": {"any": {"temperature": 0}}},
+        {"decisions": {"any": {"temperature": "hot"}}},
+        {"decisions": {"any": {"intercept": float("nan")}}},
+        {"decisions": {"any": {"generated_from": float("inf")}}},
+        {"decisions": {"any": {"name_from": "0.5"}}},
+        {"decisions": {"any": {"farthest": "far"}}},
+        {"decisions": {"any": {"generated_from": 0.4, "real_to": 0.5}}},
+        {"decisions": {"any": {"measured": ["good"]}}},
+        {"decisions": {"any": {"generated": {}}}},
+        {"decisions": {"any": {"ratios": ["alpha"]}}},
+        {"decisions": {"any": {"ratios": {"alpha": {"slope": 1}}}}},
+        {"decisions": {"any": {"ratios": {"gamma": RATIO}}}},
+        {"decisions": {"any": {"ratios": {"real": RATIO}}}},
+        {"decisions": {"any": {"ratios": {"alpha": {**RATIO, "slope": -1}}}}},
+        {"decisions": {"any": {"ratios": {"alpha": {**RATIO, "lower": 0.5}}}}},
+        {"decisions": {"any": {"generated": {**RATIO, "intercept": float("inf")}}}},
+        {"decisions": {"any": {"generated": RATIO}}, "labels": ["alpha", "beta"]},
         {"validation": 5},
     ],
     ids=str,
@@ -186,23 +189,21 @@ def test_another_card_version_says_what_to_do(version: object) -> None:
     with pytest.raises(ModelError) as caught:
         ModelCard.from_json(json.dumps(raw))
     assert str(caught.value) == (
-        f"the model card has version {version!r}, this genforensic reads 1: "
+        f"the model card has version {version!r}, this genforensic reads 2: "
         "export the run again with `genforensic export`"
     )
 
 
-def test_a_card_from_before_sets_and_ratios_is_read() -> None:
-    raw = json.loads(toy_card().to_json())
-    for name in ("sets", "likelihood_ratios", "validation"):
-        del raw[name]
-    assert ModelCard.from_json(json.dumps(raw)) == toy_card()
+def test_a_state_has_its_own_decision_or_that_of_any() -> None:
+    own, other = Decision(name_from=0.5), Decision(name_from=0.6)
+    card = toy_card(states=("lossless", "webp"), decisions={"webp": own})
+    assert (card.decision("webp"), card.decision("lossless"), card.decision("other")) == (own, None, None)
+    card = toy_card(states=("lossless", "webp"), decisions={"webp": own, "any": other})
+    assert (card.decision("webp"), card.decision("lossless"), card.decision("other")) == (own, other, other)
 
 
-def test_a_set_holds_the_labels_within_their_quantiles_and_no_other() -> None:
-    sets = ConformalSets({"0.90": {"real": 0.5, "alpha": 0.75}, "0.50": {"real": 0.25, "alpha": 0.25}})
-    assert sets.members({"real": 0.5, "alpha": 0.25, "unknown": 0.25}, "0.90") == ("real", "alpha")
-    assert sets.members({"real": 0.5, "alpha": 0.25, "unknown": 0.25}, "0.50") == ()
-    assert sets.members({"alpha": 0.9, "real": 0.1}, "0.90") == ("alpha",)
+def test_what_a_card_may_name_is_neither_real_nor_unknown() -> None:
+    assert toy_card(labels=("beta", "real", "unknown", "alpha")).generators == ("beta", "alpha")
 
 
 def test_a_likelihood_ratio_by_hand() -> None:

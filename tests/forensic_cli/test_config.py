@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from forensic_cli.main import app
-from toys import child_environment, genforensic
+from forensic_cli.reports import REPORTS
+from toys import GAINS, LABELS, child_environment, genforensic
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -35,16 +36,16 @@ def own(home: Path, text: str) -> None:
     (home / "config" / "genforensic" / "config.toml").write_text(text)
 
 
-def threshold(run: Any, toy_exports: Path, images: Path, *more: Any, **options: Any) -> float:
+def threshold(run: Any, toy_exports: Path, images: Path, *more: Any, **options: Any) -> float | None:
     done = run("scan", images, "--exports", toy_exports, "-f", "jsonl", *more, **options)
     assert done.exit_code == 0
-    found: float = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
+    found: float | None = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
     return found
 
 
 def test_the_order_of_precedence(run: Any, home: Path, toy_exports: Path, images: Path) -> None:
     shared = (run, toy_exports, images)
-    assert threshold(*shared) == 0.5  # the model card's
+    assert threshold(*shared) is None  # the model card's
     own(home, "[scan]\nthreshold = 0.11\n")
     assert threshold(*shared) == 0.11
     local(home, "[scan]\nthreshold = 0.22\n")
@@ -93,6 +94,22 @@ def test_the_environment_cannot_overwrite_a_file(run: Any, toy_exports: Path, im
     assert (done.exit_code, out.read_text()) == (2, "precious")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("GENFORENSIC_SCAN_TRESHOLD", "is no variable of genforensic; the nearest is GENFORENSIC_SCAN_THRESHOLD"),
+        ("GENFORENSIC_EXPORT", "is no variable of genforensic; the nearest is GENFORENSIC_EXPORTS"),
+        ("GENFORENSIC_THRESHOLD", "is no variable of genforensic; the nearest is GENFORENSIC_SCAN_THRESHOLD"),
+        ("GENFORENSIC_VERIFY_JSON", ": --json is for the command line alone; unset the variable"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_one_line(name: str, message: str, run: Any) -> None:
+    done = run("models", env={name: "0.8"})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"genforensic: {name}{'' if message.startswith(':') else ' '}{message}\n"
+    assert run("models", "--help", env={name: "0.8"}).exit_code == 0
+
+
 ALLOWED = "[scan], "
 
 
@@ -126,7 +143,7 @@ def test_a_wrong_file_is_one_line(
 
 
 def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
-    run: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, home: Path, toy_exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Any, *more: Any, **options: Any) -> Any:
         if str(path).startswith(str(home / "config")):
@@ -135,10 +152,10 @@ def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
 
     stat = os.stat
     monkeypatch.setattr(os, "stat", refuse)  # root may enter every folder
-    assert run("models").exit_code == 0
+    assert run("models", "--exports", toy_exports).exit_code == 0
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert run("models").exit_code == 0
+    assert run("models", "--exports", toy_exports).exit_code == 0
 
 
 def test_help_is_to_be_had_whatever_a_file_says(run: Any, home: Path) -> None:
@@ -175,11 +192,36 @@ def complete(words: str, shell: str = "bash") -> subprocess.CompletedProcess[str
         ("genforensic do", {"doctor"}),
         ("genforensic scan --fail", {"--fail-on"}),
         ("genforensic verify --no-", {"--no-files", "--no-models"}),
+        ("genforensic scan --format ", set(REPORTS)),
+        ("genforensic scan -f js", {"json", "jsonl"}),
+        ("genforensic scan --ensemble ", {"mean", "vote"}),
+        ("genforensic scan --device ", {"auto", "cpu", "cuda"}),
+        ("genforensic scan --sort dis", {"disagreement"}),
+        ("genforensic diff --format ", {"table", "json"}),
+        ("genforensic evaluate --format m", {"markdown"}),
+        ("genforensic evaluate --leave-out s", {"source", "subject"}),
+        ("genforensic train --technique w", {"weighted"}),
+        ("genforensic train --recipe nat", {"native", "native-32"}),
+        ("genforensic train --device c", {"cpu", "cuda"}),
     ],
 )
-def test_bash_completes_commands_and_options(words: str, expected: set[str]) -> None:
+def test_bash_completes_commands_options_and_values(words: str, expected: set[str]) -> None:
     done = complete(words)
     assert (done.stderr, set(done.stdout.split())) == ("", expected)
+
+
+def test_techniques_and_answers_are_those_of_the_exports(toy_exports: Path, tmp_path: Path) -> None:
+    scan = f"genforensic scan --exports {toy_exports}"
+    assert set(complete(f"{scan} -t ").stdout.split()) == {*GAINS, "all"}
+    assert complete(f"{scan} --recipe ").stdout.split() == ["native"]
+    assert set(complete(f"{scan} --only ").stdout.split()) == {
+        *LABELS,
+        *("generated", "undecided", "inconclusive", "unknown"),
+    }
+    assert complete(f"{scan} --fail-on al").stdout.split() == ["alpha"]
+    (tmp_path / "broken.onnx").write_text("no export")
+    done = complete(f"genforensic scan --exports {tmp_path} -t ")
+    assert (done.stdout.split(), done.stderr) == (["all"], "")
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

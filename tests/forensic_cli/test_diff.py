@@ -37,22 +37,26 @@ def test_added_removed_and_changed_images_are_told(run: Any, scan: Scan, images:
     (images / "4-grey.png").write_text("text")
     solid(images / "6-new.png", (0, 0, 255))
     done = run("diff", old, scan("new.jsonl"))
-    assert (done.exit_code, done.stderr) == (1, "")
+    assert (done.exit_code, done.stderr) == (12, "")
     changed, grey, added, removed, totals, fields = done.stdout.splitlines()
-    assert changed.startswith(f"~ {images}/3-blue.bmp: verdict beta -> alpha, label beta -> alpha, sha256 ")
-    assert grey.startswith(
-        f"~ {images}/4-grey.png: status ok -> not_an_image, verdict inconclusive -> none, label real -> none, "
+    assert changed.startswith(
+        f"~ {images}/3-blue.bmp: verdict beta -> alpha, label beta -> alpha, candidates beta -> alpha, sha256 "
     )
-    assert added == f"+ {images}/6-new.png: verdict beta"
-    assert removed == f"- {images}/1-red.png: verdict real"
+    assert grey.startswith(
+        f"~ {images}/4-grey.png: status ok -> not_an_image, headline undecided -> none, verdict inconclusive -> none, "
+    )
+    assert added == f"+ {images}/6-new.png: headline generated, verdict beta"
+    assert removed == f"- {images}/1-red.png: headline real, verdict real"
     assert totals == "1 added, 1 removed, 2 changed, 2 unchanged"
-    assert fields == "changed: status 1, verdict 2, label 2, candidates 1, sha256 2, confidence 1"
+    assert fields == (
+        "changed: status 1, headline 1, verdict 2, label 2, candidates 2, sha256 2, p_generated 1, confidence 1"
+    )
 
 
 def test_models_and_settings_are_told(run: Any, scan: Scan) -> None:
-    old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "weighted", "--threshold", "0.2")
+    old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "weighted", "--threshold", "1")
     done = run("diff", old, new, "--tolerance", "0.5")
-    assert done.exit_code == 1
+    assert done.exit_code == 12
     lines = done.stdout.splitlines()
     hashes = [
         json.loads(one.read_text().splitlines()[0])["genforensic"]["models"][0]["sha256"][:12] for one in (old, new)
@@ -60,9 +64,9 @@ def test_models_and_settings_are_told(run: Any, scan: Scan) -> None:
     assert lines[:3] == [
         f"model native baseline {hashes[0]} -> none",
         f"model native weighted none -> {hashes[1]}",
-        "setting threshold 0.5 -> 0.2",
+        "setting threshold none -> 1",
     ]
-    assert lines[3].endswith("4-grey.png: verdict inconclusive -> real")
+    assert lines[3].endswith("2-green.webp: verdict alpha -> inconclusive")
     assert run("diff", old, new, "--tolerance", "0.5", "--images-only").stdout.splitlines() == lines[3:]
 
 
@@ -76,7 +80,7 @@ def test_one_more_model_on_the_same_device_is_no_other_provider(run: Any, scan: 
     )
 
 
-@pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 1)])
+@pytest.mark.parametrize(("tolerance", "code"), [("0.2", 0), ("0.001", 12)])
 def test_confidences_within_the_tolerance_are_the_same(tolerance: str, code: int, run: Any, scan: Scan) -> None:
     old, new = scan("old.jsonl"), scan("new.jsonl", "-t", "adversarial")
     done = run("diff", old, new, "--images-only", "--tolerance", tolerance)
@@ -91,11 +95,13 @@ def test_json_has_every_change(run: Any, scan: Scan, images: Path) -> None:
     assert (found["same"], found["models"], found["settings"]) == (False, [], [])
     assert found["totals"] == {
         **{"added": 0, "removed": 0, "changed": 1, "unchanged": 4},
-        **{"status": 0, "verdict": 1, "label": 1, "candidates": 0, "warnings": 0, "sha256": 1, "confidence": 0},
+        **{"status": 0, "headline": 1, "verdict": 1, "label": 1, "candidates": 1, "warnings": 0, "sha256": 1},
+        **{"p_generated": 1, "confidence": 0},
     }
     (image,) = found["images"]
     assert (image["path"], image["kind"]) == (f"{images}/3-blue.bmp", "changed")
-    assert image["changes"][:2] == [
+    assert image["changes"][:3] == [
+        {"name": "headline", "old": "generated", "new": "real"},
         {"name": "verdict", "old": "beta", "new": "real"},
         {"name": "label", "old": "beta", "new": "real"},
     ]
@@ -108,8 +114,8 @@ def test_a_file_that_was_scanned_twice_is_compared_by_its_turn(
     listed = "\n".join(map(str, [*sorted(images.iterdir()), images / "1-red.png"]))
     genforensic("scan", "-", "--exports", toy_exports, "-f", "jsonl", "-o", twice, input=listed)
     done = run("diff", once, twice)
-    assert done.exit_code == 1
-    assert done.stdout.splitlines()[0] == f"+ {images}/1-red.png (scanned again, 2): verdict real"
+    assert done.exit_code == 12
+    assert done.stdout.splitlines()[0] == f"+ {images}/1-red.png (scanned again, 2): headline real, verdict real"
 
 
 def test_trouble_is_exit_code_2(run: Any, scan: Scan, tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_json_is_json_where_the_screen_has_no_such_characters(scan: Scan) -> Non
     old, new = scan("old.jsonl"), scan("new.jsonl")
     new.write_text(new.read_text().replace("1-red", "é😀"), encoding="utf-8")
     done = genforensic("diff", old, new, "-f", "json", env={"PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (12, "")
     assert json.loads(done.stdout)["images"][0]["path"].endswith("é😀.png")
 
 
@@ -141,5 +147,5 @@ def test_a_path_with_a_lone_surrogate_is_json_still(run: Any, scan: Scan) -> Non
     old, new = scan("old.jsonl"), scan("new.jsonl")
     new.write_text(new.read_text().replace("1-red", r"\ud800"))
     done = run("diff", old, new, "-f", "json")
-    assert (done.exit_code, done.stderr) == (1, "")
+    assert (done.exit_code, done.stderr) == (12, "")
     assert json.loads(done.stdout)["images"][0]["path"].endswith("\ud800.png")

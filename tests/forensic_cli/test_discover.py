@@ -244,7 +244,7 @@ def test_a_file_with_the_name_of_the_list_can_be_named(toy_exports: Path, tmp_pa
     done = genforensic("scan", "./-", *shared, cwd=tmp_path, input="")
     assert (done.returncode, done.stderr) == (0, "")
     # a spreadsheet would run what begins with a hyphen
-    assert [line.split(",")[:4] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "", "alpha"]]
+    assert [line.split(",")[:3] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "generated"]]
     both = genforensic("scan", "-", "./-", *shared, cwd=tmp_path, input="listed.png\n-\n")
     assert [line.split(",")[0] for line in both.stdout.splitlines()[1:]] == ["listed.png", "'-", "'-"]
 

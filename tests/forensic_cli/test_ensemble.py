@@ -1,4 +1,7 @@
-"""Tests of ensemble: what fusion keeps, how ties fall, and when a verdict is inconclusive."""
+"""Tests of ensemble: what fusion keeps, how ties fall, and what is said of an image and what is not."""
+
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,20 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from forensic_cli.card import ConformalSets, LikelihoodRatio
+from forensic_cli.card import NEVER, Decision, LikelihoodRatio
 from forensic_cli.ensemble import (
     FUSIONS,
     INCONCLUSIVE,
-    UNKNOWN,
+    MOST_CANDIDATES,
+    UNDECIDED,
     decide,
     fuse_mean,
     fuse_vote,
-    judge,
     merge_ratios,
-    merge_sets,
     predict,
+    probabilities,
+    shown_name,
+    strength,
+    strength_of,
 )
-from toys import toy_card
+from forensic_cli.model import softmax
+from forensic_cli.results import Verdict
+from toys import DECISION, toy_card
 
 LABELS = ("real", "alpha", "beta")
 shapes = st.tuples(st.integers(1, 5), st.integers(2, 6))
@@ -83,15 +91,19 @@ def test_a_tied_vote_goes_to_the_higher_mean() -> None:
     assert fuse_vote(stacked[::-1]) == pytest.approx([0.05, 0.9, 0.05])
 
 
+def answer(by_technique: dict[str, np.ndarray], decision: Decision | None = DECISION, fusion: str = "mean") -> Verdict:
+    return decide(LABELS, by_technique, dict.fromkeys(by_technique, decision), fusion)
+
+
 def test_a_tie_in_everything_goes_to_the_first_label() -> None:
     stacked = np.stack([p(0.2, 0.6, 0.2), p(0.6, 0.2, 0.2)])
-    assert decide(LABELS, dict(zip("ab", stacked, strict=True)), "vote", 0).label == "real"
-    assert decide(LABELS, {"a": p(1 / 3, 1 / 3, 1 / 3)}, "mean", 0).label == "real"
+    assert answer(dict(zip("ab", stacked, strict=True)), fusion="vote").label == "real"
+    assert answer({"a": p(1 / 3, 1 / 3, 1 / 3)}).label == "real"
 
 
 def test_agreement_counts_the_techniques_that_say_the_same() -> None:
     by_technique = {"a": p(0.8, 0.1, 0.1), "b": p(0.7, 0.2, 0.1), "c": p(0.1, 0.8, 0.1)}
-    verdict = decide(LABELS, by_technique, "mean", 0.5)
+    verdict = answer(by_technique, Decision(generated_from=0.6, real_to=0.5))
     assert (verdict.verdict, verdict.agreement) == ("real", 0.666667)
     assert {name: one.label for name, one in verdict.techniques.items()} == {
         "a": "real",
@@ -103,67 +115,173 @@ def test_agreement_counts_the_techniques_that_say_the_same() -> None:
 
 def test_the_mean_may_choose_a_label_that_no_technique_chose() -> None:
     by_technique = {"a": p(0.51, 0.0, 0.49), "b": p(0.0, 0.51, 0.49)}
-    verdict = decide(LABELS, by_technique, "mean", 0.4)
+    verdict = answer(by_technique, Decision(generated_from=0.7, name_from=0.6))
     assert (verdict.verdict, verdict.agreement) == ("beta", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("threshold", "verdict"), [(0.0, "alpha"), (0.7, "alpha"), (0.700001, INCONCLUSIVE), (1.0, INCONCLUSIVE)]
+    ("scores", "headline", "verdict", "candidates"),
+    [
+        ((0.05, 0.9, 0.05), "generated", "alpha", ("alpha",)),
+        ((0.1, 0.72, 0.18), "generated", "alpha", ("alpha", "beta")),
+        ((0.1, 0.71, 0.19), "generated", INCONCLUSIVE, ("alpha", "beta")),
+        ((0.11, 0.89, 0.0), UNDECIDED, INCONCLUSIVE, ()),
+        ((0.89, 0.11, 0.0), UNDECIDED, INCONCLUSIVE, ()),
+        ((0.9, 0.1, 0.0), "real", "real", ()),
+        ((1.0, 0.0, 0.0), "real", "real", ()),
+    ],
 )
-def test_below_the_threshold_a_verdict_is_inconclusive(threshold: float, verdict: str) -> None:
-    answer = decide(LABELS, {"a": p(0.2, 0.7, 0.1)}, "mean", threshold)
-    assert answer.verdict == verdict
-    assert (answer.label, answer.confidence, answer.agreement) == ("alpha", 0.7, 1.0)
+def test_the_answer_by_hand(
+    scores: tuple[float, ...], headline: str, verdict: str, candidates: tuple[str, ...]
+) -> None:
+    """DECISION: generated from 0.9, real up to 0.1, a name from 0.8 of what the generators have, a list from 0.9."""
+    given = answer({"a": p(*scores)})
+    assert (given.headline, given.verdict, given.candidates) == (headline, verdict, candidates)
+    assert given.p_generated == pytest.approx(1 - scores[0])
+
+
+def test_the_label_unknown_names_no_generator_and_takes_its_share_of_the_list() -> None:
+    labels = ("real", "alpha", "unknown")
+    for scores, verdict, candidates in (
+        (p(0.05, 0.05, 0.9), "unknown", ()),
+        (p(0.05, 0.5, 0.45), INCONCLUSIVE, ()),
+        (p(0.05, 0.9, 0.05), "alpha", ("alpha",)),
+    ):
+        given = decide(labels, {"a": scores}, {"a": DECISION})
+        assert (given.headline, given.verdict, given.candidates) == ("generated", verdict, candidates)
+
+
+def test_a_short_list_that_would_be_long_is_none() -> None:
+    labels = ("real", *"abcde")
+    even = np.array([0.0, *[1 / (MOST_CANDIDATES + 1)] * (MOST_CANDIDATES + 1), 0.0])
+    assert decide(labels, {"a": even}, {"a": DECISION}).candidates == ()
+    assert decide(labels, {"a": np.array([0.0, 0.4, 0.3, 0.25, 0.05, 0.0])}, {"a": DECISION}).candidates == (*"abc",)
+
+
+def test_where_one_technique_does_not_answer_nothing_is_said() -> None:
+    rows = {"a": p(0.01, 0.98, 0.01), "b": p(0.01, 0.98, 0.01)}
+    ratio = LikelihoodRatio(1, 0, -2, 2)
+    known = replace(DECISION, generated=ratio, ratios={"alpha": ratio})
+    given = decide(LABELS, rows, {"a": known, "b": None}, name_from=0.0)
+    assert (given.headline, given.verdict, given.candidates, given.p_generated) == (UNDECIDED, INCONCLUSIVE, (), None)
+    assert given.strength is None
+    assert (given.label, given.confidence) == ("alpha", 0.98)
+
+
+def test_the_strictest_of_several_decisions_holds() -> None:
+    rows = {"a": p(0.08, 0.82, 0.1), "b": p(0.08, 0.82, 0.1)}
+    strict = replace(DECISION, generated_from=0.95)
+    assert decide(LABELS, rows, {"a": DECISION, "b": DECISION}).headline == "generated"
+    assert decide(LABELS, rows, {"a": DECISION, "b": strict}).headline == UNDECIDED
+    rows = {"a": p(0.92, 0.04, 0.04), "b": p(0.92, 0.04, 0.04)}
+    assert decide(LABELS, rows, {"a": DECISION, "b": DECISION}).headline == "real"
+    assert decide(LABELS, rows, {"a": DECISION, "b": replace(DECISION, real_to=0.05)}).headline == UNDECIDED
+
+
+def test_never_is_never_even_for_a_certain_image() -> None:
+    given = answer({"a": p(0.0, 1.0, 0.0)}, Decision())
+    assert (NEVER, given.headline, given.verdict) == (2.0, UNDECIDED, INCONCLUSIVE)
+    assert answer({"a": p(1.0, 0.0, 0.0)}, Decision()).headline == UNDECIDED
 
 
 @many
-@given(STACKS, st.sampled_from(sorted(FUSIONS)), st.floats(0, 1))
-def test_a_verdict_is_consistent_in_itself(stacked: np.ndarray, fusion: str, threshold: float) -> None:
-    labels = labels_of(stacked)
+@given(STACKS, st.sampled_from(sorted(FUSIONS)), st.floats(0, 1), st.floats(0.5, 1), st.floats(0, 0.5))
+def test_an_answer_is_consistent_in_itself(
+    stacked: np.ndarray, fusion: str, name_from: float, generated_from: float, real_to: float
+) -> None:
+    labels = ("real", *labels_of(stacked)[1:])
     names = [f"technique{i}" for i in range(len(stacked))]
-    answer = decide(labels, dict(zip(names, stacked, strict=True)), fusion, threshold)
-    assert answer.confidence == answer.scores[answer.label] == max(answer.scores.values())
-    assert answer.verdict == (answer.label if answer.confidence >= threshold else INCONCLUSIVE)
-    assert list(answer.techniques) == names
-    assert list(answer.scores) == list(labels)
-    same = sum(one.label == answer.label for one in answer.techniques.values())
-    assert answer.agreement == pytest.approx(same / len(names), abs=1e-6)
+    decision = Decision(generated_from=generated_from, real_to=real_to, name_from=name_from)
+    given = decide(labels, dict(zip(names, stacked, strict=True)), dict.fromkeys(names, decision), fusion)
+    assert given.confidence == given.scores[given.label] == max(given.scores.values())
+    assert given.p_generated == pytest.approx(1 - given.scores["real"], abs=2e-6)
+    assert (given.headline == "real") == (given.verdict == "real")
+    if given.headline == UNDECIDED:
+        assert (given.verdict, given.candidates) == (INCONCLUSIVE, ())
+    if given.verdict in labels[1:]:
+        assert given.headline == "generated"
+        assert given.scores[given.verdict] == max(given.scores[label] for label in labels[1:])
+    assert set(given.candidates) <= set(labels[1:])
+    assert len(given.candidates) <= MOST_CANDIDATES
+    assert list(given.techniques) == names
+    assert list(given.scores) == list(labels)
+    same = sum(one.label == given.label for one in given.techniques.values())
+    assert given.agreement == pytest.approx(same / len(names), abs=1e-6)
+
+
+@many
+@given(hnp.arrays(np.float32, (4, 3), elements=st.floats(-50, 50, width=32)))
+def test_logits_become_a_probability_of_each_label(logits: np.ndarray) -> None:
+    """With the numbers of an empty decision it is the softmax, whatever the labels' order."""
+    card = toy_card(labels=("alpha", "real", "beta"))
+    found = probabilities(card, Decision(), logits)
+    assert found.sum(axis=1) == pytest.approx(np.ones(4), abs=1e-6)
+    assert found == pytest.approx(softmax(logits), abs=1e-6)
 
 
 def test_predict_names_probabilities_in_label_order() -> None:
-    one = predict(LABELS, p(0.1, 0.2, 0.7))
-    assert (one.label, one.confidence) == ("beta", 0.7)
+    one = predict(LABELS, p(0.1, 0.2, 0.7), None)
+    assert (one.label, one.confidence, one.p_generated) == ("beta", 0.7, 0.9)
     assert dict(one.scores) == {"real": 0.1, "alpha": 0.2, "beta": 0.7}
 
 
-# Sets and ratios
+# Ratios, and words
 
 
 @pytest.mark.parametrize(
-    ("label", "confidence", "candidates", "verdict"),
+    ("ratio", "words"),
     [
-        ("alpha", 0.7, None, "alpha"),
-        ("alpha", 0.6, None, INCONCLUSIVE),
-        ("alpha", 0.7, ("alpha",), "alpha"),
-        ("alpha", 0.6, ("alpha",), INCONCLUSIVE),
-        ("alpha", 0.9, ("real", "alpha"), INCONCLUSIVE),
-        ("alpha", 0.9, ("real",), INCONCLUSIVE),
-        ("alpha", 0.9, (), UNKNOWN),
-        ("alpha", 0.1, (), UNKNOWN),
-        (UNKNOWN, 0.9, ("alpha",), UNKNOWN),
-        (UNKNOWN, 0.1, None, UNKNOWN),
+        (None, None),
+        (-3.0, "no support"),
+        (0.3, "no support"),
+        (0.302, "weak support"),
+        (0.999, "weak support"),
+        (1.0, "moderate support"),
+        (2.0, "moderately strong support"),
+        (3.0, "strong support"),
+        (4.0, "very strong support"),
+        (6.0, "extremely strong support"),
+        (99.0, "extremely strong support"),
     ],
 )
-def test_the_verdict_rule(label: str, confidence: float, candidates: tuple[str, ...] | None, verdict: str) -> None:
-    assert judge(label, confidence, 0.7, candidates) == verdict
+def test_the_words_of_a_ratio(ratio: float | None, words: str | None) -> None:
+    """ENFSI 2015: 2 to 10 is weak, 10 to 100 moderate, and so on."""
+    assert strength(ratio) == words
 
 
-def test_a_label_stays_in_the_merged_set_where_half_of_the_sets_hold_it() -> None:
-    sets = [("real", "beta"), ("beta",), ("real", "alpha"), ("beta",)]
-    assert merge_sets(LABELS, sets) == ("real", "beta")
-    assert merge_sets(LABELS, sets[:3]) == ("real", "beta")
-    assert merge_sets(LABELS, sets[:1]) == sets[0]
-    assert merge_sets(LABELS, [(), ("alpha",), ()]) == ()
+@pytest.mark.parametrize(
+    ("headline", "verdict", "ratios", "words"),
+    [
+        ("generated", "alpha", {"real": -3.5, "alpha": 1.5}, "moderate support"),
+        ("generated", "alpha", {"real": -1.5, "alpha": 3.5}, "moderate support"),
+        ("generated", "alpha", {"real": -1.5}, "moderate support"),
+        ("generated", INCONCLUSIVE, {"real": -2.5, "alpha": 5.0}, "moderately strong support"),
+        ("real", "real", {"real": 2.5, "alpha": 5.0}, "moderately strong support"),
+        (UNDECIDED, INCONCLUSIVE, {"real": 2.5, "alpha": 5.0}, None),
+        (UNDECIDED, "alpha", {"alpha": 5.0}, "very strong support"),
+        ("generated", "alpha", {}, None),
+    ],
+)
+def test_a_row_is_as_strong_as_the_weaker_of_its_statements(
+    headline: str, verdict: str, ratios: dict[str, float], words: str | None
+) -> None:
+    assert strength_of(headline, verdict, ratios) == words
+
+
+@pytest.mark.parametrize(
+    ("verdict", "candidates", "words"),
+    [
+        ("alpha", ("alpha",), "alpha"),
+        ("unknown", (), "unknown generator"),
+        ("real", (), ""),
+        (INCONCLUSIVE, (), ""),
+        (INCONCLUSIVE, ("a",), "perhaps a"),
+        (INCONCLUSIVE, ("a", "b"), "a or b"),
+        (INCONCLUSIVE, ("a", "b", "c"), "a, b or c"),
+    ],
+)
+def test_what_an_answer_names(verdict: str, candidates: tuple[str, ...], words: str) -> None:
+    assert shown_name(verdict, candidates) == words
 
 
 def test_the_merged_ratio_is_the_most_cautious_one_and_0_where_signs_differ() -> None:
@@ -185,25 +303,15 @@ def test_a_merged_ratio_claims_no_more_than_any_technique(ratios: list[dict[str,
                 assert value * one[label] >= 0
 
 
-def test_cards_bring_sets_and_ratios_into_the_verdict() -> None:
-    def card(real: float, intercept: float) -> object:
-        quantiles = {"0.90": {"real": real, "alpha": 0.8, "beta": 0.5}, "0.50": dict.fromkeys(LABELS, 0.1)}
+def test_decisions_bring_ratios_into_the_verdict() -> None:
+    def decision(intercept: float) -> Decision:
         ratio = LikelihoodRatio(0, intercept, -1, 1)
-        return toy_card(sets=ConformalSets(quantiles), likelihood_ratios={"alpha": ratio})
+        return replace(DECISION, generated=ratio, ratios={"alpha": ratio})
 
-    rows = {"a": p(0.7, 0.25, 0.05), "b": p(0.6, 0.15, 0.25)}
-    cards = {"a": card(0.35, np.log(10) / 2), "b": card(0.35, np.log(10) / 4)}
-    answer = decide(LABELS, rows, "mean", 0.5, cards, "0.90")  # type: ignore[arg-type]
-    assert (answer.verdict, answer.label, answer.candidates) == (INCONCLUSIVE, "real", ("real", "alpha"))
-    assert answer.techniques["a"].candidates == ("real", "alpha")
-    assert answer.techniques["b"].candidates == ()
-    assert (dict(answer.techniques["a"].log10_lr), dict(answer.log10_lr)) == ({"alpha": 0.5}, {"alpha": 0.25})
-    assert decide(LABELS, rows, "mean", 0.5, cards, "0.50").verdict == UNKNOWN  # type: ignore[arg-type]
-    assert decide(LABELS, rows, "mean", 0.5).verdict == "real"
-
-
-def test_a_technique_without_sets_has_no_say_in_the_set() -> None:
-    rows = {"a": p(0.2, 0.7, 0.1), "b": p(0.2, 0.7, 0.1)}
-    cards = {"a": toy_card(), "b": toy_card(sets=ConformalSets({"0.90": {"real": 0.1, "alpha": 0.5, "beta": 0.1}}))}
-    answer = decide(LABELS, rows, "mean", 0.5, cards, "0.90")
-    assert (answer.verdict, answer.candidates) == ("alpha", ("alpha",))
+    rows = {"a": p(0.05, 0.9, 0.05), "b": p(0.05, 0.85, 0.1)}
+    given = decide(LABELS, rows, {"a": decision(np.log(10) / 2), "b": decision(np.log(10) / 4)})
+    assert dict(given.techniques["a"].log10_lr) == {"alpha": 0.5, "real": -0.5}
+    assert dict(given.log10_lr) == {"real": -0.25, "alpha": 0.25}
+    assert (given.generated_log10_lr, given.strength) == (0.25, "no support")
+    opposed = decide(LABELS, rows, {"a": decision(1.0), "b": decision(-1.0)})
+    assert json.dumps([opposed.generated_log10_lr, opposed.log10_lr["real"]]) == "[0.0, 0.0]"  # and not -0.0

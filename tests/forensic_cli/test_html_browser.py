@@ -4,14 +4,17 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from toys import LABELS, make_images, solid
+from forensic_cli.card import LikelihoodRatio
+from toys import DECISION, LABELS, make_images, solid, write_toy_exports
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -129,13 +132,16 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the page of a scan of five images, a broken one and one with fields that no scan writes."""
     from typer.testing import CliRunner
 
     from forensic_cli.main import app
 
     folder = tmp_path_factory.mktemp("html")
+    ratio = LikelihoodRatio(1.0, 0.0, -2.0, 2.0)
+    weighed = replace(DECISION, generated=ratio, ratios={"alpha": ratio})
+    toy_exports = write_toy_exports(folder / "exports", decisions={"any": weighed})
     images = make_images(folder / "images")
     solid(images / "7-wide.png", (0, 255, 0, 128), (200, 60))
     (images / "6-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -165,11 +171,16 @@ def no_more(number: int) -> dict[str, Any]:
 
 
 def large_page(
-    tmp_path: Path, run: Any, count: int, name: str = "{}.png", more: Callable[[int], dict[str, Any]] = no_more
+    tmp_path: Path,
+    run: Any,
+    count: int,
+    name: str = "{}.png",
+    more: Callable[[int], dict[str, Any]] = no_more,
+    labels: Sequence[str] = LABELS,
 ) -> Path:
     """Return the page of made-up rows; `more`: further fields of a row by its number."""
-    scores = dict(zip(LABELS, (0.75, 0.125, 0.125), strict=True))
-    model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": LABELS}
+    scores = dict.fromkeys(labels, 0.125) | {"real": 0.75}
+    model = {"name": "m", "technique": "baseline", "sha256": "0", "labels": labels}
     run_header = {"version": "1", "models": [model], "providers": [], "onnxruntime": "1", "threshold": 0.5}
     with (tmp_path / "r.jsonl").open("w") as out:
         out.write(json.dumps({"genforensic": {**run_header, "started": "2026"}}) + "\n")
@@ -182,8 +193,12 @@ def large_page(
 
 
 def test_the_gallery_sorts(reader: Reader) -> None:
-    assert reader.names[0] == "2-green.webp"  # named generators come first, the surest first
-    assert reader.names[-1] == "6-broken.png"
+    # Generated ones come first, the surest first; then real, then undecided
+    assert reader.names[2:] == ["7-wide.png", "1-red.png", "4-grey.png", "5-tiny.png", "6-broken.png"]
+    assert [text.split("\n")[0] for text in reader.texts(".card .line")] == [
+        *["generated"] * 3,
+        *("real", "undecided", "undecided", "truncated"),
+    ]
     reader.choose("#sort", "file")
     expected = ["1-red.png", "2-green.webp", "3-blue.bmp", "4-grey.png", "5-tiny.png", "6-broken.png", "7-wide.png"]
     assert reader.names == expected
@@ -195,6 +210,9 @@ def test_the_gallery_filters(reader: Reader) -> None:
     reader.choose("#verdict", "alpha")
     assert sorted(reader.names) == ["2-green.webp", "7-wide.png"]
     assert reader.texts("#count") == ["2 of 7 files"]
+    reader.choose("#headline", "undecided")
+    assert reader.names == []
+    reader.choose("#headline", "generated")
     reader.click("#warned")
     assert reader.names == ["7-wide.png"]
     reader.click("#filters button[type=reset]")
@@ -202,6 +220,9 @@ def test_the_gallery_filters(reader: Reader) -> None:
     reader.click('.pick[data-verdict="!truncated"]')
     reader.wait("document.querySelectorAll('.card').length === 1")
     assert reader.names == ["6-broken.png"]
+    reader.click('.pick[data-headline="undecided"]')
+    reader.wait("document.querySelectorAll('.card').length === 2")
+    assert reader.names == ["4-grey.png", "5-tiny.png"]
 
 
 def test_search_finds_names_and_fields(reader: Reader) -> None:
@@ -221,7 +242,7 @@ def test_keys_walk_through_the_gallery_and_the_images(reader: Reader) -> None:
     reader("document.querySelector('.card').focus()")
     reader.press("ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT", "ENTER")
     reader.wait("!document.getElementById('image').hidden")
-    assert reader.texts("#image-title") == ["alpha 2-green.webp"]
+    assert reader.texts("#image-title") == ["2-green.webp"]
     assert reader("return document.activeElement.id") == "image-title"
     reader.press("ARROW_RIGHT")
     reader.wait("location.hash === '#image-3'")
@@ -237,10 +258,25 @@ def test_keys_walk_through_the_gallery_and_the_images(reader: Reader) -> None:
 
 def test_the_page_of_an_image_shows_what_its_verdict_rests_on(reader: Reader) -> None:
     reader.driver.get(f"{reader.url}#image-1")
-    assert reader.texts(".finding") == [
-        "The confidence 0.980 reaches the threshold 0.500.",
+    assert reader.texts(".answer p") == [
+        "Real, made by no generator: the evidence gives moderate support.",
+        "The probability that a generator made it is 0.020, if it was as likely as not beforehand.",
+        "What was measured is 27 times more probable if no generator made the image than if one did.",
         "4 of 4 techniques put real on top.",
+        "It was judged as PNG, lossless.",
     ]
+    reader.driver.get(f"{reader.url}#image-2")
+    assert reader.texts(".finding") == ["Generated by alpha: the evidence gives moderate support."]
+    assert (
+        "What was measured is 55 times more probable if the image is of alpha than if it is of another known "
+        in (reader.texts(".answer")[0])
+    )
+    reader.driver.get(f"{reader.url}#image-5")
+    assert reader.texts(".answer p")[:2] == [
+        "Undecided: the evidence carries no answer.",
+        "The models were not validated on images like this one (padded, tiny).",
+    ]
+    reader.driver.get(f"{reader.url}#image-1")
     captions = reader.texts(".scores caption")
     assert captions == ["all techniques, fused by mean", "adversarial", "baseline", "finetune", "weighted"]
     row = reader.texts(".scores:nth-of-type(3) tbody tr:first-child > *")
@@ -329,10 +365,103 @@ def test_print_leaves_the_controls_out(reader: Reader) -> None:
     reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     shown = [
         reader("return document.querySelector(arguments[0]).checkVisibility()", selector)
-        for selector in ("#filters", "#theme", "#summary-title", ".card")
+        for selector in ("#filters", "#theme", ".tile", ".card")
     ]
     assert shown == [False, False, True, True]
     reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+LONG_LABELS = ("real", "stable_diffusion", "taming_transformers", "guided_diffusion")
+BROKEN_WORDS = """
+const badges = [...document.querySelectorAll(".badge")].filter((e) => e.checkVisibility());
+const pieces = badges.flatMap((e) => [...e.childNodes]);
+const lines = (text) => {
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return new Set([...range.getClientRects()].map((r) => r.top)).size;
+};
+return pieces.filter((e) => e.nodeType === Node.TEXT_NODE && lines(e) > 1).map((e) => e.data);
+"""
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of 285 rows whose labels are long names."""
+    from typer.testing import CliRunner
+
+    from forensic_cli.main import app
+
+    def more(number: int) -> dict[str, Any]:
+        label = LONG_LABELS[number % 4]
+        named = {"verdict": ("inconclusive", label)[number % 2], "headline": "real" if label == "real" else "generated"}
+        return {"label": label, "candidates": list(LONG_LABELS[1:]), **named}
+
+    def run(*arguments: Any) -> Any:
+        return CliRunner().invoke(app, [str(one) for one in arguments])
+
+    folder = tmp_path_factory.mktemp("long")
+    return large_page(folder, run, 285, "case_17/an_image_with_a_long_name_{}.png", more, LONG_LABELS)
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("place", ["", "#image-3"])
+def test_a_badge_breaks_behind_an_underscore_alone_and_nothing_sticks_out(
+    driver: Any, long_names: Path, width: int, place: str
+) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    reader = Reader(driver, long_names)
+    driver.get(f"{reader.url}{place}")
+    broken, wide = reader(BROKEN_WORDS), reader("return document.documentElement.scrollWidth")
+    room = reader("return document.documentElement.clientWidth")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert broken == []
+    assert wide <= room
+
+
+def test_print_has_every_card_and_the_screen_its_page_again(driver: Any, long_names: Path) -> None:
+    reader = Reader(driver, long_names)
+    reader.click("#later")
+    before = reader.names
+    reader("addEventListener('beforeprint', () => (window.printed = document.querySelectorAll('.card').length))")
+    driver.execute_cdp_cmd("Page.printToPDF", {})
+    assert reader("return window.printed") == 285
+    assert reader.names == before
+    assert reader.texts("#count") == ["285 files, page 2 of 5"]
+
+
+def test_print_cuts_no_card(driver: Any, long_names: Path) -> None:
+    """Content that ends where the paper does loses its last line of pixels."""
+    reader = Reader(driver, long_names)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 688, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    parts = "[...document.querySelectorAll('.card, .card *')]"
+    right = reader(f"return Math.max(...{parts}.map((e) => e.getBoundingClientRect().right))")
+    room = reader("return document.documentElement.clientWidth")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert right <= room - 1
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_search_finds_an_accent_in_either_form(driver: Any, tmp_path: Path, run: Any, stored: Any, typed: Any) -> None:
+    name = unicodedata.normalize(stored, "Été-{}.png")
+    reader = Reader(driver, large_page(tmp_path, run, 2, name))
+    reader(
+        "const query = document.getElementById('query'); query.value = arguments[0];"
+        "query.dispatchEvent(new Event('input', { bubbles: true }));",
+        unicodedata.normalize(typed, "été-1"),
+    )
+    assert reader.names == [name.format(1)]
+
+
+def test_every_column_has_a_title(reader: Reader) -> None:
+    for place in ("", "#image-1"):
+        reader.driver.get(f"{reader.url}{place}")
+        assert reader("return [...document.querySelectorAll('th')].filter((e) => !e.textContent.trim()).length") == 0
+        assert reader("return document.querySelectorAll('th').length") > 4
 
 
 def test_roles_and_names_for_those_who_cannot_see(reader: Reader) -> None:
@@ -374,7 +503,7 @@ def test_a_hostile_name_does_not_run(driver: Any, tmp_path: Path, run: Any, toy_
 def case(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
     """Return the page of a scan with --dedupe.
 
-    A finding of four red images (the first one, its copy, one with a claim, one whose verdict is changed), a green one
+    A finding of four red images (the first one, its copy, one with a claim, one whose answer is changed), a green one
     that says that a camera took it, a blue one, and two of one broken content.
     """
     from typer.testing import CliRunner
@@ -401,7 +530,7 @@ def case(tmp_path_factory: pytest.TempPathFactory, toy_exports: Path) -> Path:
     assert runner.invoke(app, [str(one) for one in scan]).exit_code == 1
     header, *lines, _ = results.read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    rows[3]["verdict"] = "inconclusive"
+    rows[3] |= {"headline": "undecided", "verdict": "inconclusive"}
     results.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
     report = ["report", results, "--html", folder / "page.html", "--exports", toy_exports]
     assert runner.invoke(app, [str(one) for one in report]).exit_code == 0
@@ -428,7 +557,7 @@ def test_a_finding_is_one_card(analyst: Reader) -> None:
     assert analyst.names == ["1-red.png", "5-green.png", "6-blue.png", "7-broken.png"]
     assert analyst.texts(".many") == ["4 files", "2 files"]
     assert analyst.texts("#count") == ["8 files on 4 cards"]
-    assert "verdicts differ" in analyst.texts(".card")[0]
+    assert "answers differ" in analyst.texts(".card")[0]
     analyst.click("#grouped")
     assert len(analyst.names) == 8
     assert analyst.texts(".many") == []
@@ -452,9 +581,9 @@ def test_a_finding_is_shown_when_any_of_its_files_fits(analyst: Reader) -> None:
 def test_the_page_of_an_image_lists_its_finding(analyst: Reader) -> None:
     analyst.driver.get(f"{analyst.url}#image-2")
     assert [text.split("\n")[1] for text in analyst.texts(".member")] == [
-        *("real copy", "real this image", "real looks the same", "inconclusive looks the same")
+        *("real copy", "real this image", "real looks the same", "undecided looks the same")
     ]
-    assert "The verdicts differ: 3 real, 1 inconclusive." in analyst.texts("#image .alert")[0]
+    assert "The answers differ: 3 real, 1 undecided." in analyst.texts("#image .alert")[0]
     assert "1-red.png" in dict(zip(analyst.texts(".facts dt"), analyst.texts(".facts dd"), strict=True))["Copy of"]
     analyst.click("li:nth-child(4) > .member")
     analyst.wait("document.getElementById('image-title').innerText.includes('4-sent.png')")
@@ -480,9 +609,9 @@ def test_what_a_file_says_of_itself_stands_in_words(analyst: Reader) -> None:
     (section,) = (text for text in analyst.texts("#image section") if text.startswith("What the file says of itself"))
     assert [line for line in section.split("\n") if line] == [
         "What the file says of itself",
-        "Anybody can write, forge or remove this, and it changes no verdict.",
-        "Conflict: the file says that a camera took it, or that it was digitised, but the verdict is alpha. Either may "
-        "be wrong: what a file says can be forged or copied from another file, and a verdict is an indication.",
+        "Anybody can write, forge or remove this, and it changes no answer.",
+        "Conflict: the file says that a camera took it, or that it was digitised, but the answer is generated. Either "
+        "may be wrong: what a file says can be forged or copied from another file, and an answer is no proof.",
         "EXIF",
         "the file says that a camera took it, or that it was digitised",
         "Ex-1",
@@ -552,7 +681,7 @@ def test_ten_thousand_rows_in_few_findings_open_in_bounded_time(driver: Any, tmp
     assert reader.names == ["9998.png"]
     reader.driver.get(f"{reader.url}#image-1")
     assert len(reader.texts(".member")) == 60
-    assert "4,500 real, 4,500 inconclusive" in reader.texts("#image .alert")[0]
+    assert "4,500 real, 4,500 undecided" in reader.texts("#image .alert")[0]
     reader.click("#image section button")
     assert len(reader.texts(".member")) == 120
     assert reader("return document.activeElement.getAttribute('href')") == "#image-61"

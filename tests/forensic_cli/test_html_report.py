@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from PIL import Image
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.reports.html.spectrum import WINDOW, residual_spectrum
+from forensic_cli.state import STATES
 from pages import Page, read_page, source_hash
-from toys import GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
+from toys import DECISION, GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
 
 HOSTILE = ('"><img src=x onerror=alert(1)>.png', "<script>alert(2)<!--.png", "'&quot; onclick=alert(3) .png")
 
@@ -48,7 +50,8 @@ def rewrite(results: Path, change: Any) -> Path:
 def make(run: Any, results: Path, exports: Path, *options: Any) -> Page:
     page = results.with_name("page.html")
     done = run("report", results, "--html", page, "--exports", exports, "--force", *options)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert [line for line in done.stderr.splitlines() if "the seal is missing" not in line] == []
     return read_page(page.read_text(encoding="utf-8"))
 
 
@@ -159,7 +162,7 @@ def test_copies_and_what_looks_the_same_are_one_finding(tmp_path: Path, run: Any
     page = grouped_page(run, tmp_path, 4)
     assert page.data("about")["groups"] == [[0, 2, 3], [4, 5]]
     text = " ".join(page.text.split())
-    assert "4 images in 2 findings: copies, and what looks the same, count as one. In 1 of them the verdicts" in text
+    assert "4 images in 2 findings: copies, and what looks the same, count as one. In 1 of them the answers" in text
     assert "differ in 4 bits of 64 at most" in text
 
 
@@ -241,7 +244,7 @@ def test_a_name_that_is_not_utf8_is_found_again(tmp_path: Path, toy_exports: Pat
     done = genforensic("scan", folder, "--exports", toy_exports, "-f", "html")
     assert done.returncode == 0
     page = read_page(done.stdout)
-    assert [Path(row["path"]).name for row in page.data("rows")] == [r"caf\xe9.png", r"kept\xe9.png"]
+    assert [Path(row["path"]).name for row in page.data("rows")] == [r"caf\xe9.png", r"kept\x5cxe9.png"]
     assert not [text for text in page.thumbnails if text.startswith("!")]
 
 
@@ -276,6 +279,23 @@ def test_patches_answer_for_themselves(tmp_path: Path, toy_exports: Path, run: A
         values = dict(zip(about["labels"], found["values"][str(number)], strict=True))
         assert values["real"] == pytest.approx([high, low, high, low], abs=6e-4)
         assert values["alpha"] == pytest.approx([low, high, low, high], abs=6e-4)
+
+
+def test_patches_are_judged_in_the_state_of_their_image(tmp_path: Path, run: Any) -> None:
+    """The decision of a JPEG of quality 85 is not that of a PNG with the same pixels."""
+    decisions = {"lossless": DECISION, "jpeg-80": replace(DECISION, intercept=-3.0)}
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(states=STATES, decisions=decisions))
+    (tmp_path / "in").mkdir()
+    solid(tmp_path / "in" / "1.jpg", (0, 255, 0), (64, 64), quality=85)
+    solid(tmp_path / "in" / "2.png", (0, 255, 0), (64, 64))
+    run("scan", tmp_path / "in", "--exports", tmp_path / "exports", "-f", "jsonl", "-o", tmp_path / "r.jsonl")
+    page = make(run, tmp_path / "r.jsonl", tmp_path / "exports")
+    score = np.log(np.exp(4) + 1)
+    for number, intercept in enumerate((-3.0, 0.0)):
+        (found,) = page.data(f"evidence-{number}")["maps"]
+        real = found["values"]["0"][page.data("about")["labels"].index("real")]
+        assert real == pytest.approx([1 / (1 + np.exp(score + intercept))] * 4, abs=2e-3)
+        assert "differs" not in page.data(f"evidence-{number}")
 
 
 def test_a_whole_view_is_covered_part_by_part(tmp_path: Path, run: Any) -> None:
@@ -324,7 +344,7 @@ def test_a_score_that_cannot_be_repeated_is_said(results: Path, toy_exports: Pat
 
 def test_absent_models_are_said(results: Path, tmp_path: Path, run: Any) -> None:
     others = tmp_path / "others"
-    write_toy_export(others / "native-baseline.onnx", toy_card("baseline", threshold=0.75))
+    write_toy_export(others / "native-baseline.onnx", toy_card("baseline", limits=("Another one.",)))
     page = make(run, results, others)
     absent = "native-adversarial, native-baseline, native-finetune, native-weighted"
     assert f"No evidence maps and figures of {absent}: no export with the SHA-256" in page.text
@@ -332,18 +352,41 @@ def test_absent_models_are_said(results: Path, tmp_path: Path, run: Any) -> None
     assert not page.thumbnails[0].startswith("!")
 
 
-def test_named_verdicts_come_in_turn(results: Path, toy_exports: Path, run: Any) -> None:
-    """Six named rows, five of one generator: two evidence maps show both generators, the surest of each."""
-    order = iter(range(6))
+def test_generated_images_come_first_and_each_answer_in_turn(results: Path, toy_exports: Path, run: Any) -> None:
+    """Three generated rows, two of one generator: two evidence maps show both generators, the surest of each."""
+    answers = iter(
+        [
+            *(("real", "real", 0.04), ("generated", "alpha", 0.92), ("real", "real", 0.02)),
+            *(("generated", "alpha", 0.94), ("generated", "beta", 0.91)),
+        ]
+    )
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
-        number = next(order)
-        name = "beta" if number == 1 else "alpha"
-        return row if row["status"] != "ok" else {**row, "verdict": name, "label": name, "confidence": number / 8}
+        if row["status"] != "ok":
+            return row
+        headline, verdict, p = next(answers)
+        return {**row, "headline": headline, "verdict": verdict, "p_generated": p}
 
     page = make(run, rewrite(results, change), toy_exports, "--evidence", 2)
-    assert page.data("about")["evidence"] == [1, 4]
-    assert page.data("about")["interest"] == [4, 3, 2, 1, 0, 5]
+    assert page.data("about")["evidence"] == [3, 4]
+    assert page.data("about")["interest"] == [3, 1, 4, 2, 0, 5]
+
+
+def test_the_totals_lead_and_the_pictures_follow(results: Path, toy_exports: Path, run: Any) -> None:
+    words = " ".join(make(run, results, toy_exports).text.split())
+    assert "2 generated 1 real 2 undecided alpha 1 beta 1 not judged: truncated 1 Images Search" in words
+    order = [
+        words.index(title) for title in ("Images Search", "What an answer means", "Limits", "Models and validation")
+    ]
+    assert order == sorted(order)
+
+
+def test_rows_of_an_older_version_have_a_headline_on_the_page(tmp_path: Path, toy_exports: Path, run: Any) -> None:
+    verdicts = ("real", "alpha", "inconclusive", "unknown")
+    rows = [{"path": f"{name}.png", "status": "ok", "verdict": name} for name in verdicts]
+    (tmp_path / "r.jsonl").write_text(lines({"genforensic": HEADER}, *rows))
+    found = make(run, tmp_path / "r.jsonl", toy_exports).data("rows")
+    assert [row["headline"] for row in found] == ["real", "generated", "undecided", "undecided"]
 
 
 def test_the_cards_figures_are_in_the_page(tmp_path: Path, images: Path, run: Any) -> None:
@@ -417,7 +460,10 @@ def test_a_cut_last_line_is_left_out(results: Path, toy_exports: Path, run: Any)
     results.write_text(text[:-40])
     page = results.with_name("page.html")
     done = run("report", results, "--html", page, "--exports", toy_exports)
-    assert (done.exit_code, done.stderr) == (0, f"{results}: the last line is cut and was left out\n")
+    assert done.exit_code == 0
+    cut, seal = done.stderr.splitlines()
+    assert cut == f"{results}: the last line is cut and was left out"
+    assert seal.startswith(f"{results}: the seal is missing: ")
     assert len(read_page(page.read_text()).data("rows")) == 5
 
 
@@ -431,7 +477,7 @@ HEADER = {
     "threshold": 0.5,
     "started": "now",
 }
-WANTED = "give what `genforensic scan --format jsonl --output FILE` wrote"
+WANTED = "give what `genforensic scan --output FILE.jsonl` wrote"
 
 
 def lines(*values: Any) -> str:
@@ -490,6 +536,72 @@ def test_binary_results(tmp_path: Path, run: Any) -> None:
         2,
         f"genforensic: {tmp_path / 'image.jsonl'}: no results of a scan; {WANTED}\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence", "kind"),
+    [
+        (lambda text: text, "the seal holds: header and rows are as they were sealed (", "soft"),
+        (
+            lambda text: text[: text.index('{"seal"')],
+            "the seal is missing: the scan was stopped before its end, or the seal was removed; "
+            "5 rows cannot be checked",
+            "alert",
+        ),
+        (
+            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"', 1),
+            "the seal is broken: row 2 (NAME) was edited",
+            "alert",
+        ),
+        (
+            lambda text: text.replace('"verdict": "alpha"', '"verdict": "real"').replace(
+                '"threshold": null', '"threshold": 0.6'
+            ),
+            "the seal is broken: the run header was edited, and 1 more",
+            "alert",
+        ),
+    ],
+)
+def test_the_page_and_the_command_say_whether_the_seal_holds(
+    change: Any, sentence: str, kind: str, images: Path, toy_exports: Path, tmp_path: Path, run: Any
+) -> None:
+    results, page = tmp_path / "case.jsonl", tmp_path / "page.html"
+    assert run("scan", images, "--exports", toy_exports, "-o", results).exit_code == 0
+    results.write_text(change(results.read_text()))
+    sentence = sentence.replace("NAME", str(images / "2-green.webp"))
+    done = run("report", results, "--html", page, "--exports", toy_exports)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == ("" if kind == "soft" else f"{results}: {sentence}; the page says so\n")
+    head = page.read_text().partition("<main>")[0]
+    assert re.search(rf'<p id="seal" class="{kind}">case.jsonl: {re.escape(sentence)}', head)
+
+
+def title_of(page: Path) -> tuple[str, str]:
+    found = re.search(r"<title>(.*)</title>.*<h1>(.*)</h1>", page.read_text(), re.DOTALL)
+    assert found
+    return found[1], found[2]
+
+
+def test_the_page_is_called_after_the_results_or_the_folder(
+    images: Path, toy_exports: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "case_17").mkdir()
+    images = images.rename(tmp_path / "case_17" / "<seized>")
+    page = tmp_path / "page.html"
+    scan = ("--exports", toy_exports, "-o", page, "--force", "-q")
+    assert run("scan", images, *scan).exit_code == 0
+    assert title_of(page) == ("&lt;seized&gt; – genforensic", "&lt;seized&gt;")
+    assert run("scan", images / "1-red.png", *scan).exit_code == 0
+    assert title_of(page)[1] == "1-red.png"
+    monkeypatch.chdir(tmp_path / "case_17")
+    assert run("scan", ".", *scan).exit_code == 0
+    assert title_of(page)[1] == "&lt;seized&gt;"
+    (tmp_path / "case_17" / "more.png").write_bytes((images / "1-red.png").read_bytes())
+    assert run("scan", ".", *scan).exit_code == 0
+    assert title_of(page)[1] == "case_17"
+    assert run("scan", ".", "--exports", toy_exports, "-o", tmp_path / "a & b.jsonl").exit_code == 0
+    assert run("report", tmp_path / "a & b.jsonl", "--html", page, "--exports", toy_exports, "--force").exit_code == 0
+    assert title_of(page)[1] == "a &amp; b.jsonl"
 
 
 def test_a_bare_row_makes_a_page(tmp_path: Path, toy_exports: Path, run: Any) -> None:

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from forensic_cli import __version__
 from forensic_cli.metadata import Claim
 from forensic_cli.reports import REPORTS, make_report
-from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict
+from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict, path_bytes
 from pages import read_page
 from toys import child_environment, genforensic, solid
 
@@ -30,9 +30,14 @@ FIELDS = [
     "path",
     "status",
     "reason",
+    "headline",
+    "p_generated",
+    "generated_log10_lr",
     "verdict",
     "label",
     "confidence",
+    "strength",
+    "state",
     "agreement",
     "candidates",
     "scores",
@@ -58,7 +63,7 @@ HEADER = RunHeader(
             "technique": technique,
             "recipe": "native",
             "labels": ["real", "alpha"],
-            "temperature": 1.25,
+            "decisions": {"any": {"log10_lr_bounds": {}}},
             "file": f"native-{technique}.onnx",
             "sha256": digit * 64,
         }
@@ -67,33 +72,40 @@ HEADER = RunHeader(
     providers=("CPUExecutionProvider", "CPUExecutionProvider"),
     onnxruntime="1.31.1",
     ensemble="mean",
-    threshold=0.625,
+    threshold=None,
     started="2026-01-02T03:04:05+00:00",
 )
 
 
 def good(path: str = "case/a.png", verdict: str = "alpha", warnings: tuple[str, ...] = ()) -> FileResult:
     techniques = {
-        "baseline": Prediction("alpha", 0.9375, {"real": 0.0625, "alpha": 0.9375}),
-        "weighted": Prediction("real", 0.53125, {"real": 0.53125, "alpha": 0.46875}),
+        "baseline": Prediction("alpha", 0.9375, {"real": 0.0625, "alpha": 0.9375}, 0.9375),
+        "weighted": Prediction("real", 0.53125, {"real": 0.53125, "alpha": 0.46875}, 0.46875),
     }
-    judged = Verdict(verdict, "alpha", 0.703125, {"real": 0.296875, "alpha": 0.703125}, 0.5, techniques)
-    return FileResult(path, "ok", None, judged, "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
+    headline = {"real": "real", "inconclusive": "undecided"}.get(verdict, "generated")
+    scores = {"real": 0.296875, "alpha": 0.703125}
+    judged = Verdict(headline, 0.703125, None, verdict, "alpha", 0.703125, scores, 0.5, techniques)
+    return FileResult(path, "ok", None, "WebP, lossy", judged, "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
 
 
-def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("real", "alpha")) -> FileResult:
-    """Return an inconclusive row of models with sets and with a ratio of alpha."""
+def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("alpha", "real")) -> FileResult:
+    """Return a row of models with ratios: generated, without a name."""
+    ratios = {"real": -2.5, "alpha": 0.5}
     techniques = {
-        "baseline": Prediction("alpha", 0.75, {"real": 0.25, "alpha": 0.75}, ("real", "alpha"), {"alpha": 1.25}),
-        "weighted": Prediction("alpha", 0.625, {"real": 0.375, "alpha": 0.625}, ("alpha",), {"alpha": 0.5}),
+        "baseline": Prediction("alpha", 0.75, {"real": 0.25, "alpha": 0.75}, 0.75, ("alpha",), {"alpha": 1.25}),
+        "weighted": Prediction("alpha", 0.625, {"real": 0.375, "alpha": 0.625}, 0.625, (), ratios),
     }
-    scores = {"real": 0.3125, "alpha": 0.6875}
-    judged = Verdict("inconclusive", "alpha", 0.6875, scores, 1.0, techniques, candidates, {"alpha": 0.5})
-    return FileResult(path, "ok", None, judged, "c" * 64, 12345, "WEBP", 640, 479, 4, ())
+    scores = {"real": 0.00011, "alpha": 0.99989}
+    words = "moderately strong support"
+    judged = Verdict(
+        *("generated", 0.99989, 2.5, "inconclusive", "alpha", 0.99989, scores, 1.0, techniques),
+        *(words, candidates, ratios),
+    )
+    return FileResult(path, "ok", None, "JPEG, quality 78", judged, "c" * 64, 12345, "JPEG", 640, 479, 4, ())
 
 
 def bad(path: str = "case/b.png", reason: str = "the file ends before the picture does") -> FileResult:
-    return FileResult(path, "truncated", reason, None, "d" * 64, 77, "PNG", 31, 23, 0, ())
+    return FileResult(path, "truncated", reason, None, None, "d" * 64, 77, "PNG", 31, 23, 0, ())
 
 
 def render(
@@ -132,6 +144,8 @@ def read_csv(text: str) -> list[Row]:
     for flat in csv.DictReader(io.StringIO(text, newline="")):
         row: Row = {name: flat[name] or None for name in FIELDS if name in flat}
         for name, kind in (
+            ("p_generated", float),
+            ("generated_log10_lr", float),
             ("confidence", float),
             ("agreement", float),
             ("bytes", int),
@@ -151,6 +165,7 @@ def read_csv(text: str) -> list[Row]:
                 name: {
                     "label": flat[f"{name}_label"],
                     "confidence": float(flat[f"{name}_confidence"]),
+                    "p_generated": float(flat[f"{name}_p_generated"]),
                     "scores": {label: float(flat[f"{name}_score_{label}"]) for label in ("real", "alpha")},
                     "candidates": split(flat[f"{name}_candidates"]),
                     "log10_lr": ratios(flat, f"{name}_log10_lr_"),
@@ -247,6 +262,7 @@ def test_json_is_one_document_with_run_files_and_summary() -> None:
         "left_out": 3,
         "copies": 0,
         "findings": None,
+        "headlines": {"generated": 2},
         "verdicts": {"alpha": 2},
         "statuses": {"truncated": 1},
     }
@@ -254,38 +270,36 @@ def test_json_is_one_document_with_run_files_and_summary() -> None:
 
 def test_csv_columns() -> None:
     head = next(csv.reader([render("csv", [])]))
-    assert head[:14] == (
-        [
-            "path",
-            "status",
-            "reason",
-            "verdict",
-            "label",
-            "confidence",
-            "agreement",
-            "sha256",
-            "bytes",
-            "format",
-            "width",
-            "height",
-            "views",
-            "warnings",
-        ]
-    )
+    assert head[:20] == [
+        *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason", "label", "confidence"),
+        *("generated_log10_lr", "agreement", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
+        "candidates",
+    ]
     assert len(head) == len(set(head))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\n"])
 def test_csv_neutralises_formulas(start: str) -> None:
     path = f"{start}cmd|'/c calc'!A0.png"
     cell = next(csv.DictReader(io.StringIO(render("csv", [good(path)]), newline="")))["path"]
     assert cell == "'" + path
 
 
+@pytest.mark.parametrize("control", ["\x00", "\x07", "\x1b[2J", "\x1b]0;title\x07", "\r", "\x7f", "\x9b31m"])
+def test_csv_shows_what_a_terminal_would_obey(control: str) -> None:
+    text = render("csv", [good(f"a{control}.png"), bad(f"a{control}.png")])
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+    assert path_bytes(next(csv.DictReader(io.StringIO(text)))["path"]) == f"a{control}.png".encode()
+
+
 def test_csv_neutralises_labels_and_leaves_numbers_alone() -> None:
     row = next(csv.DictReader(io.StringIO(render("csv", [good(verdict="=1+1")]), newline="")))
     assert row["verdict"] == "'=1+1"
     assert row["confidence"] == "0.703125"
+
+
+def csv_path(path: str) -> str:
+    return path.replace("\r", r"\x0d").replace("\x1b", r"\x1b")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +309,8 @@ def test_csv_neutralises_labels_and_leaves_numbers_alone() -> None:
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_a_strange_name_is_read_back_as_it_was(name: str, path: str) -> None:
     found = READERS[name](render(name, [good(path), bad(path)]))
-    assert [row["path"] for row in found] == [path, path]
+    expected = csv_path(path) if name == "csv" else path
+    assert [row["path"] for row in found] == [expected, expected]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +342,18 @@ def test_real_file_names_of_any_bytes_reach_every_report(name: str, tmp_path: Pa
         return
     rows = csv.DictReader(io.StringIO(text, newline="")) if name == "csv" else READERS[name](text)
     found = sorted(Path(str(row["path"])).name for row in rows)
-    assert found == ["[bold]markup.png", "esc\x1b[2J.png", r"latin\xe9.png", "new\nline.png"]
+    escape = r"esc\x1b[2J.png" if name == "csv" else "esc\x1b[2J.png"
+    assert found == ["[bold]markup.png", escape, r"latin\xe9.png", "new\nline.png"]
+
+
+def with_ratios(header: RunHeader = HEADER) -> RunHeader:
+    """Return the header of a scan whose first model has a ratio of alpha."""
+    first, second = header.models
+    known = {"decisions": {"lossless": {"log10_lr_bounds": {"alpha": [-1.0, 1.5]}}}}
+    return replace(header, models=({**first, **known}, second))
+
+
+P_MEANS = "p is the probability that a generator made the image, if it was as likely as not before anybody looked."
 
 
 def test_the_table_by_hand() -> None:
@@ -337,54 +363,69 @@ def test_the_table_by_hand() -> None:
         good("case/small.png", "inconclusive", ("alpha_dropped", "padded")),
         bad(),
         good("case/e.png"),
+        good("case/u.png", "unknown"),
     ]
     assert render("table", rows, left_out=2) == (
         "genforensic 1.2.3: native-baseline (sha256 aaaaaaaaaaaa), native-weighted (sha256 bbbbbbbbbbbb), "
         "fused by mean, on CPUExecutionProvider of ONNX Runtime 1.31.1, 2026-01-02T03:04:05+00:00\n"
-        "verdict       confidence  agreement  file\n"
-        "alpha              0.703     1 of 2  case/a.png\n"
-        "real               0.703     1 of 2  case/real.png\n"
-        "inconclusive       0.703     1 of 2  case/small.png  [alpha_dropped, padded]\n"
-        "–                      –          –  case/b.png  (truncated)\n"
-        "alpha              0.703     1 of 2  case/e.png\n"
+        "generated   alpha  p 0.703   1 of 2 agree  WebP, lossy        case/a.png\n"
+        "real               p 0.703   1 of 2 agree  WebP, lossy        case/real.png\n"
+        "undecided          p 0.703   1 of 2 agree  WebP, lossy        case/small.png  [alpha_dropped, padded]\n"
+        "not judged                                                    case/b.png  (truncated)\n"
+        "generated   alpha  p 0.703   1 of 2 agree  WebP, lossy        case/e.png\n"
+        "generated   unknown generator  p 0.703   1 of 2 agree  WebP, lossy        case/u.png\n"
         "\n"
-        "4 images judged\n"
-        "┏━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━┓\n"
-        "┃ verdict      ┃ images ┃ share ┃\n"
-        "┡━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━┩\n"
-        "│ alpha        │      2 │ 50.0% │\n"
-        "│ inconclusive │      1 │ 25.0% │\n"
-        "│ real         │      1 │ 25.0% │\n"
-        "└──────────────┴────────┴───────┘\n"
+        "5 images judged\n"
+        "┏━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━┓\n"
+        "┃ answer              ┃ images ┃ share ┃\n"
+        "┡━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━┩\n"
+        "│ generated           │      3 │ 60.0% │\n"
+        "│   alpha             │      2 │ 40.0% │\n"
+        "│   unknown generator │      1 │ 20.0% │\n"
+        "│ real                │      1 │ 20.0% │\n"
+        "│ undecided           │      1 │ 20.0% │\n"
+        "└─────────────────────┴────────┴───────┘\n"
+        "\n"
         "1 file could not be read:\n"
         "  case/b.png: the file ends before the picture does\n"
         "Left out, because not an image: 2.\n"
-        "A verdict is the most similar of the known labels (real, alpha), not a proof.\n"
+        f"{P_MEANS}\n"
+        "An answer is no proof, and no generator can be named but alpha.\n"
     )
 
 
-def test_the_table_names_the_candidates_and_says_what_a_ratio_compares() -> None:
-    models = tuple(
-        {**one, "labels": ["real", "alpha", "unknown"], "validation": "90 images of a lab.", "log10_lr_bounds": bounds}
-        for one, bounds in zip(HEADER.models, ({"alpha": [-1.0, 1.5]}, {}), strict=True)
-    )
+def test_the_table_says_how_strong_an_answer_is_and_what_that_means() -> None:
     rows = [weighed(), weighed("one.png", ("alpha",)), good(), bad()]
-    lines = render("table", rows, header=replace(HEADER, models=models)).splitlines()
-    assert lines[1:6] == [
-        "verdict       confidence  agreement  log10 LR  file",
-        "inconclusive       0.688     2 of 2      +0.5  case/w.png  could be: any known label",
-        "inconclusive       0.688     2 of 2      +0.5  one.png  could be: alpha",
-        "alpha              0.703     1 of 2         –  case/a.png",
-        "–                      –          –         –  case/b.png  (truncated)",
+    lines = render("table", rows, header=with_ratios()).splitlines()
+    assert lines[1:5] == [
+        "generated   alpha or real  moderately strong support  p >0.999  2 of 2 agree  JPEG, quality 78   case/w.png",
+        "generated   perhaps alpha  moderately strong support  p >0.999  2 of 2 agree  JPEG, quality 78   one.png",
+        "generated   alpha                             p 0.703   1 of 2 agree  WebP, lossy        case/a.png",
+        f"not judged{' ' * 79}case/b.png  (truncated)",
     ]
+    assert "│   no generator named │      2 │  66.7% │" in lines
     assert lines[-3:] == [
-        "A verdict is the most similar of the known labels (real, alpha), not a proof.",
-        "log10 LR, the likelihood ratio, compares two statements: the image is of the label that is most similar to "
-        "it, or of another one of the known labels, each as likely as the next. +2: what was measured is 100 times "
-        "more probable under the first one; 0: it says nothing; below 0: it speaks for another one. It is no "
-        "probability of either statement, and it says nothing of a generator that is not among the known labels.",
-        "Validation: 90 images of a lab.",
+        P_MEANS,
+        "Support says how many times more probable the measurement is if the answer is true than if it is not: weak "
+        "from 2 on, moderate from 10, moderately strong from 100, strong from 1,000, very strong from 10,000.",
+        "An answer is no proof, and no generator can be named but alpha.",
     ]
+
+
+def test_the_table_of_one_technique_says_nothing_of_agreement() -> None:
+    header = replace(HEADER, models=HEADER.models[:1], ensemble=None)
+    (line,) = render("table", [good()], header=header).splitlines()[1:2]
+    assert line == "generated   alpha  p 0.703   WebP, lossy        case/a.png"
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(0.0, "0.000"), (0.0004, "<0.001"), (0.0005, "0.001"), (0.9994, "0.999"), (0.9996, ">0.999")]
+)
+def test_no_probability_looks_certain_by_rounding(p: float, words: str) -> None:
+    row = good()
+    assert row.verdict is not None
+    row = replace(row, verdict=replace(row.verdict, p_generated=p))
+    assert f"p {words}" in render("table", [row])
 
 
 def test_the_label_unknown_has_no_column_of_ratios() -> None:
@@ -428,19 +469,21 @@ def test_markdown_by_hand() -> None:
         f"- model native-weighted, sha256 `{'b' * 64}`\n"
         "- CPUExecutionProvider of ONNX Runtime 1.31.1\n"
         "- fused by mean\n\n"
-        "| verdict | confidence | label | candidates | file | sha256 | remarks |\n"
-        "|---|---|---|---|---|---|---|\n"
-        f"| alpha | 0.703 | alpha | – | case/a.png | {'c' * 64} | – |\n"
-        f"| inconclusive | 0.703 | alpha | – | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
-        f"| inconclusive | 0.688 | alpha | real, alpha | case/w.png | {'c' * 64} | – |\n"
-        f"| – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
+        "| answer | generator | support | p | state | file | sha256 | remarks |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+        f"| generated | alpha | – | 0.703 | WebP, lossy | case/a.png | {'c' * 64} | – |\n"
+        f"| undecided | – | – | 0.703 | WebP, lossy | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
+        "| generated | alpha or real | moderately strong support | \\>0.999 | JPEG, quality 78 | case/w.png "
+        f"| {'c' * 64} | – |\n"
+        f"| not judged | – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
         "## 3 images judged\n\n"
-        "| verdict | images | share |\n|---|---:|---:|\n"
-        "| inconclusive | 2 | 66.7% |\n| alpha | 1 | 33.3% |\n\n"
+        "| answer | images | share |\n|---|---:|---:|\n"
+        "| **generated** | 2 | 66.7% |\n| alpha | 1 | 33.3% |\n| no generator named | 1 | 33.3% |\n"
+        "| **undecided** | 1 | 33.3% |\n\n"
         "## 1 file could not be read\n\n"
         "- case/b.png: the file ends before the picture does\n\n"
         "Left out, because not an image: 2.\n\n"
-        "A verdict is the most similar of the known labels (real, alpha), not a proof.\n"
+        f"{P_MEANS} An answer is no proof, and no generator can be named but alpha.\n"
     )
 
 
@@ -461,10 +504,11 @@ def test_markdown_by_hand() -> None:
 )
 def test_a_file_name_is_no_markup(path: str) -> None:
     lines = render("markdown", [good(path), bad(path)]).splitlines()
-    rows = [line for line in lines if line.startswith(("| alpha", "| –"))][:2]
+    rows = [line for line in lines if line.startswith(("| generated", "| not judged"))][:2]
+    assert len(rows) == 2
     for row in rows:
-        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 8
-        cell = re.split(r"(?<!\\)\|", row.replace(r"\\", "\0"))[5].strip().replace("\0", r"\\")
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 9
+        cell = re.split(r"(?<!\\)\|", row.replace(r"\\", "\0"))[6].strip().replace("\0", r"\\")
         bare = re.sub(r"\\.", "", cell)
         assert not re.search(r"[`<>\[\]*&|@:]|www\.", bare)
         assert re.sub(r"\\(.)", r"\1", cell) == path.replace("\n", r"\n")
@@ -475,6 +519,7 @@ def test_a_file_name_is_no_markup(path: str) -> None:
 
 def test_sarif_has_the_structure_of_version_2_1_0() -> None:
     rows = [good(), good("b.png", "real"), weighed("c d/é.png"), good("/abs/u.png", "unknown"), bad()]
+    rows.append(good("open.png", "inconclusive"))
     log = json.loads(render("sarif", rows, left_out=3))
     assert (set(log), log["version"]) == ({"$schema", "version", "runs"}, "2.1.0")
     (run,) = log["runs"]
@@ -482,7 +527,7 @@ def test_sarif_has_the_structure_of_version_2_1_0() -> None:
     driver = run["tool"]["driver"]
     assert (driver["name"], driver["semanticVersion"]) == ("genforensic", "1.2.3")
     rules = [rule["id"] for rule in driver["rules"]]
-    assert rules == ["real", "alpha", "inconclusive", "unknown", "unreadable"]
+    assert rules == ["generated", "real", "undecided", "alpha", "unknown", "unreadable"]
     assert all(set(rule) == {"id", "shortDescription", "help"} for rule in driver["rules"])
     assert run["invocations"][0]["executionSuccessful"] is True
     assert run["invocations"][0]["properties"]["summary"]["left_out"] == 3
@@ -496,12 +541,18 @@ def test_sarif_has_the_structure_of_version_2_1_0() -> None:
     assert [(one["ruleId"], one["kind"], one["level"]) for one in run["results"]] == [
         ("alpha", "fail", "warning"),
         ("real", "pass", "none"),
-        ("inconclusive", "open", "none"),
-        ("unknown", "open", "none"),
+        ("generated", "fail", "warning"),
+        ("unknown", "fail", "warning"),
         ("unreadable", "fail", "error"),
+        ("undecided", "open", "none"),
+    ]
+    assert [one["message"]["text"] for one in run["results"][:3]] == [
+        "generated, alpha, p 0.703. An answer is no proof.",
+        "real, p 0.703. An answer is no proof.",
+        "generated, alpha or real, moderately strong support, p >0.999. An answer is no proof.",
     ]
     uris = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]]
-    assert uris == ["case/a.png", "b.png", "c%20d/%C3%A9.png", "file:///abs/u.png", "case/b.png"]
+    assert uris == ["case/a.png", "b.png", "c%20d/%C3%A9.png", "file:///abs/u.png", "case/b.png", "open.png"]
     assert run["results"][0]["fingerprints"] == {"sha256/v1": "c" * 64}
 
 

@@ -208,9 +208,7 @@ def test_only_json_lines_in_a_file_can_be_resumed(
     monkeypatch.chdir(tmp_path)
     done = run("scan", images, "--exports", exports, "--resume", *options)
     assert done.exit_code == 2
-    assert done.stderr == (
-        "genforensic: --resume goes on with JSON Lines in a file; add --format jsonl --output FILE\n"
-    )
+    assert done.stderr == ("genforensic: --resume goes on with JSON Lines in a file; add --output FILE.jsonl\n")
     assert list(tmp_path.glob("rows*")) == []
 
 

@@ -6,20 +6,25 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
 import sys
-from math import exp
+from dataclasses import replace
+from math import exp, log
 from pathlib import Path
 from time import sleep
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from forensic_cli.card import ConformalSets, LikelihoodRatio, Preprocessing
+from forensic_cli.card import Decision, LikelihoodRatio, Preprocessing
+from forensic_cli.state import STATES, UNJUDGED
 from toys import (
+    DECISION,
     GAINS,
     child_environment,
     drop_root_override,
@@ -37,7 +42,7 @@ EXPECTED = [
     ("2-green.webp", "alpha"),
     ("3-blue.bmp", "beta"),
     ("4-grey.png", "inconclusive"),
-    ("5-tiny.png", "real"),
+    ("5-tiny.png", "inconclusive"),
 ]
 HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")) or sys.platform == "win32"
 
@@ -65,6 +70,7 @@ def test_a_folder_is_judged_in_order(run: Any, toy_exports: Path, images: Path) 
     assert (result.exit_code, result.stderr) == (0, "")
     rows = rows_of(result.stdout)
     assert verdicts(rows) == EXPECTED
+    assert [row["headline"] for row in rows] == ["real", "generated", "generated", "undecided", "undecided"]
     assert [row["confidence"] for row in rows] == pytest.approx([sure(4), sure(4), sure(4), 1 / 3, sure(4)], abs=1e-5)
     assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
     assert [row["views"] for row in rows] == [4, 4, 4, 4, 1]
@@ -100,7 +106,7 @@ def test_the_header_says_what_judged(run: Any, toy_exports: Path, images: Path) 
     assert header["versions"]["numpy"] == np.__version__
     decoders = {"opencv", "pillow", "simplejpeg", "pillow-heif"}
     assert set(header["versions"]) == {"python", "platform", "numpy", "c2pa", *decoders}
-    assert (header["ensemble"], header["threshold"]) == (None, 0.5)
+    assert (header["ensemble"], header["threshold"]) == (None, None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", header["started"])
     assert header["models"] == [
         {
@@ -108,11 +114,15 @@ def test_the_header_says_what_judged(run: Any, toy_exports: Path, images: Path) 
             "technique": "weighted",
             "recipe": "native",
             "labels": ["real", "alpha", "beta"],
-            "temperature": 1.0,
             "file": "native-weighted.onnx",
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             "validation": "",
-            "log10_lr_bounds": {},
+            "decisions": {
+                "any": {
+                    **{"generated_from": 0.9, "real_to": 0.1, "name_from": 0.8, "farthest": None},
+                    "log10_lr_bounds": {},
+                }
+            },
         }
     ]
 
@@ -201,7 +211,8 @@ def test_mean_and_vote_may_differ(
     red = {"baseline": (6, 0, 0), "weighted": (0, 0.5, 0), "finetune": (0, 0.5, 0)}
     for technique, logits in red.items():
         weights = np.vstack([logits, np.zeros((2, 3))])
-        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", toy_card(technique, threshold=0.2), weights)
+        card = toy_card(technique, decisions={"any": Decision(generated_from=0.6, real_to=0.5, name_from=0.5)})
+        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", card, weights)
     result = run(
         *("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-t", "all", "--ensemble", fusion),
         *("-f", "jsonl"),
@@ -236,112 +247,141 @@ def test_techniques_with_views_of_their_own_are_fused(run: Any, tmp_path: Path, 
     assert rows[4]["warnings"] == ["padded", "tiny", "upscaled"]
 
 
-def test_the_temperature_of_the_card_is_applied(run: Any, tmp_path: Path, images: Path) -> None:
-    from forensic_cli.card import Calibration
+def test_the_decision_of_the_card_turns_logits_into_probabilities(run: Any, tmp_path: Path, images: Path) -> None:
+    """Two questions: slope and intercept are of the first one, the temperature is of the second."""
+    decision = Decision(slope=2.0, intercept=0.5, temperature=2.0)
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(decisions={"any": decision}))
+    rows = rows_of(run("scan", images / "2-green.webp", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    p = 1 / (1 + exp(-(2 * log(exp(4) + 1) + 0.5)))  # the score: logsumexp(4, 0) less the 0 of `real`
+    assert rows[0]["p_generated"] == pytest.approx(p, abs=1e-6)
+    assert rows[0]["scores"] == pytest.approx(
+        {"real": 1 - p, "alpha": p * exp(2) / (exp(2) + 1), "beta": p / (exp(2) + 1)}, abs=1e-6
+    )
 
-    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(calibration=Calibration(2.0, 5)))
-    rows = rows_of(run("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
-    assert rows[0]["confidence"] == pytest.approx(sure(4 / 2), abs=1e-5)
 
-
-def test_a_threshold_of_1_makes_every_verdict_inconclusive(run: Any, toy_exports: Path, images: Path) -> None:
+def test_a_threshold_of_1_names_nothing_and_leaves_the_headline(run: Any, toy_exports: Path, images: Path) -> None:
     rows = rows_of(run("scan", images, "--exports", toy_exports, "-f", "jsonl", "--threshold", "1.0").stdout)
-    assert {row["verdict"] for row in rows} == {"inconclusive"}
+    assert [(row["headline"], row["verdict"]) for row in rows] == [
+        ("real", "real"),
+        *[("generated", "inconclusive")] * 2,
+        *[("undecided", "inconclusive")] * 2,
+    ]
     assert [row["label"] for row in rows] == ["real", "alpha", "beta", "real", "real"]
 
 
 def test_without_an_option_the_strictest_threshold_of_the_cards_holds(run: Any, tmp_path: Path, images: Path) -> None:
-    for technique, threshold in (("baseline", 0.1), ("weighted", 0.99)):
-        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", toy_card(technique, threshold=threshold))
-    shared = ("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl")
-    assert verdicts(rows_of(run(*shared).stdout)) == [("1-red.png", "real")]
-    assert verdicts(rows_of(run(*shared, "-t", "all").stdout)) == [("1-red.png", "inconclusive")]
-    assert verdicts(rows_of(run(*shared, "-t", "all", "--threshold", "0").stdout)) == [("1-red.png", "real")]
+    for technique, least in (("baseline", 0.1), ("weighted", 0.999)):
+        card = toy_card(technique, decisions={"any": replace(DECISION, name_from=least)})
+        write_toy_export(tmp_path / "exports" / f"{technique}.onnx", card)
+    shared = ("scan", images / "2-green.webp", "--exports", tmp_path / "exports", "-f", "jsonl")
+    assert verdicts(rows_of(run(*shared).stdout)) == [("2-green.webp", "alpha")]
+    assert verdicts(rows_of(run(*shared, "-t", "all").stdout)) == [("2-green.webp", "inconclusive")]
+    assert verdicts(rows_of(run(*shared, "-t", "all", "--threshold", "0").stdout)) == [("2-green.webp", "alpha")]
 
 
-# Sets, ratios and the label `unknown`
+# Names, short lists, ratios, and images of which nothing is said
 
 
-def sets_card(technique: str = "baseline", high: float = 0.7, **more: Any) -> Any:
-    """Return a card with sets: at 0.90 a quantile of `high`, at 0.50 one that no toy score reaches."""
-    labels = [label for label in more.get("labels", ("real", "alpha", "beta")) if label != "unknown"]
-    quantiles = {"0.50": dict.fromkeys(labels, 0.01), "0.90": dict.fromkeys(labels, high)}
+def weighed(**more: Any) -> Decision:
+    """Return the decision of the toys with a ratio of "generated" and one of alpha, the log10 odds within bounds."""
     ratio = LikelihoodRatio(1.0, 0.0, -1.0, 1.5, 20, 40)
-    return toy_card(
-        technique,
-        sets=ConformalSets(quantiles, more.pop("default", "0.90")),
-        likelihood_ratios={"real": ratio},
-        validation="60 toys.",
-        **more,
-    )
+    return replace(DECISION, generated=ratio, ratios={"alpha": ratio}, **more)
 
 
-def test_the_set_of_a_row_decides_and_the_ratio_stands_beside(run: Any, tmp_path: Path, images: Path) -> None:
-    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
-    result = run("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl")
-    assert (result.exit_code, verdicts(rows_of(result.stdout))) == (0, EXPECTED)
-    header = json.loads(result.stdout.splitlines()[0])["genforensic"]
-    assert header["coverage"] == 0.9
+def test_an_answer_has_its_strength_and_its_short_list(run: Any, tmp_path: Path, images: Path) -> None:
+    solid(images / "6-cyan.png", (0, 255, 255))
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(decisions={"any": weighed()}, validation="60 toys."))
+    done = run("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl")
+    header, rows = json.loads(done.stdout.splitlines()[0])["genforensic"], rows_of(done.stdout)
     assert header["models"][0]["validation"] == "60 toys."
-    assert header["models"][0]["log10_lr_bounds"] == {"real": [-1.0, 1.5]}
-    rows = rows_of(result.stdout)
-    assert [row["candidates"] for row in rows] == [["real"], ["alpha"], ["beta"], ["real", "alpha", "beta"], ["real"]]
-    # log10 of the odds of a pure colour, bounded
-    assert [row["log10_lr"] for row in rows] == [{"real": x} for x in (1.4361, -1.0, -1.0, -0.301, 1.4361)]
-    assert rows[0]["techniques"]["baseline"]["log10_lr"] == {"real": 1.4361}
+    assert header["models"][0]["decisions"]["any"]["log10_lr_bounds"] == {"alpha": [-1, 1.5], "generated": [-1, 1.5]}
+    assert [(row["headline"], row["verdict"], row["candidates"]) for row in rows] == [
+        ("real", "real", []),
+        ("generated", "alpha", ["alpha"]),
+        ("generated", "beta", ["beta"]),
+        ("undecided", "inconclusive", []),
+        ("undecided", "inconclusive", []),
+        ("generated", "inconclusive", ["alpha", "beta"]),
+    ]
+    # log10 of the odds of "generated", and of alpha among the generators, within the bounds; for grey they are 2 and 1
+    assert [row["generated_log10_lr"] for row in rows] == [-1.0, 1.5, 1.5, 0.301, None, 1.5]
+    assert [row["log10_lr"].get("alpha") for row in rows] == [0.0, 1.5, -1.0, 0.0, None, 0.0]
+    assert rows[1]["log10_lr"] == {"real": -1.5, "alpha": 1.5} == rows[1]["techniques"]["baseline"]["log10_lr"]
+    assert [row["strength"] for row in rows] == [*["moderate support"] * 3, None, None, "moderate support"]
 
 
-def test_a_lower_coverage_leaves_no_candidate_and_the_verdict_unknown(run: Any, tmp_path: Path, images: Path) -> None:
-    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
-    shared = ("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-f", "jsonl")
-    row = rows_of(run(*shared, "--coverage", "0.5").stdout)[0]
-    assert (row["verdict"], row["label"], row["candidates"]) == ("unknown", "real", [])
-    assert rows_of(run(*shared, "--coverage", "0.90").stdout)[0]["verdict"] == "real"
+def test_an_image_is_judged_by_the_decision_of_its_state(run: Any, tmp_path: Path) -> None:
+    """The quality of a JPEG says which one; a state without a decision is not answered for."""
+    states = tuple(name for name in STATES if name != "jpeg-60")
+    decisions = {name: replace(DECISION, intercept=float(place)) for place, name in enumerate(states)}
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(states=STATES, decisions=decisions))
+    (tmp_path / "in").mkdir()
+    for quality in (95, 85, 70, 40):
+        solid(tmp_path / "in" / f"{100 - quality:02}.jpg", (0, 255, 0), quality=quality)
+    solid(tmp_path / "in" / "90.png", (0, 255, 0))
+    solid(tmp_path / "in" / "91.webp", (0, 255, 0), quality=80)
+    solid(tmp_path / "in" / "92.avif", (0, 255, 0))
+    rows = rows_of(run("scan", tmp_path / "in", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    assert [(row["state"], row["headline"], row["warnings"]) for row in rows] == [
+        ("JPEG, quality 95", "generated", []),
+        ("JPEG, quality 85", "generated", []),
+        ("JPEG, quality 70", "undecided", ["heavily_compressed", "other_compression"]),
+        ("JPEG, quality 40", "generated", ["heavily_compressed"]),
+        ("PNG, lossless", "generated", []),
+        ("WebP, lossy", "generated", []),
+        ("AVIF", "undecided", ["other_compression"]),
+    ]
+    assert [(row["p_generated"], row["strength"]) for row in (rows[2], rows[6])] == [(None, None)] * 2
+    assert rows[4]["p_generated"] == pytest.approx(1 / (1 + exp(-log(exp(4) + 1))), abs=1e-6)
+    assert rows[1]["p_generated"] == pytest.approx(1 / (1 + exp(-(log(exp(4) + 1) + 3))), abs=1e-3)
+
+
+def test_of_an_image_that_is_unlike_all_training_images_nothing_is_said(run: Any, tmp_path: Path) -> None:
+    """The toys take the sum of the colour's channels for the distance: 3 of white, 2 of cyan."""
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(decisions={"any": weighed(farthest=2.0)}))
+    (tmp_path / "in").mkdir()
+    solid(tmp_path / "in" / "1-cyan.png", (0, 255, 255))
+    solid(tmp_path / "in" / "2-pale.png", (100, 255, 255))
+    rows = rows_of(run("scan", tmp_path / "in", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    assert [(row["headline"], row["warnings"]) for row in rows] == [
+        ("generated", []),
+        ("undecided", ["unlike_training"]),
+    ]
+    said = ("p_generated", "generated_log10_lr", "strength", "candidates", "log10_lr")
+    assert [rows[1][name] for name in said] == [None, None, None, [], {}]
+    assert rows[1]["scores"]["alpha"] > rows[1]["scores"]["real"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.gif", {}), ("b.png", {"bits": 8, "mode": "P"}), ("c.jpg", {"mode": "CMYK"}), ("d.png", {"mode": "I;16"})],
+)
+def test_of_an_image_of_a_kind_that_training_never_had_nothing_is_said(
+    name: str, options: dict[str, Any], run: Any, toy_exports: Path, tmp_path: Path
+) -> None:
+    mode = options.get("mode", "RGB")
+    picture = Image.new("RGB", (40, 36), (0, 255, 0))
+    picture = Image.new(mode, (40, 36), 40_000) if mode == "I;16" else picture.convert(mode)
+    picture.save(tmp_path / name)
+    (row,) = rows_of(run("scan", tmp_path / name, "--exports", toy_exports, "-f", "jsonl").stdout)
+    assert (row["status"], row["headline"], row["p_generated"]) == ("ok", "undecided", None)
+    assert UNJUDGED & {*row["warnings"]}
 
 
 def test_the_label_unknown_is_a_verdict_and_never_a_candidate(run: Any, tmp_path: Path, images: Path) -> None:
-    labels = ("real", "unknown", "beta")
-    for name, card in (("with", sets_card(labels=labels)), ("without", toy_card(labels=labels))):
-        write_toy_export(tmp_path / name / "a.onnx", card)
-        done = run("scan", images, "--exports", tmp_path / name, "-f", "jsonl", "--threshold", "1")
-        row = rows_of(done.stdout)[1]
-        assert (row["verdict"], row["label"], row["candidates"]) == ("unknown", "unknown", [])
-        assert row["confidence"] < 1
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(labels=("real", "unknown", "beta")))
+    row = rows_of(run("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl").stdout)[1]
+    assert (row["headline"], row["verdict"], row["label"], row["candidates"]) == ("generated", "unknown", "unknown", [])
 
 
-def test_without_an_option_the_highest_default_coverage_holds(run: Any, tmp_path: Path, images: Path) -> None:
-    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card(default="0.50"))
-    write_toy_export(tmp_path / "exports" / "b.onnx", sets_card("weighted"))
-    done = run("scan", images / "1-red.png", "--exports", tmp_path / "exports", "-t", "all", "-f", "jsonl")
-    assert json.loads(done.stdout.splitlines()[0])["genforensic"]["coverage"] == 0.9
-    assert verdicts(rows_of(done.stdout)) == [("1-red.png", "real")]
-
-
-@pytest.mark.parametrize("level", ["0.8", "0.901", "1", "-1"])
-def test_a_coverage_that_no_card_stores_is_wrong_use(run: Any, tmp_path: Path, images: Path, level: str) -> None:
-    write_toy_export(tmp_path / "exports" / "a.onnx", sets_card())
-    result = run("scan", images, "--exports", tmp_path / "exports", "--coverage", level, "-o", tmp_path / "report")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (
-        f"genforensic: --coverage {level} is not a level of native-baseline; allowed: 0.50, 0.90\n"
-    )
-    assert not (tmp_path / "report").exists()
-
-
-def test_a_coverage_without_sets_is_wrong_use(run: Any, toy_exports: Path, images: Path) -> None:
-    result = run("scan", images, "--exports", toy_exports, "--coverage", "0.9")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "genforensic: --coverage needs prediction sets, and native-baseline has none; leave it out, or export the "
-        "run again with `genforensic export`\n"
-    )
-
-
-def test_a_card_without_sets_is_judged_by_its_threshold_alone(run: Any, toy_exports: Path, images: Path) -> None:
-    result = run("scan", images, "--exports", toy_exports, "-f", "jsonl")
-    assert json.loads(result.stdout.splitlines()[0])["genforensic"]["coverage"] is None
-    assert verdicts(rows_of(result.stdout)) == EXPECTED
-    assert {(tuple(row["candidates"]), tuple(row["log10_lr"])) for row in rows_of(result.stdout)} == {((), ())}
+def test_a_model_that_does_not_know_real_names_the_generator_alone(run: Any, tmp_path: Path, images: Path) -> None:
+    solid(images / "6-yellow.png", (255, 255, 0))
+    card = toy_card(labels=("alpha", "beta", "gamma"), decisions={"any": Decision(name_from=0.8)})
+    write_toy_export(tmp_path / "exports" / "a.onnx", card)
+    rows = rows_of(run("scan", images, "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    assert {(row["headline"], row["p_generated"]) for row in rows} == {("undecided", None)}
+    assert [row["verdict"] for row in rows] == ["alpha", "beta", "gamma", *["inconclusive"] * 3]
+    assert [row["candidates"] for row in rows[-3:]] == [["alpha", "beta", "gamma"], [], ["alpha", "beta"]]
 
 
 def test_no_recursive_leaves_inner_folders_alone(run: Any, toy_exports: Path, images: Path) -> None:
@@ -446,7 +486,7 @@ def test_an_export_with_a_damaged_card_is_a_model_error(run: Any, tmp_path: Path
     result = run("scan", images, "--exports", path.parent)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == (
-        f"genforensic: {path}: the model card has version None, this genforensic reads 1: "
+        f"genforensic: {path}: the model card has version None, this genforensic reads 2: "
         "export the run again with `genforensic export`\n"
     )
 
@@ -460,7 +500,7 @@ def test_an_export_that_does_not_fit_its_card_is_a_model_error(
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == (
         f"genforensic: {path}: its graph does not fit its card "
-        "(expected views uint8 [N, 32, 32, 3] and logits [N, 3]); export it again\n"
+        "(expected views uint8 [N, 32, 32, 3], image, state and logits [B, 3]); export it again\n"
     )
 
 
@@ -524,8 +564,78 @@ def test_an_output_in_a_missing_folder_is_wrong_use(run: Any, toy_exports: Path,
     assert result.stderr == f"genforensic: {out}: cannot be written (No such file or directory)\n"
 
 
+STARTS = {
+    "rows.jsonl": b'{"genforensic": ',
+    "ROWS.JSONL": b'{"genforensic": ',
+    "rows.json": b'{"run": ',
+    "rows.csv": b"path,status,",
+    "rows.md": b"# genforensic report",
+    "rows.html": b"<!DOCTYPE html>",
+    "rows.sarif": b'{"$schema": ',
+    "rows.sarif.json": b'{"$schema": ',
+    "rows.parquet": b"PAR1",
+    "rows.txt": b"genforensic 0",
+    "rows": b"genforensic 0",
+}
+"""How a file of each name begins."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_suffix_chooses_the_format(name: str, run: Any, toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / name
+    done = run("scan", images, "--exports", toy_exports, "--output", out, "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    assert out.read_bytes().startswith(STARTS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "report", "wanted"),
+    [("r.jsonl", "table", "jsonl"), ("r.json", "sarif", "json"), ("r.md", "csv", "markdown")],
+)
+def test_a_suffix_and_a_format_that_contradict_each_other_are_one_line(
+    name: str, report: str, wanted: str, run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / name
+    done = run("scan", images, "--exports", toy_exports, "-o", out, "-f", report)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: --output {out} asks for {wanted} by its name, and --format for {report}; "
+        "leave --format out, or give the file another suffix\n"
+    )
+    assert not out.exists()
+
+
+def test_a_format_beside_its_own_suffix_or_none_is_taken(
+    run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("rows.jsonl", "rows.txt", "rows"):
+        assert run("scan", images, "--exports", toy_exports, "-o", tmp_path / name, "-f", "jsonl").exit_code == 0
+        assert (tmp_path / name).read_bytes().startswith(STARTS["rows.jsonl"])
+
+
+def test_a_suffix_comes_before_a_format_of_the_environment(
+    run: Any, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    environment = {"GENFORENSIC_SCAN_FORMAT": "json"}
+    for name, start in (("rows.csv", "rows.csv"), ("rows.txt", "rows.json")):
+        assert run("scan", images, "--exports", toy_exports, "-o", tmp_path / name, env=environment).exit_code == 0
+        assert (tmp_path / name).read_bytes().startswith(STARTS[start])
+
+
+@pytest.mark.parametrize("more", [(), ("other",)])
+def test_an_empty_path_is_not_the_working_folder(
+    more: tuple[str, ...], run: Any, toy_exports: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+    done = run("scan", *more, "", "--exports", toy_exports)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "genforensic: a path is empty, perhaps a variable that is not set; give existing images or folders\n"
+    )
+
+
 def limit_file_size() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
 
 @pytest.mark.parametrize("report", ["jsonl", "csv"])
@@ -539,7 +649,7 @@ def test_a_full_disk_leaves_whole_rows(report: str, toy_exports: Path, tmp_path:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"genforensic: {out}: cannot be written any further (File too large); the rows before that are whole\n"
+        f"genforensic: {out}: cannot be written any further (File too large); the rows that were written are whole\n"
     )
     text = out.read_text(encoding="utf-8")
     assert text.endswith("\n")
@@ -558,6 +668,27 @@ def test_a_full_standard_output_is_one_line(toy_exports: Path, images: Path) -> 
         )
     assert done.returncode == 2
     assert done.stderr == "genforensic: standard output cannot be written any further (No space left on device)\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("scan", "--help")])
+def test_help_on_a_full_standard_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = genforensic(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "genforensic: No space left on device; check the path and the space on the disk\n"
+
+
+def test_a_closed_standard_output_is_one_line(toy_exports: Path, images: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"preexec_fn": lambda: os.close(1)}
+    closed = "genforensic: standard output is closed, and the results have no other place to go to\n"
+    for words in (("scan", images, "-f", "table"), ("scan", images, "-f", "jsonl"), ("models",), ("models", "--json")):
+        done = genforensic(*words, "--exports", toy_exports, **options)
+        assert (done.returncode, done.stderr) == (2, closed)
+    out = tmp_path / "out.jsonl"
+    done = genforensic("scan", images, "--exports", toy_exports, "-o", out, **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verdicts(rows_of(out.read_text())) == EXPECTED
 
 
 def test_a_reader_that_leaves_ends_the_scan_in_silence(toy_exports: Path, images: Path) -> None:
@@ -609,11 +740,134 @@ def test_ctrl_c_is_one_line_and_exit_code_130(toy_exports: Path, images: Path, t
         child.kill()
     assert (child.returncode, stderr) == (
         130,
-        "To go on, give the same command with --resume\ngenforensic: interrupted; what was written so far is whole\n",
+        "To go on, give the same command with --resume\n"
+        "genforensic: interrupted; the rows that were written are whole\n",
     )
     text = out.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert 0 < len(rows_of(text)) < 3005
+
+
+class Listing:
+    """A scan of the paths that are written to it, one after the other, while its standard input stays open."""
+
+    def __init__(self, *options: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "forensic_cli", "scan", "-", *map(str, options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=child_environment(),
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def name(self, path: Path) -> None:
+        self.stdin.write(os.fsencode(path) + b"\n")
+        self.stdin.flush()
+
+    def line(self) -> Any:
+        """Return the next line that appears, within 30 seconds."""
+        line = b""
+        while not line.endswith(b"\n"):
+            assert select.select([self.stdout], [], [], 30)[0], "nothing appeared"
+            line += os.read(self.stdout.fileno(), 1)
+        return json.loads(line)
+
+    def __enter__(self) -> "Listing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_rows_of_a_slow_list_appear_before_it_ends(toy_exports: Path, images: Path) -> None:
+    with Listing("--exports", toy_exports, "-f", "jsonl", "--workers", 3) as scan:
+        for i, (name, verdict) in enumerate(EXPECTED):
+            scan.name(images / name)
+            if i == 0:
+                assert "genforensic" in scan.line()
+            row = scan.line()
+            assert (Path(row["path"]).name, row["verdict"]) == (name, verdict)
+            sleep(0.1)
+        scan.stdin.close()
+        scan.process.stdin = None  # which communicate() would flush
+        assert "seal" in scan.line()
+        assert scan.process.wait(30) == 0
+
+
+UNFINISHED = "report is unfinished and cannot be used; --format jsonl keeps the rows of a scan that stops"
+
+
+@pytest.mark.parametrize("report", ["json", "sarif", "html", "parquet"])
+def test_ctrl_c_says_that_a_report_without_its_end_is_of_no_use(
+    report: str, toy_exports: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out.{report}"
+    with Listing("--exports", toy_exports, "-o", out) as scan:
+        scan.name(images / "1-red.png")
+        for _ in range(3000):
+            if out.exists() and (report == "html" or out.stat().st_size):
+                break
+            sleep(0.01)
+        sleep(0.2)
+        scan.process.send_signal(signal.SIGINT)
+        assert scan.process.wait(30) == 130
+        assert scan.process.stderr is not None
+        assert scan.process.stderr.read().decode() == f"genforensic: interrupted; the {report} {UNFINISHED}\n"
+
+
+@pytest.mark.parametrize("report", ["json", "sarif", "html", "parquet"])
+def test_a_full_disk_says_that_a_report_without_its_end_is_of_no_use(
+    report: str, toy_exports: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(20):
+        solid(tmp_path / "in" / f"{i:02}.png", (255, 0, 0))
+    out = tmp_path / f"out.{report}"
+    done = genforensic("scan", tmp_path / "in", "--exports", toy_exports, "-o", out, preexec_fn=limit_file_size)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == f"genforensic: {out}: cannot be written any further (File too large); the {report} {UNFINISHED}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "arguments", "message"),
+    [
+        ("typer", "raise KeyboardInterrupt", ("--help",), "genforensic: interrupted\n"),
+        (
+            "onnxruntime",
+            "raise ImportError('initialization failed') from KeyboardInterrupt()",
+            ("models",),
+            "genforensic: interrupted; what was written so far is whole\n",
+        ),
+    ],
+)
+def test_ctrl_c_while_the_program_loads_is_one_line(
+    module: str, text: str, arguments: tuple[str, ...], message: str, tmp_path: Path, toy_exports: Path, images: Path
+) -> None:
+    """A module that is interrupted while it is imported; extension modules turn that into an ImportError."""
+    (tmp_path / "stubs").mkdir()
+    (tmp_path / "stubs" / f"{module}.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path / "stubs"), child_environment()["PYTHONPATH"]])
+    words = ("scan", images, "--exports", toy_exports) if module == "onnxruntime" else arguments
+    done = genforensic(*words, env={"PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", message)
+
+
+def test_ctrl_c_ends_a_scan_that_waits_for_its_list(toy_exports: Path, images: Path) -> None:
+    with Listing("--exports", toy_exports, "-f", "jsonl") as scan:
+        scan.name(images / "1-red.png")
+        assert "genforensic" in scan.line()
+        assert scan.line()["verdict"] == "real"
+        scan.process.send_signal(signal.SIGINT)
+        assert scan.process.wait(30) == 130
+        assert scan.process.stderr is not None
+        assert scan.process.stderr.read() == b"genforensic: interrupted; the rows that were written are whole\n"
 
 
 def needs_permissions() -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""`scan --stability`: what survives re-encoding keeps its verdict, what flips is inconclusive, and the rest stays."""
+"""`scan --stability`: what survives re-encoding keeps its answer, what flips is left open, and the rest stays."""
 
 import csv
 import io
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forensic_cli.card import Preprocessing
+from forensic_cli.card import Decision, LikelihoodRatio, Preprocessing
 from forensic_cli.ensemble import decide
 from forensic_cli.reencode import STABILITY
 from forensic_cli.results import Stability
@@ -19,6 +20,8 @@ from forensic_cli.stability import with_stability
 from toys import LABELS, make_images, rows_of, solid, toy_card, write_toy_export
 
 WHOLE = Preprocessing("whole", 24)
+EVEN = Decision(generated_from=0.5, real_to=0.5, name_from=0.5)
+"""It always has an answer."""
 
 
 def framed(path: Path) -> Path:
@@ -33,7 +36,7 @@ def framed(path: Path) -> Path:
 def whole_export(tmp_path: Path) -> Path:
     """Return a folder with a toy export that looks at the whole image."""
     return write_toy_export(
-        tmp_path / "exports" / "a.onnx", toy_card(preprocessing=WHOLE, threshold=0.2), np.eye(3) * 8
+        tmp_path / "exports" / "a.onnx", toy_card(preprocessing=WHOLE, decisions={"any": EVEN}), np.eye(3) * 8
     ).parent
 
 
@@ -43,16 +46,17 @@ def test_a_flip_makes_the_verdict_inconclusive_and_the_raw_label_stays(
     image = framed(tmp_path / "framed.png")
     shared = ("scan", image, "--exports", whole_export, "-f", "jsonl")
     (plain,), (stable,) = rows_of(run(*shared).stdout), rows_of(run(*shared, "--stability").stdout)
-    assert (plain["verdict"], plain["label"], plain["stability"]) == ("real", "real", None)
-    assert (stable["verdict"], stable["label"]) == ("inconclusive", "real")
+    assert (plain["headline"], plain["verdict"], plain["label"], plain["stability"]) == ("real", "real", "real", None)
+    assert (stable["headline"], stable["verdict"], stable["label"]) == ("undecided", "inconclusive", "real")
     found = stable["stability"]
     assert found["flips"] == {"crop": "alpha"}
     assert found["reencodings"] == list(STABILITY)
     # softmax of 8 times the mean colour: before the crop (129, 113, 0) / 255, after it about (104, 137, 0) / 255
     assert found["highest"] == pytest.approx(stable["confidence"], abs=0.02)
     assert found["lowest"] == pytest.approx(0.26, abs=0.03)
-    assert {name: value for name, value in stable.items() if name not in ("verdict", "stability")} == {
-        name: value for name, value in plain.items() if name not in ("verdict", "stability")
+    changed = ("headline", "verdict", "stability")
+    assert {name: value for name, value in stable.items() if name not in changed} == {
+        name: value for name, value in plain.items() if name not in changed
     }
 
 
@@ -92,7 +96,7 @@ def test_images_of_a_few_pixels_are_judged(run: Any, toy_exports: Path, tmp_path
     done = run("scan", image, "--exports", toy_exports, "-f", "jsonl", "--stability")
     assert (done.exit_code, done.stderr) == (0, "")
     (row,) = rows_of(done.stdout)
-    assert (row["verdict"], row["stability"]["flips"]) == ("beta", {})
+    assert (row["headline"], row["label"], row["stability"]["flips"]) == ("undecided", "beta", {})
     assert row["stability"]["reencodings"] == list(STABILITY)
 
 
@@ -104,7 +108,7 @@ def test_a_re_encoding_that_cannot_hold_the_image_is_not_claimed(run: Any, toy_e
     done = run("scan", tmp_path, "--exports", toy_exports, "-f", "jsonl", "--stability")
     assert done.exit_code == 0
     rows = rows_of(done.stdout)
-    assert [row["verdict"] for row in rows] == ["alpha", "real", "beta"]
+    assert [row["label"] for row in rows] == ["alpha", "real", "beta"]
     without = [name for name in STABILITY if name != "webp90"]
     assert [row["stability"]["reencodings"] for row in rows] == [list(STABILITY), without, list(STABILITY)]
 
@@ -133,24 +137,44 @@ def test_the_table_has_a_range_where_it_was_asked_for(run: Any, whole_export: Pa
     (tmp_path / "3.png").write_text("text")
     shared = ("scan", tmp_path, "--no-recursive", "--exports", whole_export)
     (record, *_) = rows_of(run(*shared, "-f", "jsonl", "--stability").stdout)
-    low, high, confidence = (*(record["stability"][end] for end in ("lowest", "highest")), record["confidence"])
     lines = run(*shared, "--stability").stdout.splitlines()
     assert lines[0].partition(", judged again as ")[2] == "jpeg90, jpeg75, webp90, resize0.75, crop"
-    assert lines[1:5] == [
-        "verdict       confidence        range  agreement  file",
-        f"inconclusive       {confidence:.3f}  {low:.3f}–{high:.3f}     1 of 1  {tmp_path}/1.png  [alpha as crop]",
-        f"beta               0.999  0.999–0.999     1 of 1  {tmp_path}/2.png",
-        f"–                      –            –          –  {tmp_path}/3.png  (not_an_image)",
+    assert lines[1:4] == [
+        f"undecided          p {record['p_generated']:.3f}   PNG, lossless      {tmp_path}/1.png  [alpha as crop]",
+        f"generated   beta   p >0.999  PNG, lossless      {tmp_path}/2.png",
+        f"not judged                                      {tmp_path}/3.png  (not_an_image)",
     ]
-    assert "A label that changes under a re-encoding makes the image inconclusive." in lines
+    assert "What changes when the image is re-encoded is left open." in lines
     plain = run(*shared).stdout
-    assert plain.splitlines()[1] == "verdict       confidence  agreement  file"
     assert "judged again" not in plain
-    assert "re-encoding" not in plain
+    assert "re-encod" not in plain
 
 
-def verdict_of(*probabilities: float, threshold: float = 0.5) -> Any:
-    return decide(LABELS, {"baseline": np.array(probabilities)}, "mean", threshold)
+def verdict_of(*probabilities: float, decision: Decision = EVEN) -> Any:
+    return decide(LABELS, {"baseline": np.array(probabilities)}, {"baseline": decision})
+
+
+def test_a_name_that_changes_is_withdrawn_and_the_headline_stays() -> None:
+    ratio = LikelihoodRatio(1, 0, -2, 2)
+    decision = replace(EVEN, name_from=0.7, generated=ratio, ratios={"alpha": ratio})
+    verdict = verdict_of(0.001, 0.8, 0.199, decision=decision)
+    assert (verdict.headline, verdict.verdict, verdict.strength) == ("generated", "alpha", "weak support")
+    stable = with_stability(verdict, {"jpeg75": verdict_of(0.001, 0.2, 0.799)})
+    assert (stable.headline, stable.verdict, stable.candidates) == ("generated", "inconclusive", ("alpha", "beta"))
+    assert stable.strength == "moderately strong support"  # of the headline alone
+    assert stable.stability == Stability(0.2, 0.8, {"jpeg75": "beta"}, ("jpeg75",))
+    sure = verdict_of(0.001, 0.998, 0.001, decision=decision)
+    assert (sure.candidates, with_stability(sure, {"crop": verdict_of(0.001, 0.2, 0.799)}).candidates) == (
+        ("alpha",),
+        (),
+    )
+
+
+def test_generators_that_outweigh_real_together_turn_the_headline() -> None:
+    """The raw label stays `real`: no generator alone is more probable."""
+    stable = with_stability(verdict_of(0.9, 0.05, 0.05), {"blur": verdict_of(0.4, 0.3, 0.3)})
+    assert (stable.headline, stable.verdict, stable.label) == ("undecided", "inconclusive", "real")
+    assert stable.stability == Stability(0.4, 0.9, {"blur": "generated"}, ("blur",))
 
 
 def test_the_range_is_that_of_the_raw_label() -> None:
@@ -173,9 +197,9 @@ def test_one_flip_is_enough_and_every_flip_is_named() -> None:
 
 
 def test_a_low_confidence_under_a_re_encoding_is_no_flip() -> None:
-    stable = with_stability(verdict_of(0.7, 0.2, 0.1), {"jpeg75": verdict_of(0.4, 0.35, 0.25)})
+    stable = with_stability(verdict_of(0.7, 0.2, 0.1), {"jpeg75": verdict_of(0.55, 0.25, 0.2)})
     assert stable.verdict == "real"
-    assert stable.stability == Stability(0.4, 0.7, {}, ("jpeg75",))
+    assert stable.stability == Stability(0.55, 0.7, {}, ("jpeg75",))
 
 
 def test_without_any_re_encoding_the_range_is_the_confidence() -> None:
@@ -199,7 +223,7 @@ def test_the_memory_of_a_stable_scan_does_not_grow_with_the_folder(
     def counted(*arguments: Any, **more: Any) -> Any:
         nonlocal most
         prepared = cut_up(*arguments, **more)
-        cut.append(weakref.ref(prepared.views[0]))
+        cut.append(weakref.ref(prepared.sample.views[0]))
         most = max(most, sum(one() is not None for one in cut))
         return prepared
 

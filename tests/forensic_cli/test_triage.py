@@ -36,17 +36,18 @@ def scan(run: Any, toy_exports: Path, images: Path) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--only", "real"), ["1-red.png", "5-tiny.png"]),
-        (("--only", "alpha", "--only", "inconclusive"), ["2-green.webp", "4-grey.png"]),
+        (("--only", "real"), ["1-red.png"]),
+        (("--only", "generated"), ["2-green.webp", "3-blue.bmp"]),
+        (("--only", "alpha", "--only", "inconclusive"), ["2-green.webp", "4-grey.png", "5-tiny.png"]),
         (("--min-confidence", "0.5"), ["1-red.png", "2-green.webp", "3-blue.bmp", "5-tiny.png"]),
-        (("--min-confidence", "0.5", "--only", "inconclusive"), []),
+        (("--min-confidence", "0.5", "--only", "undecided"), ["5-tiny.png"]),
     ],
 )
 def test_only_the_selected_rows_are_shown(options: tuple[str, ...], expected: list[str], scan: Any) -> None:
     done = scan(*options)
     assert (done.exit_code, names(done.stdout)) == (0, expected)
     header = json.loads(done.stdout.splitlines()[0])["genforensic"]["selection"]
-    assert header["only"] == [one for one in options if one in ("real", "alpha", "inconclusive")]
+    assert header["only"] == [one for one in options if one.isalpha()]
 
 
 def test_every_image_is_counted_whatever_is_shown(run: Any, toy_exports: Path, images: Path) -> None:
@@ -136,8 +137,8 @@ def test_a_verdict_that_the_models_do_not_know_is_wrong_use(option: str, scan: A
     done = scan(option, "gamma")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        f"genforensic: {option} 'gamma' is not a verdict of this scan; allowed: "
-        "real, alpha, beta, inconclusive, unknown\n"
+        f"genforensic: {option} 'gamma' is no answer of this scan; allowed: "
+        "generated, real, undecided, alpha, beta, inconclusive, unknown\n"
     )
 
 
@@ -147,8 +148,17 @@ def test_an_unknown_order_is_wrong_use(scan: Any) -> None:
     assert "'size' is not one of confidence, path, disagreement" in done.stderr
 
 
-@pytest.mark.parametrize(("verdicts", "code"), [(("unknown",), 0), (("alpha",), 10), (("unknown", "beta"), 10)])
-def test_fail_on_a_verdict(verdicts: tuple[str, ...], code: int, scan: Any) -> None:
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        (("unknown",), 0),
+        (("alpha",), 10),
+        (("unknown", "beta"), 10),
+        (("generated",), 10),
+        (("undecided",), 10),
+    ],
+)
+def test_fail_on_an_answer(verdicts: tuple[str, ...], code: int, scan: Any) -> None:
     options = [word for one in verdicts for word in ("--fail-on", one)]
     assert scan(*options).exit_code == code
     assert scan(*options, "--only", "real").exit_code == code  # what is not shown counts, too
@@ -159,7 +169,8 @@ def test_fail_on_a_verdict(verdicts: tuple[str, ...], code: int, scan: Any) -> N
 
 @pytest.fixture
 def results(scan: Any, images: Path, tmp_path: Path) -> Path:
-    """A scan of which the grey image and a mixed one are inconclusive."""
+    """A scan of which the grey image and a mixed one are undecided."""
+    (images / "5-tiny.png").unlink()
     solid(images / "6-mixed.png", (130, 120, 130))
     out = tmp_path / "case.jsonl"
     assert scan("-o", out).exit_code == 0
@@ -176,7 +187,7 @@ def decisions(results: Path) -> Rows:
 
 def test_decisions_are_recorded_beside_the_results(results: Path, images: Path) -> None:
     before = results.read_bytes()
-    done = decide(results, "2\nthe grain\nmidjourney\n\n")
+    done = decide(results, "4\nthe grain\nmidjourney\n\n")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {Path(row["path"]).name: row for row in rows_of(before.decode())}
     found = decisions(results)
@@ -184,6 +195,7 @@ def test_decisions_are_recorded_beside_the_results(results: Path, images: Path) 
         {
             "path": f"{images}/{name}",
             "sha256": rows[name]["sha256"],
+            "headline": "undecided",
             "verdict": "inconclusive",
             "decision": decision,
             "note": note,
@@ -202,17 +214,17 @@ def test_what_a_person_needs_to_decide_is_shown(results: Path, images: Path) -> 
     assert lines[:5] == [
         "",
         f"1 of 2  {images}/4-grey.png",
-        "  verdict inconclusive; most similar real 0.333",
+        "  undecided, p 0.667, PNG, lossless",
         "  scores real 0.333, alpha 0.333, beta 0.333",
-        "decision (1 real, 2 alpha, 3 beta, 4 inconclusive, 5 unknown; nothing skips, q stops): "
+        "decision (1 generated, 2 real, 3 undecided, 4 alpha, 5 beta, 6 unknown; nothing skips, q stops): "
         f"0 of 2 decided; {results}.decisions.jsonl",
     ]
 
 
 def test_what_was_decided_is_not_asked_again_and_what_was_skipped_is(results: Path) -> None:
-    assert "1 of 2 decided" in decide(results, "\n1\nclear\n").stdout
-    again = decide(results, "9\n3\n\n")
-    assert "9 is not in the list; give 1 to 5, or a word of your own" in again.stdout
+    assert "1 of 2 decided" in decide(results, "\n2\nclear\n").stdout
+    again = decide(results, "9\n5\n\n")
+    assert "9 is not in the list; give 1 to 6, or a word of your own" in again.stdout
     assert "1 of 1 decided" in again.stdout
     assert [(Path(one["path"]).name, one["decision"]) for one in decisions(results)] == [
         ("6-mixed.png", "real"),
@@ -245,7 +257,8 @@ def test_techniques_that_disagree_are_to_be_decided(run: Any, tmp_path: Path, im
     out = tmp_path / "case.json"
     run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-f", "json", "-o", out, "--threshold", "0")
     done = decide(out, "q\n")
-    assert f"1 of 2  {images}/2-green.webp" in done.stdout
+    assert f"1 of 3  {images}/2-green.webp" in done.stdout
+    assert "  generated, beta, p 0.991, WebP, lossless\n" in done.stdout
     assert "  baseline: alpha 0.965\n  weighted: beta 1.000\n" in done.stdout
 
 
@@ -277,7 +290,7 @@ def test_a_lone_surrogate_breaks_no_walk(results: Path) -> None:
     results.write_text(text)
     done = decide(results, "q\n")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
-    assert all(escaped in done.stdout for escaped in (r"\ud800.png", r"1 \ud801"))
+    assert all(escaped in done.stdout for escaped in (r"\ud800.png", r"4 \ud801"))
 
 
 def test_input_that_is_not_text_is_one_line(results: Path) -> None:

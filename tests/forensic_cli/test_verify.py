@@ -1,6 +1,7 @@
 """Tests of `genforensic verify`: what was left alone holds, and each way to tamper with a case is named."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from forensic_cli import seal
 from forensic_cli.errors import UsageError
 from forensic_cli.seal import Sealer
 from forensic_cli.seal_check import KINDS, check_results
-from toys import make_images, solid, write_toy_exports
+from toys import genforensic, make_images, rows_of, solid, write_toy_exports
 
 Lines = list[str]
 
@@ -83,7 +84,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     ),
     "added": (lambda lines: [*lines[:2], lines[1], *lines[2:]], r"row_added: row 2 \(.*1-red.png\) was added"),
     "appended": (lambda lines: [*lines, lines[1]], "rows_appended: 1 lines were appended behind the seal"),
-    "the header": (at(0, '"threshold": 0.5', '"threshold": 0.4'), "header_edited: the run header was edited"),
+    "the header": (at(0, '"threshold": null', '"threshold": 0.4'), "header_edited: the run header was edited"),
     "the time": (at(0, '"started": "2', '"started": "1'), "header_edited: the run header was edited"),
     "the seal removed": (lambda lines: lines[:-1], "seal_missing: no seal: .* or the seal was removed; 5 rows cannot"),
     "the seal cut": (lambda lines: [*lines[:-1], lines[-1][:50]], "seal_missing: no seal: "),
@@ -120,11 +121,11 @@ def test_a_scan_that_was_killed_has_no_seal_yet_and_its_whole_rows_are_counted(c
     )
 
 
-def test_two_edits_are_two_findings(case: Case) -> None:
+def test_two_edits_are_two_faults(case: Case) -> None:
     case.edit(at(1, '"verdict": "real"', '"verdict": "beta"'))
-    case.edit(at(5, '"verdict": "real"', '"verdict": "beta"'))
+    case.edit(at(5, '"verdict": "inconclusive"', '"verdict": "beta"'))
     found = json.loads(case.verify("--no-files", "--no-models", "--json").stdout)
-    assert [(one["kind"], Path(one["subject"]).name) for one in found["findings"]] == [
+    assert [(one["kind"], Path(one["subject"]).name) for one in found["faults"]] == [
         ("row_edited", "1-red.png"),
         ("row_edited", "5-tiny.png"),
     ]
@@ -147,6 +148,52 @@ def test_a_json_document_is_sealed_as_well(old: str, new: str, message: str, tmp
     done = case.verify("--no-files", "--no-models")
     assert done.exit_code == 11
     assert re.match(message, done.stdout)
+
+
+def test_a_row_before_another_on_one_line_is_found_however_far_apart(case: Case) -> None:
+    """The reader of lines takes 16 MiB at most, and jq takes all that stands on one."""
+    forged = '{"path": "forged.png", "status": "ok", "verdict": "real"}'
+
+    def glue(lines: Lines) -> Lines:
+        return [lines[0], forged.ljust(1 << 24) + lines[1], *lines[2:]]
+
+    case.edit(glue)
+    done = case.verify("--no-files", "--no-models")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (11, "row_edited: row 1 was edited")
+
+
+def test_a_key_that_the_seal_does_not_cover_is_named(tmp_path: Path, run: Any) -> None:
+    case = Case(tmp_path, run, "json")
+    document = json.loads(case.results.read_text())
+    case.results.write_text(json.dumps({"note": "all real", **document, "verdicts": []}))
+    done = case.verify("--no-files", "--no-models")
+    assert done.exit_code == 11
+    assert done.stdout.splitlines()[:-1] == [
+        "key_added: the document has a key 'note', which the seal does not cover",
+        "key_added: the document has a key 'verdicts', which the seal does not cover",
+    ]
+
+
+def test_a_name_of_any_bytes_and_one_that_looks_like_it_are_two(tmp_path: Path, toy_exports: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    red = solid(tmp_path / "red.png", (255, 0, 0)).read_bytes()
+    blue = solid(tmp_path / "blue.png", (0, 0, 255)).read_bytes()
+    byte, literal = folder / os.fsdecode(b"bad\xff.png"), folder / r"bad\xff.png"
+    byte.write_bytes(red)
+    literal.write_bytes(blue)
+    results = tmp_path / "r.jsonl"
+    assert genforensic("scan", folder, "--exports", toy_exports, "-o", results).returncode == 0
+    found = {row["verdict"]: Path(row["path"]).name for row in rows_of(results.read_text())}
+    assert found == {"real": r"bad\xff.png", "beta": r"bad\x5cxff.png"}
+    verify = ("verify", results, "--exports", toy_exports)
+    assert genforensic(*verify).returncode == 0
+    byte.unlink()
+    done = genforensic(*verify)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        11,
+        f"file_missing: {folder}/bad\\xff.png: the file is gone; relative paths start at .",
+    )
 
 
 def test_a_json_document_in_another_layout_still_holds(tmp_path: Path, run: Any) -> None:
@@ -246,7 +293,7 @@ def test_techniques_of_one_file_are_one_model(run: Any, images: Path, tmp_path: 
     files = {one["sha256"] for one in json.loads(out.read_text().splitlines()[0])["genforensic"]["models"]}
     found = json.loads(run("verify", out, "--json").stdout)
     assert (found["holds"], found["compared"]["models"]) == (True, len(files))
-    assert len(json.loads(run("verify", out, "--exports", tmp_path, "--json").stdout)["findings"]) == len(files)
+    assert len(json.loads(run("verify", out, "--exports", tmp_path, "--json").stdout)["faults"]) == len(files)
 
 
 def test_relative_paths_start_where_the_user_says(
@@ -292,9 +339,7 @@ def test_a_file_that_holds_no_results_is_wrong_use(content: str, why: str, run: 
     path.write_text(content)
     done = run("verify", path)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"genforensic: {path}: {why}; give what `genforensic scan --format jsonl --output FILE` wrote\n"
-    )
+    assert done.stderr == (f"genforensic: {path}: {why}; give what `genforensic scan --output FILE.jsonl` wrote\n")
 
 
 def test_a_missing_results_file_and_a_folder_are_wrong_use(run: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from toys import child_environment, rows_of, solid
 
 WAITING = "Waiting for new and changed files; Ctrl-C ends\n"
-INTERRUPTED = "genforensic: interrupted; what was written so far is whole\n"
+INTERRUPTED = "genforensic: interrupted; the rows that were written are whole\n"
 
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> None:
@@ -216,7 +216,8 @@ def test_the_report_for_people_ends_with_the_totals(start: Start, tmp_path: Path
     until(lambda: "green.png" in watcher.out.read_text())
     assert watcher.interrupt() == 130
     lines = watcher.out.read_text().splitlines()
-    assert lines[2] == f"alpha              0.965     1 of 1        1  {tmp_path}/in/green.png"
+    cells = "generated   alpha  p 0.982   PNG, lossless      finding 1     "
+    assert lines[1] == f"{cells}{tmp_path}/in/green.png"
     assert "1 image in 1 finding" in lines
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.card import LikelihoodRatio, ModelCard
+from forensic_cli.card import NEVER, Decision, ModelCard
 from forensic_cli.ensemble import known_labels
 from forensic_cli.reencode import ORIGINAL, REENCODINGS
 
@@ -22,9 +22,10 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def card_tables(cards: Sequence[ModelCard], coverage: float | None) -> list[Table]:
+def card_tables(cards: Sequence[ModelCard]) -> list[Table]:
     """Return the validation figures of the cards; a table that would be empty is left out."""
-    tables = [_accuracy(cards), _recall(cards), _sets(cards, coverage), _ratios(cards), _robustness(cards)]
+    tables = [_accuracy(cards), _recall(cards), _thresholds(cards), _measured_figures(cards), _ratios(cards)]
+    tables.append(_robustness(cards))
     return [table for table in tables if table.rows]
 
 
@@ -63,26 +64,51 @@ def _recall(cards: Sequence[ModelCard]) -> Table:
     return Table(caption, ("label", *(card.name for card, _ in measured)), rows if measured else [])
 
 
-def _sets(cards: Sequence[ModelCard], coverage: float | None) -> Table:
-    rows = []
-    for card in cards:
-        for level, one in sorted((card.sets.measured if card.sets else {}).items()):
-            if coverage is not None and float(level) == coverage:
-                rows.append([card.name, level, _share(one.coverage), _share(one.worst_coverage), f"{one.size:.2f}"])
-    header = ("model", "asked for", "reached", "in the worst group of images", "candidates an image")
-    return Table("How often the true label is among the candidates", header, rows)
+def _thresholds(cards: Sequence[ModelCard]) -> Table:
+    rows = [
+        [f"{card.name}, {state}", *map(_threshold, (one.generated_from, one.real_to, one.name_from))]
+        for card, state, one in _decisions(cards)
+    ]
+    header = ("model and state", "generated from p", "real up to p", "named from (probability among the generators)")
+    return Table("What an answer hangs on, by how the image is compressed", header, rows)
+
+
+def _measured_figures(cards: Sequence[ModelCard]) -> Table:
+    names = dict.fromkeys(
+        name for _, _, one in _decisions(cards) for name, value in one.measured.items() if _is_number(value)
+    )
+    rows = [
+        [f"{card.name}, {state}", *(_plain(one.measured.get(name)) for name in names)]
+        for card, state, one in _decisions(cards)
+        if names
+    ]
+    header = ("model and state", *(name.replace("_", " ") for name in names))
+    return Table("What was measured on sources that chose none of these numbers", header, rows)
 
 
 def _ratios(cards: Sequence[ModelCard]) -> Table:
-    having = [card for card in cards if card.likelihood_ratios]
-    labels = dict.fromkeys(label for card in having for label in card.likelihood_ratios)
-    rows = [[label, *(_ratio(card.likelihood_ratios.get(label)) for card in having)] for label in labels]
+    rows = []
+    for card, state, decision in _decisions(cards):
+        ratios = {"generated": decision.generated, **decision.ratios}
+        rows += [
+            [f"{card.name}, {state}, {label}", f"{one.lower:+.1f}", f"{one.upper:+.1f}", _cost(one.cllr)]
+            for label, one in ratios.items()
+            if one is not None
+        ]
     caption = "Least and greatest log10 LR that the validation supports, and its cost in bits (0 perfect, 1 worthless)"
-    return Table(caption, ("log10 LR of", *(card.name for card in having)), rows)
+    return Table(caption, ("model, state and statement", "least", "greatest", "cost"), rows)
 
 
-def _ratio(one: LikelihoodRatio | None) -> str:
-    return _UNKNOWN_FIGURE if one is None else f"{one.lower:+.1f} to {one.upper:+.1f}, {_cost(one.cllr)}"
+def _decisions(cards: Sequence[ModelCard]) -> Iterable[tuple[ModelCard, str, Decision]]:
+    return ((card, state, decision) for card in cards for state, decision in card.decisions.items())
+
+
+def _threshold(value: float) -> str:
+    return "never" if abs(value) >= NEVER else f"{value:.3f}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value) if _is_number(value) else _UNKNOWN_FIGURE
 
 
 def _robustness(cards: Sequence[ModelCard]) -> Table:

@@ -5,7 +5,7 @@ const byId = (id) => document.getElementById(id);
 const data = (id) => JSON.parse(byId(id).textContent);
 const about = data("about");
 const rows = data("rows");
-const NAMELESS = ["real", "inconclusive", "unknown"];
+const HEADLINES = ["generated", "real", "undecided"];
 const SVG = "http://www.w3.org/2000/svg";
 
 // A name from a file must not move the reader's eye: what does not print, or turns the direction of text, is escaped.
@@ -28,7 +28,7 @@ const drawn = (name, attributes = {}, ...children) => fill(document.createElemen
 const labelOf = (one) => (one.label === undefined ? "" : about.labels[one.label]);
 const fileOf = (row) => row.path.split(row.path.includes("/") ? "/" : "\\").pop() || row.path;
 const stateOf = (row) => row.verdict ?? `!${row.status}`;
-const ratioOf = (row) => (row.ratios && row.label !== undefined ? row.ratios[row.label] : null) ?? null;
+const ratioOf = (row, label) => row.ratios?.[about.labels.indexOf(label)] ?? null;
 const disagrees = (row) => row.agreement !== undefined && row.agreement < 1;
 const conflicts = (row) => (row.warnings ?? []).includes("metadata_conflict");
 const meaning = (meanings, name, other) => (Object.hasOwn(meanings, name) ? meanings[name] : other);
@@ -38,9 +38,25 @@ const chance = (value) => (value > 0 && value < 0.0005 ? "<0.001" : value < 1 &&
 const signed = (value, digits) => (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(digits);
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
+// A line may break after an underscore of a name, and nowhere else.
+const breakable = (name) => visible(name).split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
+
+const listed = (names) => [names.slice(0, -1).join(", "), ...names.slice(-1)].filter(Boolean).join(" or ");
+const candidatesOf = (row) => (row.candidates ?? []).map((one) => about.labels[one]);
+
+// The generator, or the few that are left, as ensemble.shown_name() has it; nothing where none is named.
+function nameOf(row) {
+  if (row.verdict === undefined) return "";
+  if (!["real", "inconclusive"].includes(row.verdict)) return row.verdict === "unknown" ? "unknown generator" : row.verdict;
+  const candidates = candidatesOf(row);
+  return candidates.length === 1 ? `perhaps ${candidates[0]}` : listed(candidates);
+}
+
+const answerOf = (row) => (row.verdict === undefined ? `not judged: ${row.status}` : [row.headline, nameOf(row)].filter(Boolean).join(" "));
+
 function badge(row) {
-  const kind = row.verdict === undefined ? "bad" : NAMELESS.includes(row.verdict) ? row.verdict : "named";
-  return element("span", { class: `badge ${kind}` }, row.verdict ?? row.status);
+  const kind = row.verdict === undefined ? "bad" : HEADLINES.includes(row.headline) ? row.headline : "undecided";
+  return element("span", { class: `badge ${kind}` }, breakable(row.verdict === undefined ? row.status : row.headline));
 }
 
 const chunks = new Map();

@@ -6,23 +6,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.ensemble import INCONCLUSIVE, UNKNOWN
+from forensic_cli.card import REAL, UNKNOWN
+from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED
 from forensic_cli.metadata import CONFLICT
 from forensic_cli.reports.html.groups import Groups
 from forensic_cli.results import Summary
 
-REAL = "real"
 _KNOWN = {
-    *("path", "status", "reason", "verdict", "label", "confidence", "agreement", "candidates", "scores", "log10_lr"),
+    *(
+        "path",
+        "status",
+        "reason",
+        "headline",
+        "p_generated",
+        "generated_log10_lr",
+        "strength",
+        "state",
+        "verdict",
+        "label",
+        "confidence",
+        "agreement",
+        "candidates",
+        "scores",
+        "log10_lr",
+    ),
     *("techniques", "stability", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
     *("duplicate_of", "cluster", "phash", "metadata"),
 }
 """Fields that the page knows how to show; every other one is shown as it is."""
 _COPIED = (
-    *("status", "reason", "verdict", "agreement", "stability"),
+    *("status", "reason", "generated_log10_lr", "strength", "state"),
+    *("verdict", "agreement", "stability"),
     *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
     *("duplicate_of", "cluster", "phash", "metadata"),
 )
+_TURNS = (GENERATED, REAL, UNDECIDED)
+"""Headlines in the order in which the page shows them."""
 _LONGEST_TEXT = 4000
 _LONGEST_LIST = 500
 _DEEPEST = 12
@@ -40,10 +59,17 @@ class Entry:
     """Its size."""
     verdict: str | None
     """None where the file was not judged."""
+    headline: str | None
+    """As in the row."""
     interest: tuple[int, float, int]
-    """Sorts: named generators, then techniques that disagree, then photographs, then the rest; surest first."""
+    """Sorts: generated, then real, then undecided, surest first; then what was not judged."""
     text: str
     """The record as JSON."""
+
+    @property
+    def answer(self) -> str:
+        """The generator where one is named, else the headline."""
+        return str(self.headline if self.verdict in (REAL, INCONCLUSIVE) else self.verdict)
 
 
 class Names:
@@ -73,8 +99,6 @@ class Entries:
         self.techniques = Names([model["technique"] for model in run["models"]])
         self.all: list[Entry] = []
         self.summary = Summary.empty()
-        self.by_label: dict[str, dict[str, int]] = {}
-        """{raw label: {"named": images of that verdict, "open": other images}}."""
         self.disagreeing = 0
         """Images on which the techniques do not agree."""
         self.groups = Groups()
@@ -83,11 +107,9 @@ class Entries:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one evidence record."""
-        verdict, label = row.get("verdict"), row.get("label")
-        self.summary.count(row["status"], verdict)
-        if label is not None:
-            counts = self.by_label.setdefault(label, {"named": 0, "open": 0})
-            counts["named" if verdict == label else "open"] += 1
+        verdict, headline = row.get("verdict"), _headline(row)
+        self.summary.count(row["status"], verdict, headline)
+        if verdict is not None:
             self.disagreeing += (row.get("agreement") or 0) < 1
         number = len(self.all)
         self.groups.add(number, row)
@@ -98,29 +120,38 @@ class Entries:
                 sha256=row.get("sha256"),
                 bytes=row.get("bytes"),
                 verdict=verdict,
+                headline=headline,
                 interest=_interest(row, number),
                 text=as_json(self._record(row)),
             )
         )
 
-    def in_turn(self) -> list[int]:
-        """Return the judged rows with each verdict in turn, so that a few images show every one of them.
+    @property
+    def named(self) -> list[tuple[str, int]]:
+        """How many images each named generator has, and `unknown`, the most first."""
+        counts = ((name, n) for name, n in self.summary.verdicts.items() if name not in (REAL, INCONCLUSIVE))
+        return sorted(counts, key=lambda item: (-item[1], item[0]))
 
-        Named generators and images on which the techniques disagree come before all others.
+    def in_turn(self) -> list[int]:
+        """Return the judged rows with each answer in turn, so that a few images show every one of them.
+
+        Generated images come before all others.
         """
         judged = [number for number, entry in enumerate(self.all) if entry.verdict is not None]
-        met: dict[str | None, int] = {}
+        met: dict[tuple[str | None, str | None], int] = {}
         keys = {}
         for number in sorted(judged, key=lambda number: self.all[number].interest):
             entry = self.all[number]
-            met[entry.verdict] = met.get(entry.verdict, 0) + 1
-            rank = entry.interest[0]
-            keys[number] = (rank if rank > 1 else 0, met[entry.verdict], number)
+            answer = (entry.headline, entry.verdict)
+            met[answer] = met.get(answer, 0) + 1
+            keys[number] = (entry.interest[0], met[answer], number)
         return sorted(judged, key=keys.__getitem__)
 
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         record: dict[str, Any] = {"path": row["path"]}
         record |= {name: bounded(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
+        if headline := _headline(row):
+            record["headline"] = headline
         record |= self._prediction(row)
         techniques = row.get("techniques") or {}
         if techniques:
@@ -134,6 +165,8 @@ class Entries:
         if one.get("label") is None:
             return {}
         known: dict[str, Any] = {"label": self.labels.number(one["label"]), "confidence": one["confidence"]}
+        if one.get("p_generated") is not None:
+            known["p_generated"] = one["p_generated"]
         for name, short in (("scores", "scores"), ("log10_lr", "ratios")):
             values = {self.labels.number(label): value for label, value in (one.get(name) or {}).items()}
             if values:
@@ -148,17 +181,22 @@ class Entries:
         return {name: one["scores"] for name, one in zip(self.techniques, techniques, strict=False) if one}
 
 
+def _headline(row: Mapping[str, Any]) -> str | None:
+    """Return a row's headline; a row of an older version has a verdict alone."""
+    verdict: str | None = row.get("verdict")
+    if verdict is None or row.get("headline") is not None:
+        return row.get("headline")
+    return {REAL: REAL, INCONCLUSIVE: UNDECIDED, UNKNOWN: UNDECIDED}.get(verdict, GENERATED)
+
+
 def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
-    verdict = row.get("verdict")
-    if verdict is None:
-        rank = 4
-    elif verdict not in (REAL, INCONCLUSIVE, UNKNOWN):
-        rank = 0
-    elif (row.get("agreement") or 0) < 1:
-        rank = 1
-    else:
-        rank = 2 if verdict == REAL else 3
-    return rank, -(row.get("confidence") or 0.0), number
+    if row.get("verdict") is None:
+        return len(_TURNS), 0.0, number
+    headline = _headline(row)
+    rank = _TURNS.index(headline) if headline in _TURNS else _TURNS.index(UNDECIDED)
+    p = row.get("p_generated")
+    likely = 0.5 if p is None else p
+    return rank, likely if _TURNS[rank] == REAL else -likely, number
 
 
 def bounded(value: Any, depth: int = 0) -> Any:

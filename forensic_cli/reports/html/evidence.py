@@ -1,6 +1,6 @@
 """Where in an image the evidence lies: what each patch says alone, or what changes when a part is covered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import Preprocessing
-from forensic_cli.model import Logits, Model, image_logits
+from forensic_cli.card import Decision, Preprocessing
+from forensic_cli.ensemble import probabilities
+from forensic_cli.model import Model, Sample, judge_samples
 from forensic_cli.preprocess import Views, view_places
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -43,24 +44,23 @@ class EvidenceMap:
 
 
 def evidence_map(
-    models: Sequence[Model], views: Views, preprocessing: Preprocessing, height: int, width: int
+    models: Sequence[Model], views: Views, state: str, preprocessing: Preprocessing, height: int, width: int
 ) -> EvidenceMap:
     """Judge the places of an image of these sides (upright, in pixels) with the models that see these views of it.
 
-    Patches that a model sees as they are answer for themselves. Of a single resized view no part can be judged alone,
-    so each part is covered in turn.
+    `state`: the name of the image's. Patches that a model sees as they are answer for themselves. Of a single resized
+    view no part can be judged alone, so each part is covered in turn.
     """
     if preprocessing.mode == "patches":
         places = [
             (top / height, left / width, bottom / height, right / width)
             for top, left, bottom, right in view_places(height, width, preprocessing)
         ]
-        return _map(PATCHES, places, models, views, _alone)
+        return _map(PATCHES, places, models, views, [view[None] for view in views], state)
     edges = _edges(preprocessing.size)
-    covered = np.concatenate([views, _covered(views[0], edges)])
     parts = [edge / preprocessing.size for edge in edges]
     squares = [(top, left, bottom, right) for top, bottom in pairwise(parts) for left, right in pairwise(parts)]
-    return _map(OCCLUSION, squares, models, covered, _fall)
+    return _map(OCCLUSION, squares, models, views, [view[None] for view in _covered(views[0], edges)], state)
 
 
 def _map(
@@ -68,27 +68,17 @@ def _map(
     places: Sequence[Place],
     models: Sequence[Model],
     views: Views,
-    weigh: Callable[[Model, Logits], tuple[Values, npt.NDArray[np.float64]]],
+    pieces: Sequence[Views],
+    state: str,
 ) -> EvidenceMap:
-    # Each view as an image of its own; techniques of one file are run together
-    found = image_logits(models, [models[0].card.preprocessing], [[view[None]] for view in views])
-    judged = {model.card.technique: weigh(model, logits) for model, logits in zip(models, found, strict=True)}
-    return EvidenceMap(
-        method,
-        places,
-        {name: values for name, (values, _) in judged.items()},
-        {name: whole for name, (_, whole) in judged.items()},
-    )
-
-
-def _alone(model: Model, logits: Logits) -> tuple[Values, npt.NDArray[np.float64]]:
-    return model.probabilities(logits), model.probabilities(logits.mean(axis=0, keepdims=True))[0]
-
-
-def _fall(model: Model, logits: Logits) -> tuple[Values, npt.NDArray[np.float64]]:
-    """Weigh a view against its covered copies behind it."""
-    probabilities = model.probabilities(logits)
-    return probabilities[0] - probabilities[1:], probabilities[0]
+    """Judge an image, by its views, and each piece as an image of its own; techniques of one file are run together."""
+    samples = [Sample((one,), state) for one in (views, *pieces)]
+    values, whole = {}, {}
+    for model, found in zip(models, judge_samples(models, [models[0].card.preprocessing], samples), strict=True):
+        judged = probabilities(model.card, model.card.decision(state) or Decision(), found.logits)
+        whole[model.card.technique] = judged[0]
+        values[model.card.technique] = judged[1:] if method == PATCHES else judged[0] - judged[1:]
+    return EvidenceMap(method, places, values, whole)
 
 
 def _edges(size: int) -> list[int]:

@@ -4,6 +4,8 @@ const PAGE = 60;
 // numbers: the row behind each card; fit: for every row, whether the filters let it through
 const shown = { numbers: [], fit: [], grouped: false, page: 0, current: 0 };
 const placeOf = (number) => shown.numbers.indexOf(shown.grouped ? groupOf(number).members[0] : number);
+// One accent can be stored in two ways, as a letter that has it or as a mark behind the letter
+const searchable = (text) => text.toLowerCase().normalize("NFC");
 const haystacks = new Array(rows.length);
 
 function haystack(number) {
@@ -11,18 +13,16 @@ function haystack(number) {
     const row = rows[number];
     const more = row.more ? JSON.stringify(row.more) : "";
     const claims = (row.metadata ?? []).flatMap((one) => [one.source, one.claim, one.value]);
-    const words = [row.path, row.sha256, row.phash, row.verdict, labelOf(row), row.status, row.reason, row.format, row.warnings];
-    haystacks[number] = [...words, ...claims, more].join("\n").toLowerCase();
+    const words = [row.path, row.sha256, row.phash, answerOf(row), row.verdict, row.state, labelOf(row), row.status, row.reason, row.format, row.warnings];
+    haystacks[number] = searchable([...words, ...claims, more].join("\n"));
   }
   return haystacks[number];
 }
 
 const KEYS = {
   file: (row) => fileOf(row).toLowerCase(),
-  verdict: (row) => stateOf(row),
-  confidence: (row) => -(row.confidence ?? -1),
+  p: (row) => -(row.p_generated ?? -1),
   agreement: (row) => row.agreement ?? 2,
-  ratio: (row) => -(ratioOf(row) ?? -99),
 };
 
 function inOrder() {
@@ -42,12 +42,12 @@ function inOrder() {
 }
 
 function filter() {
-  const words = byId("query").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const [verdict, label] = [byId("verdict").value, byId("label").value];
+  const words = searchable(byId("query").value).split(/\s+/).filter(Boolean);
+  const [headline, verdict] = [byId("headline").value, byId("verdict").value];
   const [disagree, warned, conflict, mixed] = ["disagree", "warned", "conflict", "mixed"].map((id) => byId(id)?.checked);
   return (row, number) =>
+    (!headline || row.headline === headline) &&
     (!verdict || stateOf(row) === verdict) &&
-    (!label || labelOf(row) === label) &&
     (!disagree || disagrees(row)) &&
     (!warned || row.warnings !== undefined) &&
     (!conflict || conflicts(row)) &&
@@ -63,48 +63,45 @@ function refilter() {
   drawGallery();
 }
 
-function card(number, place) {
+function card(number, place, loading) {
   const row = rows[number];
   const picture = thumbnailOf(number);
   const { members, mixed } = shown.grouped ? groupOf(number) : alone(number);
   const fitting = members.filter((one) => shown.fit[one]).length;
   const flags = [];
   if (fitting < members.length) flags.push(`${fitting} of ${members.length} fit`);
-  if (mixed) flags.push("verdicts differ");
+  if (mixed) flags.push("answers differ");
   if (!shown.grouped && row.duplicate_of !== undefined) flags.push("copy");
   if (row.reason) flags.push(row.reason);
   if (disagrees(row)) flags.push("techniques disagree");
-  if (row.stability && Object.keys(row.stability.flips).length) flags.push("label flips");
+  if (row.stability && Object.keys(row.stability.flips).length) flags.push("changes when re-encoded");
   if (row.warnings) flags.push(row.warnings.join(", ").replaceAll("_", " "));
-  const top = row.verdict !== undefined && row.verdict !== labelOf(row) ? `${labelOf(row)} ` : "";
+  const measured = [row.p_generated === undefined ? null : `p ${chance(row.p_generated)}`, row.state].filter(Boolean).join(" · ");
   const many = members.length > 1 ? element("span", { class: "many" }, counted(members.length, "file")) : null;
   return element(
     "li",
     {},
     element(
       "a",
-      { class: many ? "card stack" : "card", href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
+      { class: `card ${row.headline ?? "bad"}${many ? " stack" : ""}`, href: `#image-${number + 1}`, "data-place": place, tabindex: place === shown.current ? 0 : -1 },
       picture.source
-        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading: "lazy", decoding: "async" }), many)
+        ? element("span", { class: "thumb" }, element("img", { src: picture.source, alt: "", loading, decoding: "async" }), many)
         : element("span", { class: "thumb none" }, picture.note.replace(/^No picture: /, ""), many),
+      element("span", { class: "line" }, badge(row), nameOf(row) ? element("span", { class: "who" }, breakable(nameOf(row))) : null),
+      row.strength ? element("span", { class: "strength" }, row.strength) : null,
+      measured ? element("span", { class: "number" }, measured) : null,
       element("span", { class: "name", title: row.path }, fileOf(row)),
-      element(
-        "span",
-        { class: "line" },
-        badge(row),
-        row.confidence === undefined ? null : element("span", { class: "number" }, top + chance(row.confidence)),
-      ),
       flags.length ? element("span", { class: "flags" }, flags.join(" · ")) : null,
     ),
   );
 }
 
-function drawGallery() {
-  const pages = Math.max(1, Math.ceil(shown.numbers.length / PAGE));
+function drawGallery(size = PAGE) {
+  const pages = Math.max(1, Math.ceil(shown.numbers.length / size));
   shown.page = Math.min(Math.max(0, shown.page), pages - 1);
-  const start = shown.page * PAGE;
-  shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + PAGE, shown.numbers.length) - 1));
-  byId("cards").replaceChildren(...shown.numbers.slice(start, start + PAGE).map((number, i) => card(number, start + i)));
+  const start = shown.page * size;
+  shown.current = Math.min(Math.max(shown.current, start), Math.max(start, Math.min(start + size, shown.numbers.length) - 1));
+  byId("cards").replaceChildren(...shown.numbers.slice(start, start + size).map((number, i) => card(number, start + i, size === PAGE ? "lazy" : "eager")));
   const [most, noun] = shown.grouped ? [CARDS, "card"] : [rows.length, "file"];
   const all = shown.numbers.length < most ? `${shown.numbers.length.toLocaleString("en")} of ${counted(most, noun)}` : counted(rows.length, "file") + (shown.grouped ? ` on ${counted(most, noun)}` : "");
   byId("count").textContent = shown.numbers.length
@@ -116,6 +113,13 @@ function drawGallery() {
   byId("last").textContent = `of ${pages}`;
   byId("earlier").disabled = shown.page === 0;
   byId("later").disabled = shown.page === pages - 1;
+}
+
+// Paper has no pages to turn: all cards are on it
+function drawForPaper() {
+  const { page, current } = shown;
+  drawGallery(Math.max(PAGE, shown.numbers.length));
+  Object.assign(shown, { page, current });
 }
 
 const cardAt = (place) => byId("cards").querySelector(`[data-place="${place}"]`);
@@ -147,10 +151,12 @@ function columns() {
 }
 
 function startGallery() {
-  const states = [...new Set(rows.map(stateOf))].sort();
-  byId("verdict").append(...states.map((state) => element("option", { value: state }, state.replace(/^!/, "not judged: "))));
-  const labels = [...new Set(rows.map(labelOf))].filter(Boolean).sort();
-  byId("label").append(...labels.map((label) => element("option", { value: label }, label)));
+  const met = new Set(rows.map((row) => row.headline));
+  byId("headline").append(...HEADLINES.filter((name) => met.has(name)).map((name) => element("option", { value: name }, name)));
+  const words = (state) => ({ inconclusive: "none named", unknown: "unknown generator" })[state] ?? state.replace(/^!/, "not judged: ");
+  const states = [...new Set(rows.map(stateOf))].filter((state) => state !== "real").sort();
+  byId("verdict").append(...states.map((state) => element("option", { value: state }, words(state))));
+  byId("more").open = !matchMedia("(max-width: 40rem)").matches; // a phone shows the images first
   for (const change of ["input", "change"]) byId("filters").addEventListener(change, refilter);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", () => setTimeout(refilter));
@@ -161,7 +167,7 @@ function startGallery() {
     one.addEventListener("click", () => {
       byId("filters").reset();
       byId("verdict").value = one.dataset.verdict ?? "";
-      byId("label").value = one.dataset.label ?? "";
+      byId("headline").value = one.dataset.headline ?? "";
       if (one.dataset.check) byId(one.dataset.check).checked = true;
       setTimeout(() => {
         refilter();

@@ -4,7 +4,7 @@ const MEMBERS = 60; // of a finding that are listed at once
 const alone = (number) => ({ members: [number], mixed: false });
 const groups = new Map();
 for (const members of about.groups) {
-  const group = { members, mixed: new Set(members.map((number) => stateOf(rows[number]))).size > 1 };
+  const group = { members, mixed: new Set(members.map((number) => `${rows[number].headline} ${stateOf(rows[number])}`)).size > 1 };
   for (const number of members) groups.set(number, group);
 }
 const groupOf = (number) => groups.get(number) ?? alone(number);
@@ -20,7 +20,7 @@ function member(number, current) {
       "a",
       { class: "member", href: `#image-${number + 1}`, "aria-current": number === current ? "page" : null },
       element("span", { class: "thumb small" }, picture.source ? element("img", { src: picture.source, alt: "" }) : null),
-      element("span", {}, element("span", { class: "path" }, row.path), badge(row), " ", element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "looks the same")),
+      element("span", {}, element("span", { class: "path" }, row.path), badge(row), " ", nameOf(row) ? element("span", {}, breakable(nameOf(row)), " ") : null, element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "looks the same")),
     ),
   );
 }
@@ -28,9 +28,9 @@ function member(number, current) {
 function together(current) {
   const { members, mixed } = groupOf(current);
   if (members.length === 1) return null;
-  const verdicts = new Map();
-  for (const number of members) verdicts.set(stateOf(rows[number]), (verdicts.get(stateOf(rows[number])) ?? 0) + 1);
-  const tally = [...verdicts].map(([state, count]) => `${count.toLocaleString("en")} ${state.replace(/^!/, "not judged: ")}`);
+  const answers = new Map();
+  for (const number of members) answers.set(answerOf(rows[number]), (answers.get(answerOf(rows[number])) ?? 0) + 1);
+  const tally = [...answers].map(([answer, count]) => `${count.toLocaleString("en")} ${answer}`);
   const list = element("ul", { class: "plain" });
   const more = element("button", { type: "button" }, "Show more");
   const show = () => {
@@ -45,7 +45,7 @@ function together(current) {
   return section(
     `${counted(members.length, "file")} in one finding`,
     element("p", {}, cluster === undefined ? "They have the same bytes." : `Finding ${cluster} of the scan: copies have the same bytes, the others look the same.`),
-    mixed ? element("p", { class: "alert" }, `The verdicts differ: ${tally.join(", ")}. What looks the same to the eye can have lost, in a new encoding or size, what a model looks for.`) : null,
+    mixed ? element("p", { class: "alert" }, `The answers differ: ${tally.join(", ")}. What looks the same to the eye can have lost, in a new encoding or size, what a model looks for.`) : null,
     list,
     more,
   );

@@ -9,24 +9,24 @@ class Groups:
 
     def __init__(self) -> None:
         self._members: dict[tuple[str, Any], list[int]] = {}
-        self._verdicts: dict[tuple[str, Any], set[str | None]] = {}
+        self._answers: dict[tuple[str, Any], set[tuple[str | None, str | None]]] = {}
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         """Take a row; a copy has the cluster of its original."""
         fields = ((name, row.get(name)) for name in ("cluster", "sha256"))
         key = next((field for field in fields if field[1] is not None), ("row", number))
         self._members.setdefault(key, []).append(number)
-        self._verdicts.setdefault(key, set()).add(row.get("verdict"))
+        self._answers.setdefault(key, set()).add((row.get("headline"), row.get("verdict")))
 
     @property
     def judged(self) -> int:
-        """Findings whose images have verdicts."""
-        return sum(verdicts != {None} for verdicts in self._verdicts.values())
+        """Findings whose images were judged."""
+        return sum(answers != {(None, None)} for answers in self._answers.values())
 
     @property
     def mixed(self) -> int:
-        """Findings whose images have different verdicts."""
-        return sum(len(verdicts) > 1 for verdicts in self._verdicts.values())
+        """Findings whose images have different answers."""
+        return sum(len(answers) > 1 for answers in self._answers.values())
 
     @property
     def several(self) -> list[list[int]]:

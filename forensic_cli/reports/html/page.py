@@ -2,16 +2,17 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from forensic_cli.card import ModelCard
+from forensic_cli.card import REAL, ModelCard
 from forensic_cli.console import track
 from forensic_cli.custody import file_sha256
 from forensic_cli.ensemble import known_labels
@@ -24,7 +25,9 @@ from forensic_cli.reports.html.entries import Entries, as_json
 from forensic_cli.reports.html.evidence import EvidenceMap, evidence_map
 from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Closer, Picture, picture_of
 from forensic_cli.reports.html.spectrum import Power, spectrum_png
-from forensic_cli.reports.table import visible
+from forensic_cli.reports.table import P_MEANING, STRENGTH_MEANING, visible
+from forensic_cli.results import printable
+from forensic_cli.state import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("dom.js", "groups.js", "gallery.js", "image.js", "start.js")
@@ -59,7 +62,7 @@ class Gathered:
     evidence: dict[int, dict[str, Any]]
     """{row: record for the page}."""
     spectra: dict[str, list[Power]]
-    """{verdict: residual spectra of its images}."""
+    """{generator, or headline: residual spectra of its images}."""
 
 
 def build_page(
@@ -67,9 +70,10 @@ def build_page(
     entries: Entries,
     exports: Sequence[Path],
     settings: PageSettings,
-    source: Mapping[str, str] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page. `exports`: where the run's models may be; `source`: name and sha256 of the results file.
+    """Return the page. `exports`: where the run's models may be; `source`: of the results file, its
+    name, its sha256, a sentence on its seal, and whether that holds; None where a scan makes the page itself.
 
     The same results, files and exports give the same bytes.
     """
@@ -77,17 +81,28 @@ def build_page(
     gathered = _gather(run, entries, models, settings)
     cards = [model.card for model in models]
     return _render(
-        run={"coverage": None, "ensemble": None, "reencodings": None, "dedupe": None} | dict(run),
+        run={"ensemble": None, "threshold": None, "reencodings": None, "dedupe": None} | dict(run),
         entries=entries,
         source=source,
+        case=source["name"] if source else _folder_name([entry.path for entry in entries.all]),
         absent=[model["name"] for model in run["models"] if model["sha256"] not in {one.sha256 for one in models}],
         cards=cards,
-        tables=card_tables(cards, run.get("coverage")),
+        tables=card_tables(cards),
         limits=limits(cards),
-        labels=known_labels(tuple(entries.labels)),
+        generators=[label for label in known_labels(tuple(entries.labels)) if label != REAL],
+        meanings={"p": P_MEANING, "support": STRENGTH_MEANING},
         spectra=_average_spectra(gathered.spectra),
         **_data(run, entries, gathered),
     )
+
+
+def _folder_name(paths: Sequence[str]) -> str:
+    """Return the name of the innermost folder that holds all files, or of the only file."""
+    try:
+        common = os.path.commonpath(paths)
+    except ValueError:  # no files, on several drives, or relative and absolute
+        return f"{len(paths)} files"
+    return PurePath(common).name or printable(Path.cwd().name) or f"{len(paths)} files"
 
 
 def _load(run: Mapping[str, Any], exports: Sequence[Path]) -> list[Model]:
@@ -122,6 +137,8 @@ def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], s
     pictures = ordered_map(read, reading, workers, 2 * workers)
     shown = track(zip(order, pictures, strict=False), "pictures", len(order), settings.quiet)
     for number, picture in shown:
+        if left <= 0 and number not in close:
+            break  # what was read ahead depends on the threads, and the page must not
         if isinstance(picture, str):
             gathered.thumbnails[number] = picture
             continue
@@ -131,7 +148,7 @@ def _gather(run: Mapping[str, Any], entries: Entries, models: Sequence[Model], s
             gathered.thumbnails[number] = text
         if picture.closer is not None:
             gathered.evidence[number] = _evidence(entries, number, models, picture.closer)
-            gathered.spectra.setdefault(str(entries.all[number].verdict), []).append(picture.closer.spectrum)
+            gathered.spectra.setdefault(entries.all[number].answer, []).append(picture.closer.spectrum)
     return gathered
 
 
@@ -139,7 +156,9 @@ def _evidence(entries: Entries, number: int, models: Sequence[Model], closer: Cl
     maps = []
     for place, preprocessing in enumerate(dict.fromkeys(model.card.preprocessing for model in models)):
         judging = [model for model in models if model.card.preprocessing == preprocessing]
-        maps.append(evidence_map(judging, closer.views[place], preprocessing, closer.height, closer.width))
+        maps.append(
+            evidence_map(judging, closer.views[place], closer.state, preprocessing, closer.height, closer.width)
+        )
     cards = {model.card.technique: model.card for model in models}
     recorded = entries.recorded(number)
     record = {
@@ -186,8 +205,8 @@ def _difference(
 
 def _average_spectra(spectra: Mapping[str, list[Power]]) -> list[dict[str, Any]]:
     return [
-        {"verdict": verdict, "images": len(found), "png": _base64(spectrum_png(np.mean(found, axis=0)))}
-        for verdict, found in sorted(spectra.items())
+        {"answer": answer, "images": len(found), "png": _base64(spectrum_png(np.mean(found, axis=0)))}
+        for answer, found in sorted(spectra.items())
         if len(found) >= _LEAST_IMAGES
     ]
 
@@ -198,9 +217,8 @@ def _data(run: Mapping[str, Any], entries: Entries, gathered: Gathered) -> dict[
         "labels": list(entries.labels),
         "techniques": list(entries.techniques),
         "ensemble": run.get("ensemble"),
-        "threshold": run["threshold"],
-        "coverage": run.get("coverage"),
         "warnings": WARNINGS,
+        "unjudged": sorted({*UNJUDGED, OTHER_COMPRESSION, UNLIKE_TRAINING}),
         "claims": CLAIMS,
         "notes": NOTES,
         "chunk": _CHUNK,
@@ -232,7 +250,7 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": lambda value: f"{value * 100:.1f} %", "coded": _coded}
+    environment.filters |= {"percent": lambda value: f"{value * 100:.1f} %", "coded": _coded, "breakable": _breakable}
     return environment.get_template("template.html").render(
         style=Markup(style), script=Markup(script), style_hash=_policy(style), script_hash=_policy(script), **values
     )
@@ -241,6 +259,11 @@ def _render(**values: Any) -> str:
 def _shown(value: Any) -> Any:
     """Escape control characters in what the template prints; dom.js does so for what the scripts print."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a line may break after an underscore, and nowhere else."""
+    return Markup("_<wbr>").join(visible(name).split("_"))
 
 
 def _coded(text: str) -> Markup:

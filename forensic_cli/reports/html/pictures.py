@@ -11,9 +11,10 @@ import cv2
 from forensic_cli.card import Preprocessing
 from forensic_cli.custody import find_file
 from forensic_cli.pipeline import read_file
-from forensic_cli.preprocess import Pixels, Unreadable, Views, decode, views
+from forensic_cli.preprocess import Decoded, Pixels, Unreadable, Views, decode, views
 from forensic_cli.reports.html.entries import Entry
 from forensic_cli.reports.html.spectrum import Power, residual_spectrum
+from forensic_cli.state import state_of
 
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side; smaller images are not enlarged."""
@@ -54,6 +55,8 @@ class Closer:
     """Pixels of the upright image."""
     views: tuple[Views, ...]
     """One array for each wanted preprocessing."""
+    state: str
+    """Name of the image's state; see state.State."""
     spectrum: Power
     """Of its residual."""
 
@@ -69,19 +72,20 @@ def picture_of(entry: Entry, root: Path, max_pixels: int, wanted: Sequence[Prepr
     decoded = decode(data, max_pixels)
     if isinstance(decoded, Unreadable):
         return UNDECODED
-    pixels = decoded.pixels
     return Picture(
-        _shrunk(pixels, THUMBNAIL_SIDE, _THUMBNAIL_QUALITY),
-        None if wanted is None else _closer(pixels, wanted),
+        _shrunk(decoded.pixels, THUMBNAIL_SIDE, _THUMBNAIL_QUALITY),
+        None if wanted is None else _closer(decoded, wanted),
     )
 
 
-def _closer(pixels: Pixels, wanted: Sequence[Preprocessing]) -> Closer:
+def _closer(decoded: Decoded, wanted: Sequence[Preprocessing]) -> Closer:
+    pixels = decoded.pixels
     return Closer(
         preview=_shrunk(pixels, PREVIEW_SIDE, _PREVIEW_QUALITY),
         height=pixels.shape[0],
         width=pixels.shape[1],
         views=tuple(views(pixels, one) for one in wanted),
+        state=state_of(decoded.header).name,
         spectrum=residual_spectrum(pixels),
     )
 

@@ -98,4 +98,6 @@ startTheme();
 startGallery();
 addEventListener("hashchange", route);
 addEventListener("keydown", press);
+addEventListener("beforeprint", drawForPaper);
+addEventListener("afterprint", () => drawGallery());
 route();
