@@ -17,6 +17,10 @@ _TRIPLES = _LEVELS**3
 _STEPS = (1.0, 4.0)
 """Grey levels that a second difference is divided by before it is rounded to -2 ... 2."""
 _BLOCK = 8
+_SMALL = 0.5
+"""Coefficients below this count as zero ..."""
+_RAMP = 0.1
+"""... by degrees over this range, so that no rounding error of a device decides it."""
 
 
 class Cooccurrences(nn.Module):
@@ -79,7 +83,7 @@ class BlockCoefficients(nn.Module):
         mean, power = sizes.mean(dim=2), sizes.square().mean(dim=2)
         statistics = [
             torch.log(mean + 0.05),
-            (sizes < 0.5).float().mean(dim=2),
+            ((_SMALL + _RAMP / 2 - sizes) / _RAMP).clamp(0, 1).mean(dim=2),
             torch.log((power + 0.01) / (mean.square() + 0.01)),
             torch.log(sizes + 0.1).mean(dim=2),
         ]
@@ -97,7 +101,8 @@ class Measurements(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the measurements of each image; S is a multiple of 32."""
-        grey = images * 255
+        # Whole numbers again on every device: half a step is a tie, which a rounding error would decide
+        grey = torch.round(images * 255)
         return torch.cat([self.spectrum(images), self.cooccurrences(grey), self.coefficients(grey)], dim=1)
 
 

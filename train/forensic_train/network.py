@@ -13,9 +13,11 @@ _AMPLITUDE = 40.0
 _LIMIT = 3.0
 _LIMIT_DEVIATIONS = 5.0
 _LARGEST_COMPONENT = 6.0
+_LARGEST = 12.0
+"""Deviations."""
 _DIRECT = 0.3
 """Factor of the components that reach the head directly, so that one learning rate suits them and the hidden layer."""
-_LEAST_DEVIATION = 1e-3
+_LEAST_DEVIATION = 0.01
 _LEAST_VARIANCE = 1e-3
 
 
@@ -325,8 +327,13 @@ class StateEncoder(Encoder):
         rotation: Tensor = getattr(self, f"rotation_{block}")
         return rotation
 
+    def _standard(self, signal: Tensor, state: Tensor) -> Tensor:
+        """Return measurements in deviations from the state's mean, limited: a strange image must not drown the others."""
+        standard: Tensor = ((signal - self.centre[state]) / self.scale[state]).clamp(-_LARGEST, _LARGEST)
+        return standard
+
     def _whitened(self, signal: Tensor, state: Tensor) -> Tensor:
-        standard = (signal - self.centre[state]) / self.scale[state]
+        standard = self._standard(signal, state)
         parts = torch.split(standard, list(self.measurements.blocks), dim=1)
         return torch.cat([part @ self._rotation(k) for k, part in enumerate(parts)], dim=1)
 
@@ -340,7 +347,7 @@ class StateEncoder(Encoder):
             self.centre[k] = (share * values[here]).sum(dim=0)
             variance = (share * (values[here] - self.centre[k]).square()).sum(dim=0)
             self.scale[k] = variance.sqrt() + _LEAST_DEVIATION
-        standard = (values - self.centre[states]) / self.scale[states]
+        standard = self._standard(values, states)
         share = (weights / weights.sum()).unsqueeze(1)
         for k, part in enumerate(torch.split(standard, list(self.measurements.blocks), dim=1)):
             variances, vectors = torch.linalg.eigh((part.T @ (part * share)).double())
