@@ -1,6 +1,6 @@
 """What every header reader answers with, and what the names in a row's `status` and `warnings` mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -23,6 +23,10 @@ class Header:
     """What decoding will change, and what was lost before; names from WARNINGS."""
     orientation: int = 1
     """EXIF's, 1 to 8, where it is still to be undone; 1 where the decoder does that by itself."""
+
+    def with_warnings(self, *names: str) -> "Header":
+        """Return the same header with these warnings, too."""
+        return replace(self, warnings=tuple(sorted({*self.warnings, *names})))
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ WARNINGS = {
     "colour_profile_ignored": "an ICC profile other than sRGB was not applied; the numbers were judged as stored",
     "converted_from_cmyk": "CMYK was converted to RGB",
     "damaged_data": "the JPEG decoder met damaged data and guessed what it could not read",
-    "damaged_metadata": "a checksum of something beside the picture is wrong; the picture's own checksums are right",
+    "damaged_metadata": "something beside the picture is damaged, such as a checksum, a profile or the header's order; "
+    "the picture itself is whole",
     "first_frame_only": "the file has several frames or pages; only the first was judged",
     "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
     "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "

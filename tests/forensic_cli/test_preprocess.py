@@ -132,7 +132,8 @@ def test_decode_never_raises_for_mutated_files(kind: str, changes: list[tuple[in
 def test_a_file_cut_anywhere_is_unreadable(kind: str) -> None:
     data = VALID[kind]
     assert isinstance(decode(data), Decoded)
-    for length in range(0, len(data), 3 if len(data) > 1000 else 1):
+    end = len(data) - (3 if kind == "BMP" else 0)  # which only fill its last row up
+    for length in range(0, end, 3 if len(data) > 1000 else 1):
         answer = decode(data[:length])
         assert isinstance(answer, Unreadable), f"{length} of {len(data)} bytes were taken for a picture"
         assert_sound(answer)
