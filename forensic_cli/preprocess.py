@@ -70,7 +70,7 @@ _SUFFIXES = {
 }
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
-"""Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.7 GB as JPEG 2000."""
+"""Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.9 GB as JPEG 2000."""
 _LARGE_BYTES = 7
 """What decoding takes for a pixel, at least."""
 _ONE_LARGE_PICTURE = threading.Lock()
@@ -123,7 +123,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
 
 
 def _limit(pixels: int) -> str:
-    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 10_000 else f"{pixels} pixels"
+    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
 
 
 def _decode_large(data: bytes, header: Header) -> Decoded | Unreadable:

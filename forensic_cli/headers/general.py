@@ -3,14 +3,16 @@
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from forensic_cli.headers.base import (
     Header,
@@ -33,6 +35,8 @@ _UNPROMISED_BYTES = 1 << 16
 """More of a file is not searched for such a header."""
 _JPEG, _WEBP = 7, 50_001
 """Compressions of a TIFF; Pillow decodes the first of 8 bits alone, and the second not at all."""
+_WHITE_IS_ZERO = 0
+_RLE = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 _MOST_RLE_PIXELS = 16_000_000
 """Pillow unpacks a BMP's run lengths in Python: 60 kB of them could hold 200 million pixels and take half a minute."""
 
@@ -103,10 +107,11 @@ def _without_division(args: Any) -> Any:
 
 
 def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262, 1) == 0
-    grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-    return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
+    tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    grey = (np.asarray(image) >> (tags.get(BITSPERSAMPLE, (16,))[0] - 8)).astype(np.uint8)
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:  # which Pillow sees to up to 8 bits
+        grey = 255 - grey
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _unsupported(what: str, header: Header | None) -> Unreadable:
@@ -134,13 +139,15 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Header | Unreadable | None:
 
 def _refusal(image: Image.Image, header: Header) -> Unreadable | None:
     """Return why an image is not decoded although Pillow can open it; None where it is."""
-    if header.format == "BMP" and image.info["compression"] in (1, 2) and image.width * image.height > _MOST_RLE_PIXELS:
-        return _unsupported(f"run-length encoded BMP files of more than {_MOST_RLE_PIXELS} pixels", header)
+    if header.format == "BMP" and image.info["compression"] in _RLE and image.width * image.height > _MOST_RLE_PIXELS:
+        limit = f"{_MOST_RLE_PIXELS // 1_000_000} megapixels"
+        return _unsupported(f"run-length encoded BMP files of more than {limit}", header)
     if not isinstance(image, TiffImageFile):
         return None
-    bits, compression = image.tag_v2.get(258, (1,))[0], image.tag_v2.get(259, 1)
+    bits, compression = image.tag_v2.get(BITSPERSAMPLE, (1,))[0], image.tag_v2.get(COMPRESSION)
     if image.mode in ("I", "F"):
-        return _unsupported(f"TIFF files of {bits} bits a channel" if bits > 16 else "TIFF files of signed numbers", header)
+        kind = f"{bits} bits a channel" if bits > 16 else "signed numbers"
+        return _unsupported(f"TIFF files of {kind}", header)
     if compression == _JPEG and bits != 8:
         return _unsupported(f"TIFF files with JPEG data of {bits} bits a channel", header)
     return _unsupported("TIFF files with WebP data", header) if compression == _WEBP else None

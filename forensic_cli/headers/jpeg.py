@@ -12,8 +12,8 @@ _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _QUANTISATION, _SCAN, _END = 0xDB, 0xDA, 0xD9
-_BESIDE_THE_PICTURE = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
-"""Applications' segments and comments. JFIF's and Adobe's, the first and the last but one, tell of the colours."""
+_BESIDE_THE_PICTURE = frozenset(range(0xE1, 0xFF)) - {0xEE}
+"""Applications' segments, reserved ones and comments, without JFIF's (E0) and Adobe's, which tell of the colours."""
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
 _MOST_SCANS = 100
