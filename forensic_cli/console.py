@@ -1,5 +1,7 @@
 """Messages and progress for people: everything that is not a result goes to standard error through here."""
 
+import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -48,6 +50,21 @@ def note(message: str, style: str = "") -> None:
     from rich.text import Text
 
     stderr_console().print(Text(message, style=style))
+
+
+def silence_c_libraries() -> None:
+    """Send what C code prints on its `stderr` nowhere, where the C library is glibc.
+
+    libpng and libtiff print there what they think of a file, without its name, and nobody can tell them not to. What
+    Python and C++ write, ONNX Runtime for one, takes another way and stays.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # systems without confstr, and other C libraries
+        if os.confstr("CS_GNU_LIBC_VERSION"):  # elsewhere the variable may lie in memory that cannot be written
+            libc = ctypes.CDLL(None)
+            libc.fopen.restype = ctypes.c_void_p
+            nowhere = libc.fopen(os.devnull.encode(), b"w")
+            if nowhere:
+                ctypes.c_void_p.in_dll(libc, "stderr").value = nowhere
 
 
 def progress_bar(disable: bool = False, guesses: bool = True) -> "Progress":

@@ -61,10 +61,7 @@ def report_scan(
     files = _images(paths, search, summary)
     first = next(files, None)
     if first is None and arriving is None:
-        raise UsageError(
-            f"no images found in {', '.join(map(str, paths))} ({summary.left_out} other entries left out); "
-            "give a folder with images"
-        )
+        raise UsageError(_nothing_found(paths, summary.left_out))
     header = replace(run_header(models, settings), search=search.record(), selection=target.selection.record())
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
@@ -92,6 +89,11 @@ def report_scan(
                 note("To go on, give the same command with --resume")
             raise KeyboardInterrupt(unfinished) from interrupt
     return summary
+
+
+def _nothing_found(paths: Sequence[Source], left_out: int) -> str:
+    places = ", ".join("the list on standard input" if path is LISTED else str(path) for path in paths)
+    return f"no images found in {places} ({left_out} other entries left out); give a folder with images"
 
 
 def _added(summary: Summary, results: Iterable[FileResult]) -> Iterator[FileResult]:

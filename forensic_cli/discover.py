@@ -94,12 +94,22 @@ def sources(arguments: Sequence[str]) -> list[Source]:
     for path in found:
         if path is LISTED and sys.stdin is None:
             raise UsageError("-: standard input is closed; pipe a list of paths into it, or name paths")
-        if path is not LISTED and not os.path.lexists(path):
-            raise UsageError(f"{path}: no such file or folder; give existing images or folders")
+        if isinstance(path, Path):
+            _check(path)
     unique: dict[str, Source] = {}
     for path in found:
         unique.setdefault(place_of(path) if isinstance(path, Path) else "", path)
     return list(unique.values())
+
+
+def _check(path: Path) -> None:
+    """Raise UsageError for a path that leads nowhere, or through a folder that may not be entered."""
+    try:
+        path.lstat()
+    except PermissionError as error:
+        raise UsageError(f"{path}: cannot be reached ({error.strerror}); ask for access to its folder") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise UsageError(f"{path}: no such file or folder; give existing images or folders") from error
 
 
 def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Path | LeftOut]:

@@ -13,11 +13,14 @@ import simplejpeg
 from PIL import Image
 
 from forensic_cli.card import Preprocessing
+from forensic_cli.console import silence_c_libraries
 from forensic_cli.headers import inspect, read_header, sniff
 from forensic_cli.headers.base import STATUSES, WARNINGS, Header, Unreadable, truncated
-from forensic_cli.headers.general import after_failure
+from forensic_cli.headers.general import after_failure, open_image, stored_colours
+from forensic_cli.headers.gif import first_picture
 from forensic_cli.headers.heic import open_heic
-from forensic_cli.headers.png import without_metadata
+from forensic_cli.headers.jpeg import without_metadata as bare_jpeg
+from forensic_cli.headers.png import without_metadata as bare_png
 
 __all__ = [
     "MAX_BYTES",
@@ -51,8 +54,10 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 """Larger files are not read: OpenCV takes no more than 2 GB, and several are in memory at once."""
 
-_OPENCV = frozenset(("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"))
+_OPENCV = frozenset(("PNG", "WEBP", "PPM"))
 """Formats whose size OpenCV and the header's reader agree on; what else it might find in a file is not decoded."""
+_PILLOW = frozenset(("GIF", "BMP", "TIFF", "AVIF", "JPEG2000"))
+"""Formats in which OpenCV multiplies alpha in, fills what a frame leaves free, or lacks a kind of pixel or two."""
 WRONG_SUFFIX = "wrong_suffix"
 """The only warning that a file's name deserves, not its bytes."""
 _SUFFIXES = {
@@ -65,14 +70,17 @@ _SUFFIXES = {
 }
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
-"""Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.7 GB as JPEG 2000."""
+"""Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.9 GB as JPEG 2000."""
 _LARGE_BYTES = 7
 """What decoding takes for a pixel, at least."""
 _ONE_LARGE_PICTURE = threading.Lock()
 """Held while a large picture is decoded, so that a folder of bombs takes the memory of one, not of one a core."""
+_UNKNOWN_TO_SIMPLEJPEG = ("Unsupported color conversion", "tjDecompressHeader3(): Could not determine subsampling")
+"""What it says of lossless grey, and of sampling that is rare and allowed."""
 _JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's words, when it runs out of bytes
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+silence_c_libraries()
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,8 @@ class Decoded:
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
     """Decode one file's bytes to upright 8-bit RGB, if its header has no more pixels than `max_pixels`.
 
-    JPEG goes through simplejpeg, which tells of damaged data, HEIC through pillow-heif, the rest through OpenCV.
-    Never raises for bad input.
+    JPEG goes through simplejpeg, which tells of damaged data, PNG and WebP through OpenCV, which is the fastest, HEIC
+    through pillow-heif, the rest through Pillow, which gives colours as they are stored. Never raises for bad input.
     """
     header = inspect(data)
     if isinstance(header, Unreadable):
@@ -97,7 +105,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
     if header.width * header.height > max_pixels:
         return Unreadable(
             "too_large",
-            f"{header.width} x {header.height} pixels are more than the {max_pixels / 1_000_000:g} megapixels allowed",
+            f"{header.width} x {header.height} pixels are more than the {_limit(max_pixels)} allowed",
             header,
         )
     try:
@@ -112,6 +120,10 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
     except MemoryError:
         reason = f"{header.width} x {header.height} pixels are too many for this machine's memory"
         return Unreadable("unreadable", reason, header)
+
+
+def _limit(pixels: int) -> str:
+    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
 
 
 def _decode_large(data: bytes, header: Header) -> Decoded | Unreadable:
@@ -130,6 +142,8 @@ def _decode(data: bytes, header: Header) -> Decoded | Unreadable:
         return _decode_heic(data, header)
     if header.format in _OPENCV:
         return _decode_with_opencv(data, header)
+    if header.format in _PILLOW:
+        return _decode_with_pillow(data, header)
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
@@ -204,22 +218,47 @@ def even_origins(length: int, size: int, count: int) -> list[int]:
 
 
 def _decode_jpeg(data: bytes, header: Header) -> Decoded | Unreadable:
+    """Decode strictly; then without what stands beside the picture; then with guesses at what is damaged."""
     try:
-        return Decoded(_rgb_of_jpeg(data, strict=True), header)
+        return Decoded(_rgb_of_jpeg(data), header)
     except ValueError as error:
         complaint = str(error)
-    if complaint.startswith(_JPEG_ENDS) or data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    bare = bare_jpeg(data)  # a broken profile, or bytes between two segments, must not keep a picture from being judged
+    if not _is_cut(data, complaint):
+        try:
+            return Decoded(_rgb_of_jpeg(bare), header.with_warnings("damaged_metadata"))
+        except ValueError as error:
+            complaint = str(error)
+    if _is_cut(data, complaint):
         return truncated(header)
-    try:
-        pixels = _rgb_of_jpeg(data, strict=False)
-    except ValueError:
-        return Unreadable("damaged", "the JPEG data is damaged", header)
-    return Decoded(pixels, replace(header, warnings=tuple(sorted((*header.warnings, "damaged_data")))))
+    guessed = _guessed_rgb_of_jpeg(bare, header)
+    if guessed is not None:
+        return Decoded(guessed, header.with_warnings("damaged_data"))
+    is_whole = complaint.startswith(_UNKNOWN_TO_SIMPLEJPEG)
+    return _decode_with_pillow(bare, header if is_whole else header.with_warnings("damaged_data"))
 
 
-def _rgb_of_jpeg(data: bytes, strict: bool) -> Pixels:
+def _is_cut(jpeg: bytes, complaint: str) -> bool:
+    return complaint.startswith(_JPEG_ENDS) or jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
+
+
+def _rgb_of_jpeg(data: bytes) -> Pixels:
     """Decode with the slow, exact transform and upsampling of libjpeg: the pixels of OpenCV and Pillow, bit for bit."""
-    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=strict), np.uint8)
+    return np.asarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True), np.uint8)
+
+
+def _guessed_rgb_of_jpeg(data: bytes, header: Header) -> Pixels | None:
+    """Decode as far as libjpeg gets; None where it gave up before the last row, and left the memory as it was."""
+    if "converted_from_cmyk" in header.warnings:  # simplejpeg converts whatever lies in a buffer of its own
+        return None
+    pixels = np.empty((header.height, header.width, 3), np.uint8)
+    mark = np.random.default_rng(0).integers(0, 256, pixels.shape[1:], dtype=np.uint8)
+    pixels[-1] = mark
+    try:
+        simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=False, buffer=pixels)
+    except ValueError:
+        return None
+    return None if np.array_equal(pixels[-1], mark) else pixels
 
 
 def _decode_heic(data: bytes, header: Header) -> Decoded | Unreadable:
@@ -235,12 +274,30 @@ def _decode_heic(data: bytes, header: Header) -> Decoded | Unreadable:
 
 
 def _decode_with_opencv(data: bytes, header: Header) -> Decoded | Unreadable:
-    picture = without_metadata(data) if header.format == "PNG" else data
+    pixels = _pixels_of_opencv(bare_png(data) if header.format == "PNG" else data)
+    return after_failure(data, header) if pixels is None else Decoded(pixels, header)
+
+
+def _pixels_of_opencv(data: bytes) -> Pixels | None:
     try:
-        pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), _FLAGS)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     except cv2.error:
-        pixels = None
-    return after_failure(data, header) if pixels is None else Decoded(np.asarray(pixels, np.uint8), header)
+        return None
+    return None if pixels is None else np.asarray(pixels, np.uint8)
+
+
+def _decode_with_pillow(data: bytes, header: Header) -> Decoded | Unreadable:
+    try:
+        with open_image(first_picture(data) if header.format == "GIF" else data, header.format) as image:
+            return Decoded(stored_colours(image), header)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever hostile data leads them into
+        failure = after_failure(data, header, str(error))
+    if failure.status == "damaged" and header.format in _PILLOW and _pixels_of_opencv(data) is not None:
+        # Not damaged, then; but OpenCV might have multiplied alpha in, or guessed
+        return Unreadable("unsupported", f"this kind of {header.format} data cannot be decoded faithfully", header)
+    return failure
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -23,22 +23,31 @@ from PIL import Image
 from forensic_cli.preprocess import STATUSES, WARNINGS
 from pictures import (
     ARITHMETIC_JPEG,
+    BAD_PROFILE,
     DEEP,
     FRAMES,
+    NO_HUFFMAN_TABLE,
     PAGES,
     PNG_SIGNATURE,
+    bmp,
     chunk,
     encode,
     exif,
+    gif,
     gradient,
     heic,
+    jpeg_with,
+    nibbles,
     picture,
     png,
     png_header,
     png_rows,
     png_with,
+    rarely_sampled_jpeg,
+    run_lengths,
     split_jpeg,
     split_png,
+    tiff,
     with_opencv,
 )
 from toys import ROOT, child_environment, drop_root_override, genforensic, write_toy_exports
@@ -165,6 +174,19 @@ def damaged_jpegs() -> list[Case]:
         Case("JPEG that gives its height as 0", {"": plain[: frame + 5] + bytes(2) + plain[frame + 7 :]}, ".jpg"),
         Case("JPEG without its Huffman tables", {"": _without(plain, 0xC4)}, ".jpg"),
         Case("JPEG without its quantisation tables", {"": _without(plain, 0xDB)}, ".jpg"),
+        Case("JPEG with a profile whose parts do not add up", {"": jpeg_with(BAD_PROFILE)}, ".jpg"),
+        Case("JPEG with bytes between two segments", {"": jpeg_with(b"what is this?", 3)}, ".jpg"),
+        Case("JPEG with a comment of a length that cannot be", {"": jpeg_with(b"\xff\xfe\0\0")}, ".jpg"),
+        Case(
+            "JPEG with a Huffman table that is none",
+            {
+                "in its header": jpeg_with(NO_HUFFMAN_TABLE, 3),
+                "behind junk between its scans": b"".join(
+                    (*progressive[:9], b"junk", NO_HUFFMAN_TABLE, *progressive[9:])
+                ),
+            },
+            ".jpg",
+        ),
         Case("JPEG without its scan", {"": _without(plain, 0xDA)}, ".jpg"),
         Case("JPEG with EXIF that is not EXIF", {"": encode(picture(), "JPEG", exif=b"Exif\0\0nonsense")}, ".jpg"),
     ]
@@ -197,17 +219,18 @@ def damaged_pngs() -> list[Case]:
 
 def damaged_others() -> list[Case]:
     """Return damaged files of the other formats, and files that are nothing."""
-    tiff = encode(picture(), "TIFF")
+    plain = encode(picture(), "TIFF")
     jp2 = encode(picture(), "JPEG2000")
     sizes = jp2.index(b"\xff\x4f\xff\x51") + 8
-    webp, gif = encode(picture(), "WEBP", quality=80), encode(picture(), "GIF")
+    webp, still = encode(picture(), "WEBP", quality=80), encode(picture(), "GIF")
     return [
         Case("TIFF that gives its width twice", {"": _tiff((256, 40), (256, 60_000), (257, 32))}, ".tif"),
-        Case("TIFF whose directory is zeros", {"": _blank(tiff, int.from_bytes(tiff[4:8], "little") + 2, 60)}, ".tif"),
+        Case("TIFF whose directory is zeros", {
+            "": _blank(plain, int.from_bytes(plain[4:8], "little") + 2, 60)}, ".tif"),
         Case("JPEG 2000 with two sizes", {
             "": jp2[:sizes] + struct.pack(">II", 9000, 9000) + jp2[sizes + 8 :]}, ".jp2"),
         Case("WebP with zeros in its picture", {"": _blank(webp, 20, 30)}, ".webp"),
-        Case("GIF with zeros in its picture", {"": _blank(gif, len(gif) - 600, 500)}, ".gif"),
+        Case("GIF with zeros in its picture", {"": _blank(still, len(still) - 600, 500)}, ".gif"),
         Case("an empty file", {"": b""}, ".png"),
         Case("text, HTML and zeros with an image's name", {
             "text": b"This is text.\n", "HTML": b"<html><body>404</body></html>", "zeros": bytes(5000)}, ".jpg"),
@@ -225,7 +248,7 @@ def bombs() -> list[Case]:
     jpeg = encode(picture(), "JPEG", quality=90)
     progressive = split_jpeg(encode(picture("L"), "JPEG", progressive=True))
     size = jpeg.index(b"\xff\xc0") + 5
-    gif, moving = encode(picture(), "GIF"), encode(picture(), "WEBP", **FRAMES)
+    still, moving = encode(picture(), "GIF"), encode(picture(), "WEBP", **FRAMES)
     entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(bomb), 22)
     wide = Image.new("1", (20_000, 15_000))
     return [
@@ -244,12 +267,17 @@ def bombs() -> list[Case]:
         Case("JPEG of 100,000 comments", {"": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:]}, ".jpg"),
         Case("JPEG behind 10 MB of fill bytes", {"": jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:]}, ".jpg"),
         Case("GIF of 60,000 x 60,000 by its header", {
-            "": gif[:6] + struct.pack("<HH", 60_000, 60_000) + gif[10:]}, ".gif"),
-        Case("GIF of a million comments", {"": gif[:781] + b"\x21\xfe\x01x\0" * 1_100_000 + gif[781:]}, ".gif"),
+            "": still[:6] + struct.pack("<HH", 60_000, 60_000) + still[10:]}, ".gif"),
+        Case("GIF whose picture is 60,000 x 60,000", {
+            "": still.replace(b"\x2c\0\0\0\0\x28\0\x20\0", b"\x2c\0\0\0\0\x60\xea\x60\xea")}, ".gif"),
+        Case("GIF of a million comments", {"": still[:781] + b"\x21\xfe\x01x\0" * 1_100_000 + still[781:]}, ".gif"),
         Case("animated WebP of 40 x 16,777,216 by its header", {
             "": moving[:27] + b"\xff\xff\xff" + moving[30:]}, ".webp"),
         Case("TIFF of 60,000 x 60,000 by its header", {"": _tiff((256, 60_000), (257, 60_000))}, ".tif"),
         Case("TIFF of 10,000 pages", {"": _many_pages(10_000)}, ".tif"),
+        Case("BMP of run lengths, 10,000 x 10,000 by its header", {
+            "": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 1078, 0, 0, 1078, 40, 10_000, 10_000, 1, 8, 1, *[0] * 5)
+            + bytes(1024)}, ".bmp"),
         Case("BMP of 60,000 x 60,000 by its header", {
             "": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6)}, ".bmp"),
     ]  # fmt: skip
@@ -266,8 +294,16 @@ def unusual_pixels() -> list[Case]:
             "grey": encode(Image.fromarray(DEEP[..., 0].copy()), "PNG"), "RGB": with_opencv(".png", DEEP)}, ".png"),
         Case("16 bits a channel in a TIFF", {"": with_opencv(".tif", DEEP)}, ".tif"),
         Case("10 bits a channel in an AVIF", {"": with_opencv(".avif", DEEP >> 6, 512 + 1, 10)}, ".avif"),
+        Case("16 bits a channel in a JPEG 2000", {
+            "": encode(Image.fromarray(DEEP[..., 0].copy()), "JPEG2000")}, ".jp2"),
+        Case("grey of 2 and 4 bits in a TIFF", {
+            "2 bits": tiff(bytes(range(256)) + bytes(64), (2,)),
+            "4 bits": tiff(nibbles(DEEP[..., 0] >> 12), (4,))}, ".tif"),
+        Case("5 or 6 bits a channel in a BMP", {"": bmp(DEEP[..., 0].tobytes(), 16, 3, (0xF800, 0x7E0, 0x1F))}, ".bmp"),
         Case("palette", {"PNG": encode(picture("P"), "PNG"), "1 bit": encode(picture("1"), "PNG")}, ".png"),
-        Case("palette in a BMP", {"": encode(picture("P"), "BMP")}, ".bmp"),
+        Case("palette in a BMP", {
+            "as it is": encode(picture("P"), "BMP"),
+            "run lengths": bmp(run_lengths(gradient()[..., 0], 3), 8, 1, palette=bytes(range(256)) * 4)}, ".bmp"),
         Case("grey", {"PNG": encode(picture("L"), "PNG")}, ".png"),
         Case("grey in a JPEG", {"": encode(picture("L"), "JPEG", quality=90)}, ".jpg"),
         Case("transparency", {
@@ -275,6 +311,7 @@ def unusual_pixels() -> list[Case]:
             "a transparent colour of a palette": encode(picture("P"), "PNG", transparency=0)}, ".png"),
         Case("transparency in a WebP", {"": encode(clear, "WEBP", lossless=True)}, ".webp"),
         Case("transparency in a GIF", {"": encode(picture("P"), "GIF", transparency=0)}, ".gif"),
+        Case("transparency in a BMP", {"": encode(clear, "BMP")}, ".bmp"),
         Case("transparency in a TIFF", {"": encode(clear, "TIFF")}, ".tif"),
         Case("transparency in an AVIF", {"": encode(clear, "AVIF")}, ".avif"),
         Case("transparency in a HEIC", {"": heic(clear)}, ".heic"),
@@ -300,12 +337,16 @@ def unusual_files() -> list[Case]:
         ),
         Case("EXIF orientation behind the pixels of a PNG", {
             "": png_with(behind=chunk(b"eXIf", exif(6).tobytes()[6:]))}, ".png"),
+        Case("GIF whose picture and canvas differ", {
+            "smaller": gif(picture("P"), (50, 50), (3, 4)), "larger": gif(picture("P"), (30, 20), (3, 4))}, ".gif"),
         Case("animated GIF", {"": encode(picture(), "GIF", **FRAMES)}, ".gif"),
         Case("animated PNG", {"": encode(picture(), "PNG", **FRAMES)}, ".png"),
         Case("animated WebP", {"": encode(picture(), "WEBP", **FRAMES)}, ".webp"),
         Case("animated AVIF", {"": encode(picture(), "AVIF", **FRAMES)}, ".avif"),
         Case("TIFF of two pages", {"": encode(picture(), "TIFF", **PAGES)}, ".tif"),
         Case("turned HEIC", {"": heic(picture(), exif=exif(6).tobytes())}, ".heic"),
+        Case("compressed TIFF", {
+            "LZMA": encode(picture(), "TIFF", compression="lzma"), "old JPEG": _tiff_of_old_jpeg()}, ".tif"),
         Case("BigTIFF", {"": encode(picture(), "TIFF", big_tiff=True)}, ".tif"),
         Case("ICC profile", {
             "sRGB": encode(picture(), "JPEG", quality=90, icc_profile=b"this is sRGB"),
@@ -313,6 +354,7 @@ def unusual_files() -> list[Case]:
         Case("ICC profile in a PNG", {"": encode(picture(), "PNG", icc_profile=profile)}, ".png"),
         Case("progressive JPEG", {"": encode(picture(), "JPEG", quality=90, progressive=True)}, ".jpg"),
         Case("arithmetic JPEG", {"": ARITHMETIC_JPEG}, ".jpg"),
+        Case("JPEG of rare sampling", {"": rarely_sampled_jpeg()}, ".jpg"),
         Case("heavily compressed JPEG", {
             "quality 40": coarse, "its luma table is not table 0": swap_tables(coarse)}, ".jpg"),
         Case("JPEG with bytes behind its end", {"zeros": jpeg + bytes(100), "text": jpeg + b"hidden"}, ".jpg"),
@@ -332,9 +374,30 @@ def undecoded() -> list[Case]:
         Case("JPEG of 12 bits a channel", {"": jpeg[:precision] + b"\x0c" + jpeg[precision + 1 :]}, ".jpg"),
         Case("TIFF of 32 bits a channel", {
             "integer": encode(picture("I"), "TIFF"), "float": encode(picture("F"), "TIFF")}, ".tif"),
+        Case("TIFF of signed numbers", {"": tiff(DEEP[..., 0].tobytes(), (16,), tags={339: (2,)})}, ".tif"),
+        Case("TIFF of JPEG data of 12 or 16 bits a channel", {
+            str(bits): tiff(jpeg, (bits,), tags={259: (7,)}) for bits in (12, 16)}, ".tif"),
+        Case("TIFF of WebP data", {"": tiff(encode(picture(), "WEBP"), (8, 8, 8), 2, {259: (50_001,)})}, ".tif"),
+        Case("TIFF of colours that Pillow does not know", {
+            "4 bits": tiff(bytes(1920), (4, 4, 4), 2),
+            "YCbCr in planes": tiff(bytes(3840), (8, 8, 8), 6, {284: (2,)})}, ".tif"),
+        Case("BMP of channels that Pillow does not know", {
+            "": bmp(DEEP[..., 0].tobytes(), 16, 3, (0xF00, 0xF0, 0xF))}, ".bmp"),
+        Case("JPEG 2000 of five channels", {"": _more_channels(encode(picture(), "JPEG2000", no_jp2=True))}, ".j2k"),
         Case("formats of other tools", {
             "TGA": encode(picture(), "TGA"), "PCX": encode(picture(), "PCX"), "ICO": encode(picture(), "ICO")}, ".png"),
     ]  # fmt: skip
+
+
+def _tiff_of_old_jpeg() -> bytes:
+    jpeg = encode(picture(), "JPEG", quality=95)
+    return tiff(jpeg, (8, 8, 8), 6, {259: (6,), 513: (8,), 514: (len(jpeg),), 530: (2, 2)})
+
+
+def _more_channels(codestream: bytes) -> bytes:
+    size = int.from_bytes(codestream[4:6], "big")
+    more = struct.pack(">H", size + 6) + codestream[6:40] + struct.pack(">H", 5)
+    return codestream[:4] + more + codestream[42 : 4 + size] + codestream[42:45] * 2 + codestream[4 + size :]
 
 
 def swap_tables(jpeg: bytes) -> bytes:

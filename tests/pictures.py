@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -107,6 +108,76 @@ def split_jpeg(data: bytes) -> list[bytes]:
     return [*parts, data[place:]]
 
 
+def gif(body: Image.Image, canvas: tuple[int, int], corner: tuple[int, int], **options: Any) -> bytes:
+    """Return a GIF whose one frame lies with its corner (x, y) on a canvas of another size; background: colour 0."""
+    data = encode(body, "GIF", **options)
+    place = data.index(b"\x2c\0\0\0\0" + struct.pack("<HH", *body.size)) + 1
+    return data[:6] + struct.pack("<HH", *canvas) + data[10:place] + struct.pack("<HH", *corner) + data[place + 4 :]
+
+
+def bmp(body: bytes, bits: int, compression: int = 0, masks: Sequence[int] = (), palette: bytes = b"") -> bytes:
+    """Return a BMP of WIDTH x HEIGHT with the pixels as they stand in the file, from the bottom up."""
+    extra = struct.pack(f"<{len(masks)}I", *masks) + palette
+    offset = 54 + len(extra)
+    head = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, bits, compression, len(body), 0, 0, len(palette) // 4, 0)
+    return b"BM" + struct.pack("<IHHI", offset + len(body), 0, 0, offset) + head + extra + body
+
+
+def run_lengths(indices: np.ndarray, beyond: int = 0) -> bytes:
+    """Return what an RLE8 BMP holds of palette indices, H x W.
+
+    `beyond`: pixels that each row has too many, as ImageMagick writes them.
+    """
+    packed = b""
+    for row in indices[::-1]:
+        packed += b"".join(bytes((1, index)) for index in row) + bytes((beyond, 0)) * bool(beyond) + b"\0\0"
+    return packed + b"\0\1"
+
+
+def tiff(body: bytes, bits: Sequence[int], photometric: int = 1, tags: Mapping[int, Sequence[int]] = {}) -> bytes:
+    """Return a TIFF of WIDTH x HEIGHT in one strip, with the pixels as they stand in the file.
+
+    `bits`: of each channel. `photometric`: 0 white is zero, 1 black is zero, 2 RGB, 6 YCbCr. `tags`: further ones.
+    """
+    entries = {256: (WIDTH,), 257: (HEIGHT,), 258: bits, 259: (1,), 262: (photometric,), 273: (8,), 277: (len(bits),)}
+    entries |= {278: (HEIGHT,), 279: (len(body),), **tags}
+    directory, behind, place = b"", b"", 8 + len(body) + 2 + 12 * len(entries) + 4
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
+        value = packed if len(packed) == 4 else struct.pack("<I", place + len(behind))
+        behind += packed if len(packed) > 4 else b""
+        directory += struct.pack("<HHI", tag, 3, len(values)) + value
+    count = struct.pack("<H", len(entries))
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + count + directory + bytes(4) + behind
+
+
+def rarely_sampled_jpeg() -> bytes:
+    """Return a JPEG of 16 x 16 grey pixels whose colour channels are sampled in a way that hardly anything writes."""
+    flat = encode(np.full((16, 16, 3), 128, np.uint8), "JPEG")
+    head = bytearray(flat[: flat.index(b"\xff\xda") + 14])
+    for i, factors in enumerate((0x22, 0x21, 0x12)):
+        head[flat.index(b"\xff\xc0") + 11 + 3 * i] = factors
+    blocks = 4 * "001010" + 4 * "0000"  # no change of the mean and no detail: luma, then both colours
+    return bytes(head) + int(blocks, 2).to_bytes(5, "big") + b"\xff\xd9"
+
+
+def jpeg_with(piece: bytes, number: int = 1) -> bytes:
+    """Return the gradient as a JPEG with something in front of one of its segments; the first is number 1."""
+    parts = split_jpeg(encode(picture(), "JPEG", quality=90))
+    return b"".join((*parts[:number], piece, *parts[number:]))
+
+
+BAD_PROFILE = b"\xff\xe2\0\x14ICC_PROFILE\0\x05\x02sRGB"
+"""A segment that is part 5 of 2."""
+NO_HUFFMAN_TABLE = b"\xff\xc4\0\x13\0" + b"\xff" * 16
+"""A segment of a JPEG with more codes than there are."""
+
+
+def nibbles(values: np.ndarray) -> bytes:
+    """Return numbers below 16, H x W, two in a byte."""
+    return (values[:, ::2] << 4 | values[:, 1::2]).astype(np.uint8).tobytes()
+
+
 FRAMES: dict[str, Any] = {
     "save_all": True,
     "append_images": [picture(shift=80), picture(shift=160)],
@@ -137,18 +208,24 @@ def seeds() -> dict[str, bytes]:
         "jpeg-cmyk": encode(plain.convert("CMYK"), "JPEG"),
         "jpeg-grey": encode(plain.convert("L"), "JPEG"),
         "jpeg-arithmetic": ARITHMETIC_JPEG,
+        "jpeg-rare": rarely_sampled_jpeg(),
+        "jpeg-profile": jpeg_with(BAD_PROFILE),
         "webp": encode(plain, "WEBP", quality=80),
         "webp-lossless": encode(plain.convert("RGBA"), "WEBP", lossless=True, exif=exif(6)),
         "webp-animated": encode(plain, "WEBP", **FRAMES),
         "gif": encode(plain, "GIF"),
+        "gif-beyond": gif(picture("P"), (30, 20), (3, 4), transparency=0),
         "gif-animated": encode(plain, "GIF", **FRAMES),
         "bmp": encode(plain, "BMP"),
         "bmp-palette": encode(plain.convert("P"), "BMP"),
+        "bmp-runs": bmp(run_lengths(gradient()[..., 0], 3), 8, 1, palette=bytes(1024)),
         "bmp-rgba": encode(plain.convert("RGBA"), "BMP"),
         "tiff": encode(plain, "TIFF"),
         "tiff-lzw": encode(plain, "TIFF", compression="tiff_lzw"),
         "tiff-jpeg": encode(plain, "TIFF", compression="jpeg"),
         "tiff-fax": encode(plain.convert("1"), "TIFF", compression="group4"),
+        "tiff-lzma": encode(plain.convert("RGBA"), "TIFF", compression="lzma"),
+        "tiff-grey": tiff(DEEP[..., 0].tobytes(), (16,), 0),
         "tiff-pages": encode(plain, "TIFF", **PAGES),
         "tiff-16": with_opencv(".tiff", DEEP),
         "avif": encode(plain, "AVIF", exif=exif(6)),

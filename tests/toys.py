@@ -168,3 +168,11 @@ def drop_root_override() -> None:
     for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
         if prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
+
+
+def obeys_permissions() -> bool:
+    """Tell whether permissions bind a child process here, be it root's."""
+    try:
+        return os.geteuid() != 0 or bool(subprocess.run(["true"], preexec_fn=drop_root_override, check=True))
+    except (OSError, subprocess.SubprocessError):
+        return False

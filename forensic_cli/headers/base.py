@@ -1,6 +1,6 @@
 """What every header reader answers with, and what the names in a row's `status` and `warnings` mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -27,6 +27,10 @@ class Header:
     """`lossless`, `jpeg` or `webp` (both lossy); empty: another codec, or not known."""
     quality: int | None = None
     """Of a JPEG: libjpeg's quality, 1 to 100, whose luma quantisation table is about as coarse; None otherwise."""
+
+    def with_warnings(self, *names: str) -> "Header":
+        """Return the same header with these warnings, too."""
+        return replace(self, warnings=tuple(sorted({*self.warnings, *names})))
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ WARNINGS = {
     "colour_profile_ignored": "an ICC profile other than sRGB was not applied; the numbers were judged as stored",
     "converted_from_cmyk": "CMYK was converted to RGB; no answer is given",
     "damaged_data": "the JPEG decoder met damaged data and guessed what it could not read; no answer is given",
-    "damaged_metadata": "a checksum of something beside the picture is wrong; the picture's own checksums are right",
+    "damaged_metadata": "something beside the picture is damaged, such as a checksum, a profile or the header's order; "
+    "the picture itself is whole",
     "first_frame_only": "the file has several frames or pages; only the first was judged, and no answer is given",
     "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
     "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "

@@ -12,6 +12,8 @@ _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _QUANTISATION, _SCAN, _END = 0xDB, 0xDA, 0xD9
+_BESIDE_THE_PICTURE = frozenset(range(0xE1, 0xFF)) - {0xEE}
+"""Applications' segments, reserved ones and comments, without JFIF's (E0) and Adobe's, which tell of the colours."""
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
 _MOST_SCANS = 100
@@ -37,6 +39,8 @@ class _Segments:
     icc: bytes = b""
     scan: int = 0
     """Where the first scan begins; 0: nowhere."""
+    needed: list[tuple[int, int]] = field(default_factory=list)
+    """Where each segment that the picture needs begins and ends, up to the first scan."""
     cut: bool = False
     """The file ends inside the header."""
 
@@ -58,8 +62,14 @@ def inspect_jpeg(data: bytes) -> Header | Unreadable:
     if len(scans) > _MOST_SCANS:
         return Unreadable("damaged", f"the JPEG has {len(scans)} scans; a picture has {_MOST_SCANS} at most", header)
     if found.progressive and not _is_complete(scans, found.frame[6::3]):
-        return replace(header, warnings=tuple(sorted((*header.warnings, "scans_missing"))))
+        return header.with_warnings("scans_missing")
     return header
+
+
+def without_metadata(data: bytes) -> bytes:
+    """Return a JPEG of all that its picture needs: without profiles, comments, and bytes that belong to no segment."""
+    found = _walk(data)
+    return data[:2] + b"".join(data[start:end] for start, end in found.needed) + data[found.scan :]
 
 
 def _is_complete(scans: list[bytes], components: bytes) -> bool:
@@ -90,10 +100,14 @@ def _walk(data: bytes) -> _Segments:
         if marker == _END or marker < 0xC0:
             break
         end = place + int.from_bytes(data[place : place + 2], "big")
+        if marker in _BESIDE_THE_PICTURE:
+            end = max(end, place + 2)  # as libjpeg does it: a length of nothing hides no picture
         if end < place + 2 or end > len(data):
             found.cut = end > len(data) or place + 2 > len(data)
             break
         _take(found, marker, data[place + 2 : end])
+        if marker not in _BESIDE_THE_PICTURE:
+            found.needed.append((match.start(), end))
         place = end
     return found
 

@@ -26,6 +26,10 @@ class Structure:
     """A directory, or pixels that one points to, lie behind the end of the file."""
     ambiguous: bool = False
     """A side of the picture is given twice: Pillow would read the last one, libtiff the first."""
+    width: int = 0
+    """Pixels, of the first page; 0: not given."""
+    height: int = 0
+    """Pixels, of the first page; 0: not given."""
 
 
 class _EndsEarlyError(Exception):
@@ -81,6 +85,8 @@ def look_at_tiff(data: bytes) -> Structure:
             tags = [tag for tag, *_ in entries]
             found.ambiguous |= any(tags.count(side) > 1 for side in _SIDES)
             wanted = {tag: rest for tag, *rest in entries if rest[0] in _TYPES}
+            if not found.width and all(wanted.get(side, (0, 0))[1] == 1 for side in _SIDES):
+                found.width, found.height = (int(reader.values(*wanted[side])[0]) for side in _SIDES)
             for where, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
                 if where in wanted and sizes in wanted:
                     _check(reader.values(*wanted[where]), reader.values(*wanted[sizes]), len(data))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forensic_cli.discover import IMAGE_SUFFIXES, LISTED, LeftOut, Search, discover, listed_paths, rediscover, sources
 from forensic_cli.errors import UsageError
 from forensic_cli.pipeline import prepare
-from toys import genforensic, make_images, rows_of, solid
+from toys import drop_root_override, genforensic, make_images, obeys_permissions, rows_of, solid
 
 
 def names(root: Path, recursive: bool = True) -> list[str]:
@@ -168,6 +168,22 @@ def test_the_first_path_that_is_missing_is_named(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'b'}: no such file or folder; give existing images or folders"
 
 
+def test_a_path_behind_a_closed_door_is_not_called_missing(toy_exports: Path, images: Path) -> None:
+    if not obeys_permissions():
+        pytest.skip("root cannot give up its override of permissions here")
+    hidden = images / "1-red.png"
+    images.chmod(0)
+    try:
+        options = {"preexec_fn": drop_root_override} if os.geteuid() == 0 else {}
+        done = genforensic("scan", hidden, "--exports", toy_exports, **options)
+    finally:
+        images.chmod(0o755)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"genforensic: {hidden}: cannot be reached (Permission denied); ask for access to its folder\n"
+    )
+
+
 def test_globs_choose_files_and_folders(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "thumbs/b.png", "in/c.png", "in/thumbs/d.png", "in/e.tif"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +230,10 @@ def test_listed_files_are_scanned_in_the_lists_order(toy_exports: Path, images: 
     assert rows == [[str(listed[0]), "ok"], [str(listed[1]), "missing"], [str(listed[2]), "ok"]]
     empty = genforensic("scan", "-", "--exports", toy_exports, input="")
     assert empty.returncode == 2
-    assert empty.stderr == "genforensic: no images found in - (0 other entries left out); give a folder with images\n"
+    assert empty.stderr == (
+        "genforensic: no images found in the list on standard input (0 other entries left out); "
+        "give a folder with images\n"
+    )
 
 
 def test_names_that_no_file_can_have_are_rows(toy_exports: Path, images: Path) -> None:

@@ -23,20 +23,13 @@ from forensic_cli.scan import ScanSettings, scan
 from hostile import NAMES, NO_PERMISSION, TABLE, growing, scan_corpus, table
 from mutations import MUTATIONS, splice
 from pictures import encode, picture, seeds
-from toys import PREPROCESSING, child_environment, drop_root_override
+from toys import PREPROCESSING, child_environment, obeys_permissions
 
 # Outside pytest Pillow's warnings are no errors; as errors they would turn readable headers into unreadable ones
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 
 SEEDS = seeds()
 FEWEST_PIXELS = 100_000  # so that headers with large sizes cost the fuzzing no time
-
-
-def obeys_permissions() -> bool:
-    try:
-        return os.geteuid() != 0 or bool(subprocess.run(["true"], preexec_fn=drop_root_override, check=True))
-    except (OSError, subprocess.SubprocessError):
-        return False
 
 
 def test_the_table_of_bad_input_is_what_a_scan_says(tmp_path: Path) -> None:

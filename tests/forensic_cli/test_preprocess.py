@@ -29,7 +29,32 @@ from forensic_cli.preprocess import (
     views,
 )
 from hostile import swap_tables
-from pictures import FRAMES, chunk, exif, gradient, heic, picture, png_with, split_jpeg
+from pictures import (
+    BAD_PROFILE,
+    DEEP,
+    FRAMES,
+    HEIGHT,
+    NO_HUFFMAN_TABLE,
+    WIDTH,
+    bmp,
+    chunk,
+    exif,
+    gif,
+    gradient,
+    heic,
+    jpeg_with,
+    nibbles,
+    picture,
+    png,
+    png_header,
+    png_rows,
+    png_with,
+    rarely_sampled_jpeg,
+    run_lengths,
+    split_jpeg,
+    tiff,
+    with_opencv,
+)
 from toys import child_environment
 
 # Outside pytest Pillow's warnings are no errors; as errors they would turn readable headers into unreadable ones
@@ -132,7 +157,8 @@ def test_decode_never_raises_for_mutated_files(kind: str, changes: list[tuple[in
 def test_a_file_cut_anywhere_is_unreadable(kind: str) -> None:
     data = VALID[kind]
     assert isinstance(decode(data), Decoded)
-    for length in range(0, len(data), 3 if len(data) > 1000 else 1):
+    end = len(data) - (3 if kind == "BMP" else 0)  # which only fill its last row up
+    for length in range(0, end, 3 if len(data) > 1000 else 1):
         answer = decode(data[:length])
         assert isinstance(answer, Unreadable), f"{length} of {len(data)} bytes were taken for a picture"
         assert_sound(answer)
@@ -380,12 +406,185 @@ def test_a_jpeg_below_quality_75_is_heavily_compressed(quality: int, subsampling
     assert header.warnings == (("heavily_compressed",) if quality < 75 else ())
 
 
-def test_dropped_alpha_leaves_the_colours_as_stored() -> None:
-    pixels = noise(20, 30, 4)
-    pixels[:10, :, 3] = 0
-    answer = decode(encode(pixels, "PNG"))
+def with_alpha(mode: str) -> Image.Image:
+    """Return noise in a mode of Pillow, with alpha of nothing, of all, and of anything between."""
+    channels = noise(20, 30, 4)
+    channels[:5, :, 3], channels[5:10, :, 3] = 0, 255
+    return Image.fromarray(channels[..., [0, 3]] if mode == "LA" else channels)
+
+
+MODES: dict[str, Image.Image] = {
+    "1": Image.fromarray(noise(20, 30)).convert("1"),
+    "L": Image.fromarray(noise(20, 30)[..., 0].copy()),
+    "P": Image.fromarray(noise(20, 30)).quantize(200),
+    "RGB": Image.fromarray(noise(20, 30)),
+    "CMYK": Image.fromarray(noise(20, 30, 4), "CMYK"),
+    "LA": with_alpha("LA"),
+    "RGBA": with_alpha("RGBA"),
+}
+LOSSLESS: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
+    ("PNG", ""): ("1 L P RGB LA RGBA", {}),
+    ("WEBP", ""): ("RGB RGBA", {"lossless": True, "exact": True}),
+    ("GIF", ""): ("1 L P", {}),
+    ("BMP", ""): ("1 L P RGB RGBA", {}),
+    ("TIFF", ""): ("1 L P RGB CMYK LA RGBA", {}),
+    **{
+        ("TIFF", name): ("L P RGB CMYK LA RGBA", {"compression": name})
+        for name in ("packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
+    },
+    ("TIFF", "group4"): ("1", {"compression": "group4"}),
+    ("JPEG2000", ""): ("L RGB LA RGBA", {}),
+}
+"""{format and variant: modes of Pillow that it keeps as they are, options of the writer}."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant", "mode"), [(*key, mode) for key, (modes, _) in LOSSLESS.items() for mode in modes.split()]
+)
+def test_colours_are_judged_as_stored(kind: str, variant: str, mode: str) -> None:
+    answer = decode(encode(MODES[mode], kind, **LOSSLESS[kind, variant][1]))
+    assert isinstance(answer, Decoded), answer
+    image = MODES[mode]
+    # Of colours with alpha Pillow, too, would multiply nothing in: the first channels are what was stored
+    stored = np.asarray(image)[..., :-1] if mode in ("LA", "RGBA") else np.asarray(image.convert("RGB"))
+    difference = np.abs(answer.pixels.astype(int) - stored)
+    assert difference.max() <= (1 if mode == "CMYK" else 0)
+    assert answer.header.warnings == {
+        "LA": ("alpha_dropped",),
+        "RGBA": ("alpha_dropped",),
+        "CMYK": ("converted_from_cmyk",),
+    }.get(mode, ())
+
+
+@pytest.mark.parametrize("subsampling", ["4:0:0", "4:2:0", "4:4:4"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_an_avif_gives_the_pixels_of_pillow(mode: str, subsampling: str) -> None:
+    data = encode(MODES[mode], "AVIF", quality=90, subsampling=subsampling)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image)
+    assert np.array_equal(
+        picture_of(data), expected[..., :3] if expected.ndim == 3 else expected[..., None].repeat(3, 2)
+    )
+
+
+@pytest.mark.parametrize("transparency", [None, 7])
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_colour_of_a_palette_stays_that_colour(kind: str, transparency: int | None) -> None:
+    options = {} if transparency is None else {"transparency": transparency}
+    answer = decode(encode(MODES["P"], kind, **options))
     assert isinstance(answer, Decoded)
-    assert np.array_equal(answer.pixels, pixels[..., :3])
+    assert np.array_equal(answer.pixels, np.asarray(MODES["P"].convert("RGB")))
+    assert answer.header.warnings == (() if transparency is None else ("alpha_dropped",))
+
+
+@pytest.mark.parametrize("transparency", [None, 9])
+def test_what_a_gif_leaves_free_is_filled_as_pillow_does(transparency: int | None) -> None:
+    """With the transparent colour; without one with the first, as there is nothing to see through to."""
+    options = {} if transparency is None else {"transparency": transparency}
+    body = MODES["P"]
+    found = picture_of(gif(body, (50, 40), (4, 6), **options))
+    colours = np.array(body.getpalette()).reshape(-1, 3)
+    assert np.array_equal(found[6:26, 4:34], np.asarray(body.convert("RGB")))
+    assert set(map(tuple, found[:6].reshape(-1, 3))) == {tuple(colours[transparency or 0])}
+
+
+def test_a_gif_whose_picture_is_larger_than_its_canvas_is_judged_whole() -> None:
+    answer = decode(gif(MODES["P"], (10, 10), (2, 3)))
+    assert isinstance(answer, Decoded)
+    assert (answer.header.width, answer.header.height) == (32, 23)
+    assert np.array_equal(answer.pixels[3:, 2:], np.asarray(MODES["P"].convert("RGB")))
+
+
+def rows_of_bmp(pixels: np.ndarray) -> bytes:
+    return np.ascontiguousarray(pixels[::-1]).tobytes()
+
+
+SPARE = np.dstack([gradient()[..., ::-1], np.zeros((HEIGHT, WIDTH), np.uint8)])
+SEEN_THROUGH = np.dstack([gradient()[..., ::-1], gradient()[..., 0]])
+MASKS = (0xFF0000, 0xFF00, 0xFF)
+SIXTEEN = DEEP[..., 0]
+HALF = np.dstack([gradient() // 2, np.full((HEIGHT, WIDTH), 128, np.uint8)])
+"""Colours that an alpha of a half is multiplied into."""
+
+
+def five_bits(values: np.ndarray) -> np.ndarray:
+    return values.astype(int) * 255 // 31
+
+
+def repeated(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+BY_HAND: dict[str, tuple[bytes, np.ndarray, tuple[str, ...]]] = {
+    "BMP with spare bytes": (bmp(rows_of_bmp(SPARE), 32), gradient(), ()),
+    "BMP with alpha in its spare bytes": (bmp(rows_of_bmp(SEEN_THROUGH), 32), gradient(), ("alpha_dropped",)),
+    "BMP with masks": (bmp(rows_of_bmp(SPARE), 32, 3, MASKS), gradient(), ()),
+    "BMP with masks, and alpha": (with_opencv(".bmp", SEEN_THROUGH), gradient(), ("alpha_dropped",)),
+    "BMP of 5 bits": (
+        bmp(rows_of_bmp(SIXTEEN & 0x7FFF), 16),
+        np.dstack([five_bits(SIXTEEN >> shift & 31) for shift in (10, 5, 0)]).astype(np.uint8),
+        (),
+    ),
+    "BMP of run lengths": (
+        bmp(run_lengths(gradient()[..., 0]), 8, 1, palette=bytes(v for i in range(256) for v in (i, i ^ 255, 7, 0))),
+        np.dstack([np.full((HEIGHT, WIDTH), 7), gradient()[..., 0] ^ 255, gradient()[..., 0]]).astype(np.uint8),
+        (),
+    ),
+    "BMP of run lengths beyond its rows": (
+        bmp(run_lengths(gradient()[..., 0], 3), 8, 1, palette=bytes(v for i in range(256) for v in (i, i, i, 0))),
+        repeated(gradient()[..., 0]),
+        (),
+    ),
+    "TIFF of 4 bits": (tiff(nibbles(SIXTEEN >> 12), (4,)), repeated((SIXTEEN >> 12) * 17), ()),
+    "TIFF of 4 bits, white is zero": (tiff(nibbles(SIXTEEN >> 12), (4,), 0), repeated(255 - (SIXTEEN >> 12) * 17), ()),
+    "TIFF of 2 bits": (
+        tiff(nibbles((SIXTEEN >> 14)[:, ::2] << 2 | (SIXTEEN >> 14)[:, 1::2]), (2,)),
+        repeated((SIXTEEN >> 14) * 85),
+        (),
+    ),
+    "TIFF of 12 bits": (
+        tiff(b"".join((int(a) << 12 | int(b)).to_bytes(3, "big") for a, b in (SIXTEEN >> 4).reshape(-1, 2)), (12,)),
+        repeated(SIXTEEN >> 8),
+        ("reduced_to_8_bit",),
+    ),
+    "TIFF of 16 bits": (tiff(SIXTEEN.tobytes(), (16,)), repeated(SIXTEEN >> 8), ("reduced_to_8_bit",)),
+    "TIFF of 16 bits, white is zero": (
+        tiff(SIXTEEN.tobytes(), (16,), 0),
+        repeated(255 - (SIXTEEN >> 8)),
+        ("reduced_to_8_bit",),
+    ),
+    "TIFF of 16 bits, RGB": (tiff(DEEP.tobytes(), (16,) * 3, 2), (DEEP >> 8).astype(np.uint8), ("reduced_to_8_bit",)),
+    "TIFF that alpha was multiplied into": (
+        tiff(HALF.tobytes(), (8,) * 4, 2, {338: (1,)}),
+        HALF[..., :3],
+        ("alpha_dropped",),
+    ),
+    "grey TIFF that alpha was multiplied into": (
+        tiff(HALF[..., [0, 3]].tobytes(), (8,) * 2, 1, {338: (1,)}),
+        repeated(HALF[..., 0]),
+        ("alpha_dropped",),
+    ),
+    "TIFF in planes": (
+        tiff(gradient().transpose(2, 0, 1).tobytes(), (8,) * 3, 2, {284: (2,), 273: (8, 1288, 2568), 279: (1280,) * 3}),
+        gradient(),
+        (),
+    ),
+    "JPEG 2000 of 16 bits": (
+        encode(Image.fromarray(SIXTEEN.copy()), "JPEG2000"),
+        repeated(SIXTEEN >> 8),
+        ("reduced_to_8_bit",),
+    ),
+}
+"""{name: (a file, its pixels as stored, the warnings)}."""
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_what_pillow_does_not_write_is_judged_as_stored(name: str) -> None:
+    data, stored, warnings = BY_HAND[name]
+    answer = decode(data)
+    assert isinstance(answer, Decoded), answer
+    assert answer.header.warnings == warnings
+    assert np.abs(answer.pixels.astype(int) - stored).max() <= (1 if name == "BMP of 5 bits" else 0)
 
 
 def test_16_bits_are_scaled_to_8() -> None:
@@ -456,6 +655,13 @@ def test_a_picture_beyond_the_pixel_limit_is_refused_on_its_header() -> None:
     assert (answer.header.width, answer.header.height) == (50_000, 50_000)
 
 
+@pytest.mark.parametrize(("limit", "words"), [(10, "10 pixels"), (999, "999 pixels"), (1_500_000, "1.5 megapixels")])
+def test_a_small_pixel_limit_is_named_as_it_was_given(limit: int, words: str) -> None:
+    answer = decode(png_of_size(2000, 1000), limit)
+    assert isinstance(answer, Unreadable)
+    assert answer.reason == f"2000 x 1000 pixels are more than the {words} allowed"
+
+
 def test_the_pixel_limit_itself_is_allowed() -> None:
     side = 20_000
     assert side * (MAX_PIXELS // side) == MAX_PIXELS
@@ -521,6 +727,68 @@ def test_a_progressive_jpeg_without_its_last_scans_is_named() -> None:
         assert answer.header.warnings == ("scans_missing",)
     assert isinstance(whole := decode(b"".join(parts)), Decoded)
     assert whole.header.warnings == ()
+
+
+@pytest.mark.parametrize("piece", [BAD_PROFILE, b"junk", b"\xff\0\xff\0", b"\xff\xf0\0\x04ab"])
+def test_nothing_between_the_segments_keeps_a_jpeg_from_being_judged(piece: bytes) -> None:
+    whole = encode(gradient(), "JPEG", quality=90)
+    segments = sum(part[1] != 0xDA for part in split_jpeg(whole)) - 1
+    for number in range(2, segments):  # nobody takes a file for a JPEG without a segment right behind its beginning
+        answer = decode(jpeg_with(piece, number))
+        assert isinstance(answer, Decoded), f"in front of segment {number}: {answer}"
+        assert answer.header.warnings == ("damaged_metadata",)
+        assert np.array_equal(answer.pixels, picture_of(whole))
+    assert stderr_of_decoding([jpeg_with(piece, 2)]) == ""
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_comment_that_is_shorter_than_its_own_length_hides_no_jpeg(length: int) -> None:
+    answer = decode(jpeg_with(b"\xff\xfe\0" + bytes([length])))
+    assert isinstance(answer, Decoded)
+    assert np.array_equal(answer.pixels, picture_of(encode(gradient(), "JPEG", quality=90)))
+
+
+def test_damage_behind_junk_is_still_named() -> None:
+    whole = encode(noise(64, 64), "JPEG", quality=90)
+    place = whole.index(b"\xff\xda") + 500
+    answer = decode(whole[:20] + b"junk" + whole[20:place] + whole[place + 100 :])
+    assert isinstance(answer, Decoded)
+    assert answer.header.warnings == ("damaged_data",)
+
+
+def test_rare_sampling_of_a_jpeg_is_no_damage() -> None:
+    answer = decode(rarely_sampled_jpeg())
+    assert isinstance(answer, Decoded)
+    assert answer.header.warnings == ()
+    assert np.array_equal(answer.pixels, np.full((16, 16, 3), 128))
+
+
+def test_what_a_jpeg_decoder_never_wrote_is_not_judged() -> None:
+    """It would be what other pictures left behind in the memory: libjpeg first warns here, and then gives up."""
+    parts = split_jpeg(VALID["progressive JPEG"])
+    second = [i for i, part in enumerate(parts) if part[1] == 0xDA][1]
+    answer = decode(b"".join((*parts[:second], b"junk", NO_HUFFMAN_TABLE, *parts[second:])))
+    assert isinstance(answer, Unreadable)
+    assert (answer.status, answer.reason) == ("damaged", "the JPEG data is damaged")
+
+
+def test_c_libraries_print_nothing_about_odd_files() -> None:
+    bad_filter = png_rows().replace(b"\0", b"\7", 1)
+    fax = encode(Image.fromarray(noise(64, 64)).convert("1"), "TIFF", compression="group4")
+    lzw = VALID["TIFF with LZW"]
+    assert (
+        stderr_of_decoding(
+            [
+                png_with(chunk(b"hIST", b"\0\0"), chunk(b"sRGB", b"\0"), chunk(b"sRGB", b"\0")),
+                png(png_header(), chunk(b"IDAT", zlib.compress(bad_filter))),
+                png(png_header(), chunk(b"IDAT", zlib.compress(png_rows(gradient(50))))),
+                fax[:30] + b"\xff" * 20 + fax[50:],
+                lzw[:100] + bytes(500) + lzw[600:],
+                jpeg_with(b"junk", 2),
+            ]
+        )
+        == ""
+    )
 
 
 def test_what_stands_beside_a_pngs_pixels_changes_nothing_and_prints_nothing() -> None:
