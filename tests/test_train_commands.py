@@ -15,6 +15,8 @@ from toys import ROOT, child_environment, solid
 RunCommand = Callable[..., Any]
 PAPER_COUNTS = ROOT / "train" / "forensic_train" / "paper_counts.csv"
 
+SOURCES = ROOT / "train" / "sources.tsv"
+
 
 def failed(result: Any, code: int) -> str:
     """Check that a command failed with its code and a single line; returns the line."""
@@ -99,6 +101,19 @@ def test_audit_has_nothing_to_warn_of_in_equal_files(run: RunCommand, tmp_path: 
     done = run("audit", tmp_path)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "0 of 4 cells are empty." in done.stdout
+
+
+# corpus
+
+
+def test_corpus_names_the_labels_that_there_are(run: RunCommand, tmp_path: Path) -> None:
+    line = failed(run("corpus", SOURCES, "--output", tmp_path / "corpus", "--only", "lsgm"), 2)
+    assert line.startswith("genforensic: --only lsgm names no label of the table, which has dalle2, dalle3, flux, ")
+    line = failed(run("corpus", SOURCES, "--output", tmp_path / "corpus", "--from", "https://example.org"), 2)
+    assert line == (
+        "genforensic: --from 'https://example.org' names no repository; write {repo} where owner/name belongs"
+    )
+    assert not (tmp_path / "corpus").exists()
 
 
 # models
@@ -244,7 +259,7 @@ def without(package: str, *arguments: object) -> "subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("train", "torch"), ("evaluate", "torch"), ("export", "torch"), ("audit", "sklearn")],
+    [("train", "torch"), ("evaluate", "torch"), ("export", "torch"), ("audit", "sklearn"), ("corpus", "torch")],
 )
 def test_a_missing_extra_names_the_line_that_mends_it(
     command: str, package: str, colours: Path, flat: Path, toy_exports: Path
@@ -254,6 +269,7 @@ def test_a_missing_extra_names_the_line_that_mends_it(
         "evaluate": ["--data", colours, "--exports", toy_exports],
         "export": [colours],
         "audit": [flat],
+        "corpus": [SOURCES, "--output", flat / "corpus"],
     }
     done = without(package, command, *arguments[command])
     assert (done.returncode, done.stdout) == (2, "")

@@ -28,7 +28,7 @@ _FULL = 40
 """Hexadecimal digits of a whole commit id."""
 _OFFLINE = re.compile(
     r"could not resolve host|couldn't resolve|failed to connect|couldn't connect|connection (timed out|refused|reset)"
-    r"|network is unreachable|no route to host|operation too slow|early eof|could not resolve proxy",
+    r"|network is unreachable|no route to host|operation too slow|could not resolve proxy",
     re.IGNORECASE,
 )
 _NO_COMMIT = re.compile(r"not our ref|couldn't find remote ref|unadvertised object", re.IGNORECASE)
@@ -124,8 +124,6 @@ class Repository:
 
     def _fetch(self, *what: str, typed: str = "") -> None:
         self._network.check()
-        for name, value in (("url", self._url), ("promisor", "true"), ("partialclonefilter", "blob:none")):
-            self._git("config", f"remote.origin.{name}", value)
         try:
             self._git("fetch", *_WITHOUT_FILES, *what, typed=typed)
         except UnreachableError:
@@ -154,7 +152,9 @@ class Repository:
                 yield blob, data
 
     def _command(self, *arguments: str) -> list[str]:
-        return ["git", *_CONFIG, f"--git-dir={self._folder}", *arguments]
+        origin = {"url": self._url, "promisor": "true", "partialclonefilter": "blob:none"}
+        settings = (word for name, value in origin.items() for word in ("-c", f"remote.origin.{name}={value}"))
+        return ["git", *_CONFIG, *settings, f"--git-dir={self._folder}", *arguments]
 
     def _git(self, *arguments: str, typed: str = "") -> bytes:
         done = subprocess.run(
@@ -166,17 +166,20 @@ class Repository:
 
     def _error(self, text: str) -> Exception:
         """Return what to raise for git's complaint."""
-        lines = [line.removeprefix("fatal: ").removeprefix("error: ") for line in text.splitlines() if line.strip()]
-        first = lines[0] if lines else "git says nothing"
         if re.search("No space left on device|Disk quota exceeded", text):
             return OutputError(f"{self._folder}: the disk is full; make room, and run the command again to go on")
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("warning: ")]
+        fatal = [line.removeprefix("fatal: ") for line in lines if line.startswith("fatal: ")]
+        reason = [*fatal, *lines, "git does not say why"][0]
+        if re.search(r"\.lock'?: File exists", text):
+            return RepositoryError(f"is locked, as git was killed, or still runs; if not, delete {self._folder}")
         if _OFFLINE.search(text):
-            return UnreachableError(f"cannot be reached ({first})")
+            return UnreachableError(f"cannot be reached ({reason})")
         if _NO_COMMIT.search(text):
-            return RepositoryError("has no such commit")
+            return RepositoryError("has no such commit, or not all of its files")
         if _NO_REPOSITORY.search(text):
             return RepositoryError(f"is not there, or not public ({self._url})")
-        return RepositoryError(f"cannot be read ({first})")
+        return RepositoryError(f"cannot be read ({reason})")
 
 
 def _environment() -> dict[str, str]:
