@@ -15,6 +15,7 @@ from forensic_cli.commands import (
     COMMAND_LINE,
     audit,
     benchmark,
+    corpus,
     diff,
     doctor,
     evaluate,
@@ -159,6 +160,7 @@ app.command()(diff.diff)
 app.command()(triage.triage)
 app.command()(models.models)
 app.command()(doctor.doctor)
+app.command()(corpus.corpus)
 app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

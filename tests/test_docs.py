@@ -65,3 +65,4 @@ def test_each_shown_command_parses(words: tuple[str, ...]) -> None:
 def test_the_documents_show_commands() -> None:
     shown = {words[0] for words in shown_commands()}
     assert shown >= {"scan", "train", "evaluate", "audit", "benchmark", "verify", "diff", "triage", "report", "merge"}
+    assert "corpus" in shown

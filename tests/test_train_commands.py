@@ -16,6 +16,8 @@ from toys import ROOT, child_environment, solid
 RunCommand = Callable[..., Any]
 PAPER_COUNTS = ROOT / "train" / "forensic_train" / "paper_counts.csv"
 
+SOURCES = ROOT / "train" / "sources.tsv"
+
 
 def failed(result: Any, code: int) -> str:
     """Check that a command failed with its code and a single line; returns the line."""
@@ -124,6 +126,19 @@ def test_audit_names_unreadable_images_and_bytes_under_two_generators(run: RunCo
     assert [one["generator"] for one in same["files"]] == ["a", "b"]
     (tmp_path / "a" / "cat" / "2.png").unlink()
     assert run("audit", tmp_path).exit_code == 0
+
+
+# corpus
+
+
+def test_corpus_names_the_labels_that_there_are(run: RunCommand, tmp_path: Path) -> None:
+    line = failed(run("corpus", SOURCES, "--output", tmp_path / "corpus", "--only", "lsgm"), 2)
+    assert line.startswith("genforensic: --only lsgm names no label of the table, which has dalle2, dalle3, flux, ")
+    line = failed(run("corpus", SOURCES, "--output", tmp_path / "corpus", "--from", "https://example.org"), 2)
+    assert line == (
+        "genforensic: --from 'https://example.org' names no repository; write {repo} where owner/name belongs"
+    )
+    assert not (tmp_path / "corpus").exists()
 
 
 # models
@@ -308,7 +323,7 @@ def without(package: str, *arguments: object) -> "subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("train", "torch"), ("evaluate", "torch"), ("export", "torch"), ("audit", "sklearn")],
+    [("train", "torch"), ("evaluate", "torch"), ("export", "torch"), ("audit", "sklearn"), ("corpus", "torch")],
 )
 def test_a_missing_extra_names_the_line_that_mends_it(
     command: str, package: str, colours: Path, flat: Path, toy_exports: Path
@@ -318,6 +333,7 @@ def test_a_missing_extra_names_the_line_that_mends_it(
         "evaluate": ["--data", colours, "--exports", toy_exports],
         "export": [colours],
         "audit": [flat],
+        "corpus": [SOURCES, "--output", flat / "corpus"],
     }
     done = without(package, command, *arguments[command])
     assert (done.returncode, done.stdout) == (2, "")

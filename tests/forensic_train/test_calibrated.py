@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forensic_train.calibrate import LEAST_THRESHOLD, calibrate, calibrated
+from forensic_train.pictures import reliability, tippett
 from PIL import Image
 
 from forensic_cli.card import ConformalSets, LikelihoodRatio, ModelCard, SetFigures
 from forensic_cli.model import softmax
-from forensic_train.calibrate import LEAST_THRESHOLD, calibrate, calibrated
 from forensic_train.card_markdown import card_markdown
 from forensic_train.evaluate import Evaluation, Scored, named_images
 from forensic_train.evaluation_report import as_json, as_markdown, draw_calibration
 from forensic_train.likelihood import measure_ratios
 from forensic_train.metrics import Metrics
-from forensic_train.pictures import reliability, tippett
 from toys import toy_card
 
 LABELS = ("real", "alpha", "unknown", "beta")

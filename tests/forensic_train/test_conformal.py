@@ -4,10 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from forensic_train.conformal import LEVELS, conformal_sets, corrected_quantile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from forensic_train.conformal import LEVELS, conformal_sets, corrected_quantile
 
 LABELS = ("real", "alpha", "beta")
 

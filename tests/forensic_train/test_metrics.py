@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forensic_train.calibrate import calibrate, choose_threshold, expected_calibration_error
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
-from forensic_train.calibrate import calibrate, choose_threshold, expected_calibration_error
 from forensic_train.evaluate import Evaluation, evaluate_all, evaluate_model, image_sets, infer, measure
 from forensic_train.evaluation_report import as_json, as_markdown, draw_confusions, ranked
 from forensic_train.manifest import Row

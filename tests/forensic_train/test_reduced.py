@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from forensic_train.calibrate import calibrate
 
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
-from forensic_train.calibrate import calibrate
 from forensic_train.card_markdown import card_markdown
 from forensic_train.evaluate import infer, targets_of
 from forensic_train.export import export_network
