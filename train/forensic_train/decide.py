@@ -21,6 +21,7 @@ from forensic_cli.ensemble import (
     generated_score,
     headline_of,
     probabilities,
+    top_labels,
     verdict_of,
 )
 from forensic_train.likelihood import fit_ratio
@@ -287,7 +288,7 @@ def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None =
             limits = thresholds if close else Thresholds()
             headlines[place] = headline_of(scores, limits)
             verdicts[place] = verdict_of(headlines[place], scores, limits)
-        tops[here] = np.array(card.labels)[rows.argmax(axis=1)]
+        tops[here] = np.array(card.labels)[top_labels(card.labels, rows)]
         if REAL in card.labels:
             generated[here] = 1 - rows[:, card.labels.index(REAL)]
     return Answers(entries, headlines.astype(str), verdicts.astype(str), tops.astype(str), generated)
