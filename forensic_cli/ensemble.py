@@ -166,8 +166,9 @@ def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int
     The probabilities themselves take "generated" to be as likely as `real` beforehand, so that one of many generators
     rarely has more of it than `real` has.
     """
-    real = np.array([label == REAL for label in labels])
-    return np.asarray((rows * np.where(real, 1, max(1, np.count_nonzero(~real)))).argmax(axis=1), np.int64)
+    others = sum(label != REAL for label in labels)
+    prior = np.array([1.0 if label == REAL else float(others) for label in labels])
+    return np.asarray((rows * prior).argmax(axis=1), np.int64)
 
 
 def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
