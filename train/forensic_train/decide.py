@@ -185,23 +185,17 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     good &= _ends(generated[order])
     limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
     if good.any():
-        limits["generated_from"] = max(0.5, _up(float(generated[order][np.flatnonzero(good)[-1]])))
+        limits["generated_from"] = max(0.5, float(generated[order][np.flatnonzero(good)[-1]]))
     right, wrong = np.cumsum((weights * real)[order[::-1]]), np.cumsum((weights * ~real)[order[::-1]])
     good = (right >= RIGHT_HEADLINES * (right + wrong)) & _ends(generated[order[::-1]])
     if good.any():
-        limits["real_to"] = min(0.5, 1 - _up(1 - float(generated[order[::-1]][np.flatnonzero(good)[-1]])))
+        limits["real_to"] = min(0.5, float(generated[order[::-1]][np.flatnonzero(good)[-1]]))
     return limits
 
 
 def _ends(ordered: Floats) -> npt.NDArray[np.bool_]:
     """Tell where a threshold may lie: behind the last of equal values, for it cannot tell them apart."""
     return np.append(ordered[1:] != ordered[:-1], True)
-
-
-def _up(value: float) -> float:
-    """Round up to six digits: an answer never rests on less than was measured. What would become 1 stays as it is."""
-    rounded = float(np.ceil(value * 1e6) / 1e6)
-    return rounded if rounded < 1 else value
 
 
 def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> float:
@@ -220,7 +214,7 @@ def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entri
     share = np.cumsum(weights * right) / np.cumsum(weights)
     confidence = among.max(axis=1)[asked][order]
     good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME) & _ends(confidence)
-    return max(LEAST_NAME, _up(float(confidence[np.flatnonzero(good)[-1]]))) if good.any() else NEVER
+    return max(LEAST_NAME, float(confidence[np.flatnonzero(good)[-1]])) if good.any() else NEVER
 
 
 def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
@@ -236,7 +230,9 @@ def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
     before = np.where(among > own[:, None], among, 0).sum(axis=1)
     order = np.argsort(before)
     share = np.cumsum(entries.weights[known][order]) / entries.weights[known].sum()
-    return float(np.clip(_up(float(before[order][np.searchsorted(share, COVERED)])), LEAST_NAME, 1.0))
+    # A list ends where it reaches its share, so the share lies above what comes before the generator
+    above = (np.floor(before[order][np.searchsorted(share, COVERED)] * 1e6) + 1) / 1e6
+    return float(np.clip(above, LEAST_NAME, 1.0))
 
 
 def with_ratios(card: ModelCard, decision: Decision, entries: Entries) -> Decision:
