@@ -117,7 +117,7 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
     decisions = {}
     as_found = state_entries(card, scores, scores.forms[:1])
     for state, entries in state_entries(card, scores).items():
-        if not _enough(entries):
+        if not _enough(card, entries):
             continue
         decision = with_ratios(card, fit_decision(card, entries), entries)
         figures = {"all forms": measure(card, nested_answers(card, entries))}
@@ -127,10 +127,11 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
     return decisions
 
 
-def _enough(entries: Entries) -> bool:
+def _enough(card: ModelCard, entries: Entries) -> bool:
+    """Whether each side has sources enough; a model that cannot say `real` has one side only."""
     real = entries.truth == REAL
-    sides = [set(entries.sources[real].tolist()), set(entries.sources[~real].tolist())]
-    return not real.any() or min(map(len, sides)) >= LEAST_SOURCES
+    sides = [~real, real] if REAL in card.labels else [~real]
+    return min(len(set(entries.sources[side].tolist())) for side in sides) >= LEAST_SOURCES
 
 
 def fit_decision(card: ModelCard, entries: Entries) -> Decision:
@@ -142,7 +143,9 @@ def fit_decision(card: ModelCard, entries: Entries) -> Decision:
     known = entries.at(np.isin(entries.truth, [label for label in card.labels if label != REAL]))
     decision = replace(decision, temperature=_temperature(card, known))
     if entries.distances.any():
-        farthest = round(float(np.quantile(entries.distances, _FARTHEST)), 6)
+        farthest = float(
+            np.quantile(entries.distances, _FARTHEST, weights=entries.weights, method="inverted_cdf").round(6)
+        )
         decision = replace(decision, farthest=farthest)
         # What lies farther is not answered for, so it must not choose the answers of the others
         entries = entries.at(entries.distances <= farthest)
@@ -185,19 +188,20 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     order = np.argsort(-generated, kind="stable")
     right, wrong = np.cumsum((weights * ~real)[order]), np.cumsum((weights * real)[order])
     good = (right >= RIGHT_HEADLINES * (right + wrong)) & (wrong <= WRONG_PHOTOGRAPHS * weights[real].sum())
+    good &= _ends(generated[order])
     limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
     if good.any():
-        limits["generated_from"] = max(0.5, _up(float(generated[order][np.flatnonzero(good)[-1]])))
+        limits["generated_from"] = max(0.5, float(generated[order][np.flatnonzero(good)[-1]]))
     right, wrong = np.cumsum((weights * real)[order[::-1]]), np.cumsum((weights * ~real)[order[::-1]])
-    good = right >= RIGHT_HEADLINES * (right + wrong)
+    good = (right >= RIGHT_HEADLINES * (right + wrong)) & _ends(generated[order[::-1]])
     if good.any():
-        limits["real_to"] = min(0.5, 1 - _up(1 - float(generated[order[::-1]][np.flatnonzero(good)[-1]])))
+        limits["real_to"] = min(0.5, float(generated[order[::-1]][np.flatnonzero(good)[-1]]))
     return limits
 
 
-def _up(value: float) -> float:
-    """Round up to six digits: an answer never rests on less than was measured."""
-    return float(min(1.0, np.ceil(value * 1e6) / 1e6))
+def _ends(ordered: Floats) -> npt.NDArray[np.bool_]:
+    """Tell where a threshold may lie: behind the last of equal values, for it cannot tell them apart."""
+    return np.append(ordered[1:] != ordered[:-1], True)
 
 
 def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> float:
@@ -215,8 +219,8 @@ def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entri
     right = (top == entries.truth)[asked][order]
     share = np.cumsum(weights * right) / np.cumsum(weights)
     confidence = among.max(axis=1)[asked][order]
-    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME)
-    return max(LEAST_NAME, _up(float(confidence[np.flatnonzero(good)[-1]]))) if good.any() else NEVER
+    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME) & _ends(confidence)
+    return max(LEAST_NAME, float(confidence[np.flatnonzero(good)[-1]])) if good.any() else NEVER
 
 
 def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
@@ -232,7 +236,9 @@ def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
     before = np.where(among > own[:, None], among, 0).sum(axis=1)
     order = np.argsort(before)
     share = np.cumsum(entries.weights[known][order]) / entries.weights[known].sum()
-    return float(np.clip(_up(float(before[order][np.searchsorted(share, COVERED)])), LEAST_NAME, 1.0))
+    # A list ends where it reaches its share, so the share lies above what comes before the generator
+    above = (np.floor(before[order][np.searchsorted(share, COVERED)] * 1e6) + 1) / 1e6
+    return float(np.clip(above, LEAST_NAME, 1.0))
 
 
 def with_ratios(card: ModelCard, decision: Decision, entries: Entries) -> Decision:
@@ -281,7 +287,7 @@ def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None =
     for k in range(_ROTATIONS):
         here = np.array([rotation[source] == k for source in entries.sources.tolist()])
         others = choosing.at(np.array([rotation.get(source, -1) != k for source in choosing.sources.tolist()]))
-        if not here.any() or not _enough(others) or not len(others):
+        if not here.any() or not _enough(card, others):
             continue
         decision = fit_decision(card, others)
         thresholds = Thresholds.strictest([decision])
