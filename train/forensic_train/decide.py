@@ -6,7 +6,7 @@ from sources that chose none of the numbers they are measured with, and interval
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,6 +45,10 @@ LEAST_NAME = 0.5
 """A name needs more probability than all other generators together."""
 LEAST_SOURCES = 4
 """Sources on each side that a state needs to be answered for; with fewer nothing could be left out."""
+LEAST_RIGHT = 0.9
+"""Share of right answers on left-out sources below which a state gives none, where it gave ..."""
+LEAST_ANSWERS = 20
+"""... this many."""
 _ROTATIONS = 5
 _DRAWN = 200
 """Resamples of the sources behind an interval."""
@@ -67,10 +71,12 @@ class Entries:
     """M names of the units that are left out."""
     weights: Floats
     """M: every label the same within generated, and every source within its label; generated and real the same."""
+    as_found: npt.NDArray[np.bool_]
+    """M: whether it is an image as it was published, not one of its other forms."""
 
     def at(self, where: npt.NDArray[Any]) -> "Entries":
         """Return some of them."""
-        return Entries(*(getattr(self, name)[where] for name in ("logits", "distances", "truth", "sources", "weights")))
+        return Entries(*(getattr(self, field.name)[where] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -89,8 +95,9 @@ def state_entries(card: ModelCard, scores: Scores, forms: Sequence[str] | None =
         if len(image):
             logits = scores.logits[:, chosen][image, form][:, order]
             distances = scores.distances[:, chosen][image, form]
+            weights = source_weights(truth[image], sources[image])
             found[state] = Entries(
-                logits, distances, truth[image], sources[image], source_weights(truth[image], sources[image])
+                logits, distances, truth[image], sources[image], weights, np.array(chosen)[form] == 0
             )
     return found
 
@@ -123,8 +130,27 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
         figures = {"all forms": measure(card, nested_answers(card, entries))}
         if state in as_found and len(scores.forms) > 1:
             figures["as found"] = measure(card, nested_answers(card, as_found[state], entries))
+        if any(_misleads(measured) for measured in figures.values()):
+            decision = replace(decision, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
         decisions[state] = replace(decision, measured=figures)
     return decisions
+
+
+def _misleads(measured: Mapping[str, Any]) -> bool:
+    """Tell whether too many answers were wrong on sources that chose nothing: such a state is better silent."""
+    decided, right = measured["decided"], measured["decided_right"]
+    return right is not None and decided * measured["images"] >= LEAST_ANSWERS and right < LEAST_RIGHT
+
+
+def is_silent(decision: Decision) -> bool:
+    """Tell whether a state's pictures are all left undecided."""
+    return decision.generated_from >= NEVER and decision.real_to <= -NEVER
+
+
+def silenced(answers: "Answers") -> "Answers":
+    """Return the same answers where none is given."""
+    count = len(answers.entries)
+    return replace(answers, headlines=np.full(count, UNDECIDED), verdicts=np.full(count, INCONCLUSIVE))
 
 
 def _enough(card: ModelCard, entries: Entries) -> bool:
@@ -188,6 +214,9 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     order = np.argsort(-generated, kind="stable")
     right, wrong = np.cumsum((weights * ~real)[order]), np.cumsum((weights * real)[order])
     good = (right >= RIGHT_HEADLINES * (right + wrong)) & (wrong <= WRONG_PHOTOGRAPHS * weights[real].sum())
+    # What is real as it was published must not be called generated either: its other forms are easier
+    published = weights * real * entries.as_found
+    good &= np.cumsum(published[order]) <= WRONG_PHOTOGRAPHS * published.sum()
     good &= _ends(generated[order])
     limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
     if good.any():
