@@ -98,8 +98,8 @@ def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> lis
 def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -> list[T]:
     """Return the exports of the wanted techniques, in the order asked for, all of one recipe.
 
-    No technique given: the default one, or the only one there is; `all` leaves out what was adapted. Raises UsageError for a name that no
-    export has and for two exports that answer to one name.
+    No technique given: the default one, or the only one there is; `all` leaves out what was adapted. Raises UsageError
+    for a name that no export has and for two exports that answer to one name.
     """
     recipes = sorted({model.card.recipe for model in models})
     if recipe is None:

@@ -286,7 +286,7 @@ def test_calibrate_is_checked_before_anything_is_trained(run: RunCommand, colour
     line = failed(run(*train, nowhere), 4)
     assert "things are lacking: (1) " in line
     for technique in ("baseline", "weighted", "finetune", "adversarial", "discriminant"):
-        assert f"scores-{technique}.csv: is not a file of scores" in line
+        assert f"scores-{technique}.npz: is not a file of scores" in line
     assert not output.exists()
 
 

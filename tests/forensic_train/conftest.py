@@ -43,7 +43,8 @@ class ToyEncoder(Encoder):
             nn.ReLU(),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
+        del state
         encoded: Tensor = self.body(images)
         return encoded.mean(dim=(2, 3))
 
@@ -127,7 +128,9 @@ def make_batch() -> Callable[..., Batch]:
     def make(generators: Sequence[int], subjects: Sequence[int], seed: int = 0) -> Batch:
         random = torch.Generator().manual_seed(seed)
         views = torch.randint(0, 256, (len(generators), 16, 16, 3), dtype=torch.uint8, generator=random)
-        return Batch(views, torch.tensor(generators), torch.tensor(subjects))
+        return Batch(
+            views, torch.tensor(generators), torch.tensor(subjects), torch.zeros(len(generators), dtype=torch.int64)
+        )
 
     return make
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from forensic_cli.card import CARD_KEY, ModelCard, Preprocessing
+from forensic_cli.card import ANY_STATE, CARD_KEY, Decision, ModelCard, Preprocessing
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
 from forensic_cli.preprocess import decode, views
@@ -37,12 +37,18 @@ def network_of(path: Path, recipe: Recipe) -> Network:
 
 def test_the_signature_is_the_contract(path: Path) -> None:
     graph = onnx.load(path).graph
-    (entry,), (result,) = graph.input, graph.output
-    assert (entry.name, result.name) == ("views", "logits")
-    assert entry.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert result.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    shapes = [[d.dim_param or d.dim_value for d in end.type.tensor_type.shape.dim] for end in (entry, result)]
-    assert shapes == [["batch", 32, 32, 3], ["batch", 3]]
+    ends = {end.name: end.type.tensor_type for end in (*graph.input, *graph.output)}
+    assert [end.name for end in graph.input] == ["views", "image", "state"]
+    assert [end.name for end in graph.output] == ["logits", "distance"]
+    integer, number = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    assert [end.elem_type for end in ends.values()] == [onnx.TensorProto.UINT8, integer, integer, number, number]
+    assert {name: [d.dim_param or d.dim_value for d in end.shape.dim] for name, end in ends.items()} == {
+        "views": ["views", 32, 32, 3],
+        "image": ["views"],
+        "state": ["images"],
+        "logits": ["images", 3],
+        "distance": ["images"],
+    }
 
 
 def test_one_file_holds_everything(path: Path) -> None:
@@ -67,16 +73,18 @@ def test_it_computes_what_the_checkpoint_computes_for_any_batch(path: Path, toy_
     for count in (1, 2, 7):
         pixels = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         with torch.no_grad():
-            expected = network(torch.from_numpy(pixels)).numpy()
-        assert np.abs(model.logits(pixels) - expected).max() < 1e-4
+            expected = network.classify(torch.from_numpy(pixels), torch.zeros(count, dtype=torch.int64)).numpy()
+        found = model.judge([view[None] for view in pixels], [ANY_STATE] * count).logits
+        assert np.abs(found - expected).max() < 1e-4
 
 
 def test_a_scan_of_a_training_image_sees_what_training_saw(path: Path, labelled: Path, toy_recipe: Recipe) -> None:
     decoded = decode((labelled / "beta" / "horse" / "03.png").read_bytes())
     cut = views(decoded.pixels, Model.load(path).card.preprocessing)  # type: ignore[union-attr]
     with torch.no_grad():
-        expected = network_of(path, toy_recipe)(torch.from_numpy(cut)).mean(dim=0).numpy()
-    assert Model.load(path).image_logits([cut])[0] == pytest.approx(expected, abs=1e-4)
+        states = torch.zeros(len(cut), dtype=torch.int64)
+        expected = network_of(path, toy_recipe).classify(torch.from_numpy(cut), states).mean(dim=0).numpy()
+    assert Model.load(path).judge([cut], [ANY_STATE]).logits[0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_other_weights_fail_the_parity_check(trained_run: Path, toy_recipe: Recipe) -> None:
@@ -84,11 +92,11 @@ def test_other_weights_fail_the_parity_check(trained_run: Path, toy_recipe: Reci
     network = network_of(path, toy_recipe)
     check_parity(network, path)
     with torch.no_grad():
-        network.generator_head.bias[0] += 0.001
+        network.generator_head.bias[:, 0] += 0.001
     with pytest.raises(TrainingError, match=r"toy-baseline\.onnx: the export differs from PyTorch by 1\.0e-03"):
         check_parity(network, path)
     with torch.no_grad():
-        network.generator_head.bias[0] = float("nan")
+        network.generator_head.bias[:, 0] = float("nan")
     with pytest.raises(TrainingError, match="differs from PyTorch by nan"):
         check_parity(network, path)
 
@@ -103,8 +111,9 @@ def test_large_logits_are_compared_by_their_own_scale(tmp_path: Path, toy_recipe
     export_network(network, card, tmp_path / "x.onnx")
     views = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     with torch.no_grad():
-        expected = network(torch.from_numpy(views)).numpy()
-    difference = np.abs(Model.load(tmp_path / "x.onnx").logits(views) - expected).max()
+        expected = network.classify(torch.from_numpy(views), torch.zeros(4, dtype=torch.int64)).numpy()
+    found = Model.load(tmp_path / "x.onnx").judge([view[None] for view in views], [ANY_STATE] * 4).logits
+    difference = np.abs(found - expected).max()
     assert 1e-4 < difference < 1e-4 * np.abs(expected).max()
 
 
@@ -113,7 +122,8 @@ class OtherOnWhite(Encoder):
 
     width = 3
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
+        del state
         means = images.mean(dim=(2, 3))
         return means + (10 * (means - 0.9).relu() if torch.compiler.is_exporting() else 0)
 
@@ -133,7 +143,8 @@ class TwoFaced(Encoder):
 
     width = 3
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, state: Tensor) -> Tensor:
+        del state
         return images.mean(dim=(2, 3)) + (1 if torch.compiler.is_exporting() else 0)
 
 
@@ -162,9 +173,10 @@ def test_the_card_tells_how_the_weights_were_made(path: Path) -> None:
     assert card.training["settings"] == config.settings
     assert card.training["split_sha256"] == config.split_sha256
     assert card.training["starts_from"] == ("baseline" if technique == "finetune" else None)
-    assert card.calibration.images == sum(row.split == "val" for row in rows)
+    held = sum(row.split == "val" for row in rows)
+    assert card.validation == f"{held} images of the split `val`, of the training's sources but not fitted on."
+    assert set(card.decisions) == {ANY_STATE}
     assert card.metrics["test"]["images"] == sum(row.split == "test" for row in rows)
-    assert 0.5 <= card.threshold <= 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card.created)
 
 
@@ -172,7 +184,11 @@ def test_a_card_survives_the_file_and_leaves_the_graph_alone(trained_run: Path, 
     path = tmp_path / "copy.onnx"
     path.write_bytes((trained_run / "exports" / "toy-baseline.onnx").read_bytes())
     before = onnx.load(path)
-    card = replace(Model.load(path).card, limits=("Größer, „anders“, 大きい", "two"), threshold=0.625)
+    card = replace(
+        Model.load(path).card,
+        limits=("Größer, „anders“, 大きい", "two"),
+        decisions={ANY_STATE: Decision(name_from=0.625)},
+    )
     write_card(path, card)
     assert Model.load(path).card == card
     assert onnx.load(path).graph == before.graph

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forensic_cli.card import ANY_STATE
 from forensic_cli.model import Model
 from forensic_train.dataset import Batch
 from forensic_train.manifest import count_cells, with_hashes
@@ -299,8 +300,10 @@ def test_what_is_called_test_does_not_calibrate(run: RunCommand, copied: Callabl
     rows = with_hashes(read_split(output))
     for wanted in (("adapt", "test"), ("test",)):
         chosen = tuple(row for row in rows if row.split in wanted)
-        logits = np.random.default_rng(0).normal(size=(len(chosen), 3)).astype(np.float32)
-        scores = Scores("baseline", ("alpha", "beta", "gamma"), chosen, np.zeros(len(chosen), np.int64), logits)
+        logits = np.random.default_rng(0).normal(size=(len(chosen), 1, 3)).astype(np.float32)
+        folds, distances = np.zeros(len(chosen), np.int64), np.zeros((len(chosen), 1), np.float32)
+        states, labels = np.full((len(chosen), 1), ANY_STATE), ("alpha", "beta", "gamma")
+        scores = Scores("baseline", labels, chosen, folds, ("as it is",), states, logits, distances)
         write_scores(tmp_path / scores_file("baseline"), scores)
         done = run("export", output, "--calibrate", tmp_path)
         if wanted == ("test",):
@@ -310,8 +313,9 @@ def test_what_is_called_test_does_not_calibrate(run: RunCommand, copied: Callabl
             )
         else:
             card = Model.load(output / "exports" / "toy-baseline.onnx").card
-            assert card.calibration.images == sum(row.split == "adapt" for row in rows)
-            assert card.metrics["left-out"]["images"] == card.calibration.images
+            adapted = sum(row.split == "adapt" for row in rows)
+            assert card.validation.startswith(f"{adapted} images of ")
+            assert card.metrics["left-out"]["images"] == adapted
 
 
 def test_export_writes_the_same_model_elsewhere(
@@ -324,7 +328,7 @@ def test_export_writes_the_same_model_elsewhere(
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"toy-weighted.onnx", "toy-weighted.md"}
     again = Model.load(tmp_path / "elsewhere" / "toy-weighted.onnx")
     first = Model.load(trained_run / "exports" / "toy-weighted.onnx")
-    assert (again.card.calibration, again.card.threshold) == (first.card.calibration, first.card.threshold)
+    assert again.card.decisions == first.card.decisions
     assert again.card.metrics == first.card.metrics
 
 

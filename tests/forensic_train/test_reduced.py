@@ -1,18 +1,20 @@
 """Exports of reduced precision: written where they judge as float32 does, refused where they do not."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from forensic_train.calibrate import calibrate
 
+from forensic_cli.card import ANY_STATE
 from forensic_cli.errors import TrainingError
 from forensic_cli.model import Model
 from forensic_train.card_markdown import card_markdown
-from forensic_train.evaluate import infer, targets_of
+from forensic_train.decide import fit_decisions
+from forensic_train.evaluate import infer
 from forensic_train.export import export_network
 from forensic_train.manifest import Row, with_hashes
 from forensic_train.network import Network
@@ -51,8 +53,8 @@ def test_a_reduced_export_computes_in_its_precision(reduced: Any, trained_run: P
     wanted = {"int8": onnx.TensorProto.INT8, "fp16": onnx.TensorProto.FLOAT16}[precision]
     assert wanted in kinds
     views = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    plain = Model.load(trained_run / "exports" / "toy-baseline.onnx").logits(views)
-    found = Model.load(path).logits(views)
+    models = Model.load(trained_run / "exports" / "toy-baseline.onnx"), Model.load(path)
+    plain, found = (model.judge([view[None] for view in views], [ANY_STATE] * 3).logits for model in models)
     assert 0 < np.abs(found - plain).max() < 0.2 * np.abs(plain).max()
 
 
@@ -122,15 +124,21 @@ def test_int8_is_calibrated_on_its_own_scores(trained_run: Path, tmp_path: Path)
     """Scores of float32 are given; the temperature is that of what the int8 export says of the same images."""
     plain = Model.load(trained_run / "exports" / "toy-baseline.onnx")
     rows = tuple(row for row in with_hashes(read_split(trained_run)) if row.split in ("adapt", "val"))
-    scores = Scores("baseline", plain.card.labels, rows, np.zeros(len(rows), np.int64), infer(plain, rows))
+    logits, distances, states = infer(plain, rows)
+    folds = np.zeros(len(rows), np.int64)
+    states = np.array(states)[:, None]
+    labels = plain.card.labels
+    scores = Scores("baseline", labels, rows, folds, ("as it is",), states, logits[:, None], distances[:, None])
     write_scores(tmp_path / scores_file("baseline"), scores)
     path = export_run(trained_run, "baseline", tmp_path / "int8", scores=tmp_path, precision="int8")
     model = Model.load(path)
-    logits = infer(model, rows)
-    assert np.abs(logits - scores.logits).max() > 1e-3
-    expected = calibrate(logits, targets_of(model.card, rows), balanced=True)
-    assert model.card.calibration.temperature == pytest.approx(expected.temperature, rel=1e-3)
-    assert model.card.calibration.images == len(rows)
+    own, _, _ = infer(model, rows)
+    assert np.abs(own - logits).max() > 1e-3
+    expected = fit_decisions(model.card, replace(scores, logits=own[:, None]))[ANY_STATE]
+    decision = model.card.decisions[ANY_STATE]
+    assert decision.temperature == pytest.approx(expected.temperature, rel=1e-3)
+    assert decision.temperature != fit_decisions(model.card, scores)[ANY_STATE].temperature
+    assert model.card.validation.startswith(f"{len(rows)} images of ")
 
 
 def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:

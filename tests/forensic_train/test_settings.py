@@ -9,7 +9,7 @@ from typer.main import get_command
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.main import app
-from forensic_train.network import Network, ResNet50, SpectralEncoder
+from forensic_train.network import Network, ResNet50, SpectralEncoder, StateEncoder
 from forensic_train.recipes import NATIVE, PAPER, RECIPES, find_recipe
 from forensic_train.seeds import generator_for, seed_for
 from forensic_train.techniques import TECHNIQUES, find_techniques
@@ -39,12 +39,14 @@ def test_the_papers_recipe_is_a_resnet_50_on_the_whole_image_at_224() -> None:
     assert isinstance(network.encoder, ResNet50)
     # torchvision's ResNet-50 has 25,557,032 parameters, 2,049,000 of them in its last layer of 1000
     assert sum(p.numel() for p in network.encoder.parameters()) == 25_557_032 - 2_049_000
-    assert tuple(network.generator_head.weight.shape) == (6, 2048)
+    assert tuple(network.generator_head.weight.shape) == (1, 6, 2048)
 
 
 def test_the_native_recipe_never_resizes_and_brings_its_own_optimiser_settings() -> None:
-    assert NATIVE.preprocessing.mode == "patches"
-    assert isinstance(NATIVE.encoder(), SpectralEncoder)
+    # multiples of 8, for a JPEG's blocks to stay where they are
+    assert NATIVE.preprocessing == Preprocessing("patches", 128, grid=3, align=8)
+    assert isinstance(NATIVE.encoder(), StateEncoder)
+    assert isinstance(RECIPES["native-32"].encoder(), SpectralEncoder)
     assert make_settings(TECHNIQUES["baseline"], NATIVE, {}).schedule == "onecycle"
     # finetune trains no encoder: PAPER's settings stay
     assert make_settings(TECHNIQUES["finetune"], NATIVE, {}).epochs == 75

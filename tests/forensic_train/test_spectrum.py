@@ -63,7 +63,7 @@ def test_an_encoder_that_is_prepared_tells_flat_from_noisy_patches() -> None:
     noisy = torch.from_numpy(rng.normal(128, 20, (12, 64, 64, 3)).clip(0, 255).astype(np.uint8))
     network = Network(SpectralEncoder(components=4), 2)
     network.prepare([(smooth, torch.zeros(12)), (noisy, torch.ones(12))])
-    features = network.features(torch.cat([smooth, noisy]))
+    features = network.features(torch.cat([smooth, noisy]), torch.zeros(24, dtype=torch.int64))
     assert tuple(features.shape) == (24, 10)
     assert torch.isfinite(features).all()
     gate = features[:, -1].detach()

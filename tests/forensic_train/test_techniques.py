@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,14 +48,14 @@ def changed(technique: Technique, before: dict[str, dict[str, Tensor]]) -> set[s
 
 def signal_of(technique: Technique, batch: Batch) -> Batch:
     """Return the batch with the encoder's signal in the place of its views, as the three updates share it."""
-    return Batch(technique.network.signal(batch.inputs), batch.generator, batch.subject)
+    return replace(batch, inputs=technique.network.signal(batch.inputs))
 
 
 def subject_loss(technique: Adversarial, batch: Batch) -> float:
     """Measure the plain subject loss on a batch, with the batch's own BatchNorm statistics."""
     state = {name: buffer.clone() for name, buffer in technique.network.named_buffers()}
     with torch.no_grad():
-        features = technique.network.features(batch.inputs)
+        features = technique.network.features(batch.inputs, batch.state)
         if technique.subject_head.in_features > features.shape[1]:
             known = nn.functional.one_hot(batch.generator, len(technique.context.labels)).float()
             features = torch.cat([features, known], dim=1)
@@ -246,7 +247,7 @@ def test_the_baselines_update_is_adam_on_the_cross_entropy(make_technique: Make,
     adam = torch.optim.Adam(twin.network.parameters(), lr=1e-3, betas=(0.9, 0.999))
     for _ in range(3):
         logged = technique.update(batch)
-        loss = nn.functional.cross_entropy(twin.network(batch.inputs), batch.generator)
+        loss = nn.functional.cross_entropy(twin.network.classify(batch.inputs, batch.state), batch.generator)
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -260,6 +261,7 @@ def test_every_technique_learns_a_batch_by_heart(make_technique: Make, batch: Ba
     technique = make_technique(TECHNIQUES[name], COUNTS, lr=0.02)
     first = technique.update(batch)
     for _ in range(40):
+        technique.end_epoch()
         last = technique.update(batch)
     assert last["loss"] < first["loss"]
     assert 0 <= last["accuracy"] <= 1
@@ -281,7 +283,7 @@ def test_finetune_changes_the_head_alone(make_technique: Make, pictures: list[Ro
     inputs = technique.inputs(dataset)
     technique.start_epoch(0)
     features = torch.stack([inputs[0, i][0] for i in range(6)])
-    technique.update(Batch(features, torch.zeros(6, dtype=torch.int64), torch.zeros(6, dtype=torch.int64)))
+    technique.update(Batch(features, *(torch.zeros(6, dtype=torch.int64) for _ in range(3))))
     assert changed(technique, before) == {GENERATOR_HEAD}
     assert not technique.network.training
 
@@ -294,15 +296,16 @@ def test_finetunes_features_give_the_logits_that_a_scan_averages(
     feature = technique.inputs(dataset)[0, 4][0]
     grid = torch.from_numpy(dataset.grid_views(4))
     assert len(grid) == 4
+    one = torch.zeros(1, dtype=torch.int64)
     with torch.no_grad():
-        expected = technique.network.eval()(grid).mean(dim=0)
-        assert torch.allclose(technique.network.generator_head(feature), expected, atol=1e-5)
+        expected, _ = technique.network.eval()(grid, torch.zeros(4, dtype=torch.int64), one)
+        assert torch.allclose(technique.network.generator_head(feature[None], one), expected, atol=1e-5)
 
 
 def test_finetune_is_sgd_with_momentum(make_technique: Make) -> None:
     technique = make_technique(Finetune, COUNTS)
     head = technique.network.generator_head
-    weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
+    weight, bias = head.weight[0].detach().clone(), head.bias[0].detach().clone()
     features, target = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
     speeds = torch.zeros_like(weight), torch.zeros_like(bias)
     for _ in range(3):
@@ -310,9 +313,9 @@ def test_finetune_is_sgd_with_momentum(make_technique: Make) -> None:
         error = (probabilities - nn.functional.one_hot(target, 3)) / 4
         speeds = 0.9 * speeds[0] + error.T @ features, 0.9 * speeds[1] + error.sum(dim=0)
         weight, bias = weight - 1e-3 * speeds[0], bias - 1e-3 * speeds[1]
-        technique.update(Batch(features, target, target))
-        assert torch.allclose(head.weight, weight, atol=1e-6)
-        assert torch.allclose(head.bias, bias, atol=1e-6)
+        technique.update(Batch(features, target, target, torch.zeros_like(target)))
+        assert torch.allclose(head.weight[0], weight, atol=1e-6)
+        assert torch.allclose(head.bias[0], bias, atol=1e-6)
 
 
 def test_the_discriminant_is_fishers(
@@ -324,9 +327,12 @@ def test_the_discriminant_is_fishers(
     batches = [make_batch([0, 1, 1, 2, 1, 1, 0, 2] * 3, [0] * 24, seed) for seed in range(4)]
     for batch in batches:
         technique.update(batch)
+    technique.end_epoch()
+    network = technique.network
     with torch.no_grad():
-        features = torch.cat([technique.network.features(batch.inputs) for batch in batches]).double().numpy()
-        found = torch.cat([technique.network(batch.inputs) for batch in batches]).argmax(dim=1).numpy()
+        features = torch.cat([network.features(batch.inputs, batch.state) for batch in batches]).double().numpy()
+        logits = torch.cat([network.classify(batch.inputs, batch.state) for batch in batches])
+    found = logits.argmax(dim=1).numpy()
     targets = torch.cat([batch.generator for batch in batches]).numpy()
     fisher = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3).fit(features, targets)
     assert (found == fisher.predict(features)).mean() > 0.97

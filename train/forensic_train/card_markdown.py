@@ -109,8 +109,9 @@ def _named(metrics: Mapping[str, Any]) -> str:
     if metrics.get("decided") is None:
         return ""
     return (
-        f" A scan's headline is not `undecided` for {metrics['decided']:.1%}, of these {_percent(metrics['decided_accuracy'])} "
-        f"are right; it names a generator for {metrics['named']:.1%}, of these {_percent(metrics['named_accuracy'])} rightly."
+        f" A scan's headline is not `undecided` for {metrics['decided']:.1%}, of these "
+        f"{_percent(metrics['decided_accuracy'])} are right; it names a generator for {metrics['named']:.1%}, of these "
+        f"{_percent(metrics['named_accuracy'])} rightly."
     )
 
 
@@ -163,11 +164,11 @@ def _decisions(card: ModelCard) -> list[str]:
         return ["## Answers", "No image was kept to decide by: every picture is `undecided`."]
     text = (
         "A picture's state is read from its file: lossless, WebP, or a JPEG's quality. Each state has weights and "
-        "thresholds of its own; pictures in other states stay `undecided`. Figures are of sources that neither the judging "
-        "model nor the thresholds had seen, with 95 % intervals over sources; `as found` are images as they were published, "
-        "`all forms` also their compressed, resized and re-saved forms. The same folds were looked at when the recipe was "
-        "chosen, so expect a little less on sources of another kind. A state where fewer than nine in ten such answers were "
-        f"right gives none. Validation: {card.validation}"
+        "thresholds of its own; pictures in other states stay `undecided`. Figures are of sources that neither the "
+        "judging model nor the thresholds had seen, with 95 % intervals over sources; `as found` are images as they "
+        "were published, `all forms` also their compressed, resized and re-saved forms. The same folds were looked at "
+        "when the recipe was chosen, so expect a little less on sources of another kind. A state where fewer than nine "
+        f"in ten such answers were right gives none. Validation: {card.validation}"
     )
     parts = ["## Answers", text]
     if any(decision.measured for decision in card.decisions.values()):
@@ -193,17 +194,17 @@ def _likelihood_ratios(card: ModelCard) -> list[str]:
     rows = [
         [state, label, *_ratio_row(ratio)]
         for state, decision in card.decisions.items()
-        for label, ratio in ((("generated / real", decision.generated),) + tuple(decision.ratios.items()))
+        for label, ratio in (("generated / real", decision.generated), *decision.ratios.items())
         if ratio is not None
     ]
     if not rows:
         return ["### Likelihood ratios", "None is clearly better than silence on left-out sources, so none is given."]
     text = (
-        "A ratio compares two statements: a generator made the picture, or it is real; or, for a generator, it made the "
-        "picture or another known one did, each equally likely beforehand. log10 LR +2 says that the scores are 100 times "
-        "more probable under the first. It is the probability of neither. Values stop at the bounds that the validation "
-        "images support (ELUB). A statement whose cost on left-out sources is not clearly below 1 (97.5 % quantile over "
-        "resampled sources) has no ratio."
+        "A ratio compares two statements: a generator made the picture, or it is real; or, for a generator, it made "
+        "the picture or another known one did, each equally likely beforehand. log10 LR +2 says that the scores are "
+        "100 times more probable under the first. It is the probability of neither. Values stop at the bounds that the "
+        "validation images support (ELUB). A statement whose cost on left-out sources is not clearly below 1 (97.5 % "
+        "quantile over resampled sources) has no ratio."
     )
     header = [
         "state",

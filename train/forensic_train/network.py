@@ -279,7 +279,7 @@ class SpectralEncoder(Encoder):
 
 
 class StateEncoder(Encoder):
-    """Measurements of an image's patches, averaged, whitened for the state they are in, with a hidden layer beside them.
+    """Measurements of an image's patches, averaged, whitened for the state they are in, beside a hidden layer on them.
 
     Standardised with means and deviations of the state, block after block rotated to principal components of variance
     1, and limited. The features are these components and a hidden layer on them that is told the state; a closed-form
@@ -328,7 +328,7 @@ class StateEncoder(Encoder):
         return rotation
 
     def _standard(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return measurements in deviations from the state's mean, limited: a strange image must not drown the others."""
+        """Return deviations from the state's mean, limited: a strange measurement must not drown the others."""
         standard: Tensor = ((signal - self.centre[state]) / self.scale[state]).clamp(-_LARGEST, _LARGEST)
         return standard
 
