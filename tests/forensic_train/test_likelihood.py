@@ -120,7 +120,9 @@ def test_a_source_counts_the_same_however_many_images_it_has() -> None:
     once, often = fitted(share, positive, sources), fitted(share[copied], positive[copied], sources[copied])
     assert once is not None
     assert often is not None
-    assert (often.slope, often.intercept, often.cllr) == pytest.approx((once.slope, once.intercept, once.cllr), abs=0.02)
+    assert (often.slope, often.intercept, often.cllr) == pytest.approx(
+        (once.slope, once.intercept, once.cllr), abs=0.02
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -42,7 +42,7 @@ def export_network(network: Network, card: ModelCard, path: Path, images: Views 
         opset_version=OPSET,
         input_names=["views", "image", "state"],
         output_names=list(output_names(card.technique, 1)),
-        dynamic_shapes={"views": {0: views}, "image": {0: views}, "state": {0: several}},
+        dynamic_shapes={"views": {0: views}, "image": {0: Dim.DYNAMIC}, "state": {0: several}},
         verbose=False,
     )
     assert program is not None
