@@ -407,15 +407,8 @@ def test_the_figures_by_hand() -> None:
     lines = list(by_generator({"any": answers}))
     assert lines[0] == ["any", "alpha", 4, 2, "0.50", "0.75", "0.25", "0.25", "0.25"]
     assert lines[2] == ["any", "real", 4, 2, "0.75", "0.50", "0.25", "0.00", "0.25"]
-    assert list(by_source({"any": answers, "other": answers}))[0] == [
-        "alpha",
-        "c",
-        4,
-        "0.50",
-        *["1.00", "0.00"],
-        "0.50",
-        "0.50",
-    ]
+    first = next(by_source({"any": answers, "other": answers}))
+    assert first == ["alpha", "c", 4, "0.50", "1.00", "0.00", "0.50", "0.50"]
 
 
 # The card

@@ -385,7 +385,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def by_generator(answers: Mapping[str, Answers]) -> Iterator[list[object]]:
-    """Yield a line for each state and true label: images, sources, label right, headline right, named, named rightly."""
+    """Yield a line for each state and true label: images, sources, and the shares of `_counts`."""
     for state, one in answers.items():
         for label in sorted(set(one.entries.truth.tolist())):
             yield [state, *_line(one, label, one.entries.truth == label)]

@@ -79,7 +79,7 @@ def elub(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) -> t
 
 
 def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDArray[np.str_]) -> LikelihoodRatio | None:
-    """Fit the ratio of a statement that is true of the `positive` ones, from its calibrated probability `share`, B each.
+    """Fit the ratio of a statement that is true of the `positive` ones, from its calibrated probabilities `share` (B).
 
     `weights`: how much each image counts on its side. Costs and bounds come from sources that were left out in turn,
     never from images that a ratio was fitted on. None where too few images or sources are on a side, or where the
