@@ -49,8 +49,9 @@ def test_a_source_is_never_divided_and_every_fold_trains_on_every_generator() ->
         assert all(len(sides) == 1 for sides in groups.values())
 
 
-def test_a_left_out_generator_is_in_no_training_part() -> None:
-    splits = fold_splits(ROWS, "generator", 3, adapting=False)
+@pytest.mark.parametrize("adapting", [False, True])
+def test_a_left_out_generator_is_in_no_training_part(adapting: bool) -> None:
+    splits = fold_splits(ROWS, "generator", 3, adapting)
     for name, split in zip(("a", "b"), splits, strict=True):
         assert {row.split for row in split if row.generator == name} == {"test"}
         assert any(row.split == "test" and row.generator != name for row in split)
@@ -143,12 +144,16 @@ def test_what_is_no_file_of_scores_is_named(tmp_path: Path, scores: Scores) -> N
 @pytest.fixture
 def manifest(labelled: Path, tmp_path: Path) -> Path:
     """Write a manifest of the toy images in which each generator has two sources."""
+    return write_manifest(labelled, tmp_path, 2)
+
+
+def write_manifest(labelled: Path, folder: Path, sources: int) -> Path:
     rows = []
     for path in sorted(labelled.rglob("*.png")):
         generator, subject = path.parts[-3:-1]
-        rows.append(Row(path, generator, subject, source=f"{generator}-{int(path.stem[-1], 36) % 2}"))
-    write_rows(tmp_path / "m.csv", [replace(row, split="") for row in rows])
-    return tmp_path / "m.csv"
+        rows.append(Row(path, generator, subject, source=f"{generator}-{int(path.stem) % sources}"))
+    write_rows(folder / "m.csv", [replace(row, split="") for row in rows])
+    return folder / "m.csv"
 
 
 def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
@@ -192,6 +197,15 @@ def test_a_left_out_generator_is_told_from_the_known_ones(run: RunCommand, manif
     found = json.loads(done.stdout)["open_set"]
     assert {one["generator"] for one in found} == {"alpha", "beta", "gamma"}
     assert all(0 <= one["oscr"] <= one["auroc"] <= 1 for one in found)
+
+
+def test_a_left_out_generator_is_not_adapted_to(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(labelled, tmp_path, 4)
+    wish = ["--data", str(manifest), "--recipe", "toy", "--set", "epochs=1", "-t", "all", "--folds", "2", "--fold", "2"]
+    done = run("evaluate", *wish, "--leave-out", "generator", "--output", str(tmp_path / "lo"), "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    found = {(one["technique"], one["generator"], one["images"]) for one in json.loads(done.stdout)["open_set"]}
+    assert {("finetune", "gamma", 14), ("baseline", "gamma", 14)} <= found
 
 
 def test_leaving_out_needs_data_and_a_folder(run: RunCommand, manifest: Path) -> None:
