@@ -20,11 +20,7 @@ def scored(seed: int, images: int, sources: int = 6) -> tuple[np.ndarray, np.nda
     rng = np.random.default_rng(seed)
     share = 1 / (1 + np.exp(-rng.normal(0, 3, images)))
     positive = rng.random(images) < share
-    return (
-        share,
-        positive,
-        np.array([f"{side} {n}" for side, n in zip(positive, rng.integers(0, sources, images), strict=True)]),
-    )
+    return share, positive, np.array([f"{side} {rng.integers(sources)}" for side in positive])
 
 
 def fitted(share: np.ndarray, positive: np.ndarray, sources: np.ndarray) -> LikelihoodRatio | None:

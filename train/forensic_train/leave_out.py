@@ -50,7 +50,7 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
 
     `generator`: a fold for each generator but `real` and `unknown`; a third (1 / folds) of the sources of the others
     is held out with it, so that its images are compared with known images from unseen sources. `adapting`: every
-    second held-out unit of a generator becomes `adapt`, for `finetune`, which is then tested on units it never saw.
+    second held-out unit of a known generator becomes `adapt`, for `finetune`, which is tested on units it never saw.
     """
     if unit == "generator":
         names = sorted({row.generator for row in rows} - {REAL, UNKNOWN})
@@ -67,22 +67,27 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
 
 def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool) -> list[Row]:
     """Return the rows of one fold with their splits."""
-    adapted = _adapted([row for row, flag in zip(rows, held, strict=True) if flag], unit) if adapting else set()
+    adapted = _adapted(rows, held, unit) if adapting else set()
     return [
         replace(row, split=("adapt" if _unit_of(row, unit) in adapted else "test") if flag else "train")
         for row, flag in zip(rows, held, strict=True)
     ]
 
 
-def _adapted(rows: Sequence[Row], unit: str) -> set[str]:
-    """Return every second unit of a generator; one with several generators goes to the side where they have fewer."""
+def _adapted(rows: Sequence[Row], held: Sequence[bool], unit: str) -> set[str]:
+    """Return every second held-out unit of a generator, but none that shows what training does not know.
+
+    A unit with several generators goes to the side where they have fewer.
+    """
+    known = {row.generator for row, flag in zip(rows, held, strict=True) if not flag}
     generators: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        generators[_unit_of(row, unit)].add(row.generator)
+    for row, flag in zip(rows, held, strict=True):
+        if flag:
+            generators[_unit_of(row, unit)].add(row.generator)
     adapted: set[str] = set()
     tested: Counter[str] = Counter()  # units to test on, less those to adapt to
     for name, shown in generators.items():
-        step = -1 if sum(tested[generator] for generator in shown) > 0 else 1
+        step = -1 if shown <= known and sum(tested[generator] for generator in shown) > 0 else 1
         tested.update(dict.fromkeys(shown, step))
         if step < 0:
             adapted.add(name)

@@ -163,7 +163,7 @@ def open_set(scores: Scores) -> list[OpenSet]:
     found = []
     for fold in sorted(set(scores.folds.tolist())):
         places = [i for i, k in enumerate(scores.folds) if k == fold]
-        unknown = [i for i in places if not np.isfinite(scores.logits[i, 0, _column(scores, i)])]
+        unknown = [i for i in places if not _is_known(scores, i)]
         known = [i for i in places if i not in set(unknown) and scores.rows[i].generator != UNKNOWN]
         if not unknown or not known:
             continue
@@ -204,6 +204,11 @@ def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
     if name == "energy":
         return np.asarray(np.logaddexp.reduce(logits[:, known], axis=1))
     return np.asarray(1 - probabilities[:, scores.labels.index(UNKNOWN)])
+
+
+def _is_known(scores: Scores, i: int) -> bool:
+    """Whether an image's generator is a label of the model that judged it; one fold alone has no column for others."""
+    return scores.rows[i].generator in scores.labels and bool(np.isfinite(scores.logits[i, 0, _column(scores, i)]))
 
 
 def _column(scores: Scores, i: int) -> int:

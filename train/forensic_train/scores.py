@@ -80,7 +80,8 @@ def write_scores(path: Path, scores: Scores) -> None:
 def read_scores(path: Path) -> Scores:
     """Read scores back. Raises DataError for a file that write_scores() did not write."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # An open file, for np.load leaves one that it opens and cannot read open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             named = zip(*(stored[name].tolist() for name in _ROW_FIELDS), strict=True)
             files = [Path(name.decode("utf-8", "surrogateescape")) for name in stored["path"].tolist()]
             rows = tuple(
