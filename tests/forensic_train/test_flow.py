@@ -339,7 +339,7 @@ def test_evaluate_writes_tables_and_pictures_beside_the_run(run: RunCommand, cop
     assert done.stderr == f"Pictures and tables: {output / 'evaluation'}\n"
     techniques = ("adversarial", "baseline", "discriminant", "finetune", "weighted")
     scored = [f"toy-{name}-test" for name in techniques] + [f"toy-{n}-unseen" for n in techniques if n != "finetune"]
-    pictures = {f"{name}{kind}.png" for name in scored for kind in ("", "-reliability")}
+    pictures = {f"{name}.png" for name in scored}
     assert {p.name for p in (output / "evaluation").iterdir()} == {"evaluation.json", "evaluation.md", *pictures}
     for name in pictures:
         with Image.open(output / "evaluation" / name) as picture:

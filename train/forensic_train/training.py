@@ -192,7 +192,6 @@ def export_run(
     known_sources = found is None and _share_sources(held, fitted)
     limits = _limits(config, fitted, known_sources, calibrated=found is not None or bool(held))
     card = _card(config, recipe, kind, fitted, run.environment(), limits)
-    card = replace(card, states=network.encoder.states)
     card, found = _export(network, card, path, precision, fitted, rows, found)
     if not evaluated:
         return path
