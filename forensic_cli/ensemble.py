@@ -160,10 +160,21 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Threshold
     return top if among[top] >= thresholds.name_from * sum(among.values()) else INCONCLUSIVE
 
 
+def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int64]:
+    """Return the index of the label that calibrated probabilities B x K fit best, each equally likely beforehand.
+
+    The probabilities themselves take "generated" to be as likely as `real` beforehand, so that one of many generators
+    rarely has more of it than `real` has.
+    """
+    others = sum(label != REAL for label in labels)
+    prior = np.array([1.0 if label == REAL else float(others) for label in labels])
+    return np.asarray((rows * prior).argmax(axis=1), np.int64)
+
+
 def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
     """Return one technique's own view of K calibrated probabilities."""
     exact = {label: float(p) for label, p in zip(labels, row, strict=True)}
-    top = max(labels, key=lambda label: exact[label])
+    top = labels[int(top_labels(labels, row[None])[0])]
     return Prediction(
         label=top,
         confidence=round(exact[top], 6),

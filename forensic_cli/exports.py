@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from forensic_cli.model import Model
 
 ENVIRONMENT_VARIABLE = "GENFORENSIC_EXPORTS"
-DEFAULT_TECHNIQUES = ("discriminant", "baseline")
-"""What a scan uses unless told otherwise: the first of them that is there, by its recall on left-out sources."""
+DEFAULT_TECHNIQUES = ("baseline", "discriminant")
+"""What a scan uses unless told otherwise: the first of them that is there, by its answers on left-out sources."""
 DEFAULT_RECIPE = "native"
 ALL = "all"
 
@@ -98,8 +98,8 @@ def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> lis
 def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -> list[T]:
     """Return the exports of the wanted techniques, in the order asked for, all of one recipe.
 
-    No technique given: the default one, or the only one there is. Raises UsageError for a name that no
-    export has and for two exports that answer to one name.
+    No technique given: the default one, or the only one there is; `all` leaves out what was adapted. Raises UsageError
+    for a name that no export has and for two exports that answer to one name.
     """
     recipes = sorted({model.card.recipe for model in models})
     if recipe is None:
@@ -111,7 +111,9 @@ def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -
     if not techniques:
         techniques = [next((name for name in DEFAULT_TECHNIQUES if name in names), names[0])]
     elif ALL in techniques:
-        techniques = names
+        # One that was adapted to a few sources is no equal judge of images from anywhere: it is asked for by its name
+        adapted = {model.card.technique for model in here if "adapt" in model.card.training.get("splits", ())}
+        techniques = [name for name in names if name not in adapted] or names
     return [_only(here, technique, names) for technique in dict.fromkeys(techniques)]
 
 

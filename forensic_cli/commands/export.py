@@ -12,6 +12,9 @@ from forensic_cli.errors import UsageError
 
 def export(
     run: Annotated[Path, typer.Argument(help="Output folder of `genforensic train`.")],
+    technique: Annotated[
+        str, typer.Option("--technique", "-t", metavar="NAME|all", help="Export this one alone.")
+    ] = "all",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for the exports; else RUN/exports."),
@@ -55,4 +58,7 @@ def export(
         if calibrate is not None:
             check_folder(calibrate)
         export_one = partial(export_run, run, target=output, robust=robustness, scores=calibrate, precision=precision)
-        go_on({technique: partial(export_one, technique) for technique in trained_techniques(run)})
+        trained = trained_techniques(run)
+        if technique not in ("all", *trained):
+            raise UsageError(f"--technique {technique!r} was not trained in {run}; allowed: {', '.join(trained)}, all")
+        go_on({name: partial(export_one, name) for name in trained if technique in ("all", name)})

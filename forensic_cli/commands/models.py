@@ -46,14 +46,14 @@ def models(
 def _table(found: "list[Model]") -> "Table":
     from rich.table import Table
 
-    table = Table("model", "views", "images", "test accuracy", "answers for", "sha256", title="Exports")
+    table = Table("model", "views", "images", "accuracy", "answers for", "sha256", title="Exports")
     table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for model in found:
         card, pre = model.card, model.card.preprocessing
         views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
         images = sum(sum(row.values()) for row in card.data.values())
-        accuracy = card.metrics.get("test", {}).get("accuracy")
-        measured = f"{accuracy:.3f} (n {card.metrics['test']['images']})" if accuracy is not None else "–"
+        sets = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
+        measured = ", ".join(f"{name} {one['accuracy']:.3f} (n {one['images']})" for name, one in sets) or "–"
         table.add_row(card.name, views, str(images), measured, ", ".join(card.decisions) or "–", model.sha256[:12])
     table.caption = f"labels: {', '.join(found[0].card.labels)}"
     return table

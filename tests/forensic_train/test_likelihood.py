@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_train.likelihood import cllr, cllr_min, elub, held_ratios, likelihood_ratios, measure_ratios
-from toys import toy_card
-
-LABELS = ("real", "alpha", "beta")
+from forensic_cli.card import LikelihoodRatio
+from forensic_train.decide import source_weights
+from forensic_train.likelihood import LEAST_IMAGES, LEAST_SOURCES, cllr, cllr_min, elub, fit_ratio
 
 
 def normals(rng: np.random.Generator, n1: int, n0: int, shift: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -16,14 +15,20 @@ def normals(rng: np.random.Generator, n1: int, n0: int, shift: float, scale: flo
     return ratios, np.arange(n1 + n0) < n1
 
 
-def scored(seed: int, images: int, groups: int = 4, labels: int = 3) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Draw calibrated probabilities of images whose labels follow them."""
+def scored(seed: int, images: int, sources: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw calibrated probabilities of a statement, for which images it is true, and each image's source."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 2, (images, labels))
-    targets = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-    exponents = np.exp(logits)
-    names = [f"subject{name}" for name in rng.integers(0, groups, images)]
-    return exponents / exponents.sum(axis=1, keepdims=True), targets, names
+    share = 1 / (1 + np.exp(-rng.normal(0, 3, images)))
+    positive = rng.random(images) < share
+    return (
+        share,
+        positive,
+        np.array([f"{side} {n}" for side, n in zip(positive, rng.integers(0, sources, images), strict=True)]),
+    )
+
+
+def fitted(share: np.ndarray, positive: np.ndarray, sources: np.ndarray) -> LikelihoodRatio | None:
+    return fit_ratio(share, positive, source_weights(np.where(positive, "alpha", "beta"), sources), sources)
 
 
 # Values of lir 1.3.1 (Netherlands Forensic Institute), run once on these draws:
@@ -91,102 +96,84 @@ def test_weights_count_as_copies_in_the_costs() -> None:
     assert elub(ratios, positive, np.where(np.arange(42) == 41, 50.0, 1))[1] < elub(ratios, positive)[1]
 
 
-def test_ratios_of_calibrated_probabilities_are_their_odds_without_the_prior() -> None:
-    probabilities, targets, groups = scored(0, 6000)
-    for label, one in likelihood_ratios(probabilities, targets, groups, LABELS).items():
-        # one of three labels: prior odds of 1 to 2 are taken off the odds
-        assert (one.slope, one.intercept) == pytest.approx((1, np.log(2)), abs=0.15), label
-        assert one.groups == 4
-        assert one.cllr is not None
-        assert one.cllr_min is not None
-        assert 0.3 < one.cllr_min <= one.cllr < 0.8
-        assert one.cllr_cal == pytest.approx(one.cllr - one.cllr_min, abs=2e-6)
+def test_ratios_of_calibrated_probabilities_are_their_odds() -> None:
+    ratio = fitted(*scored(0, 6000))
+    assert ratio is not None
+    assert (ratio.slope, ratio.intercept) == pytest.approx((1, 0), abs=0.1)
+    assert (ratio.groups, ratio.images_for + ratio.images_against) == (12, 6000)
+    assert ratio.cllr is not None
+    assert ratio.cllr_min is not None
+    assert 0.3 < ratio.cllr_min <= ratio.cllr < 0.8
+    assert ratio.cllr_cal == pytest.approx(ratio.cllr - ratio.cllr_min, abs=2e-6)
 
 
-def test_the_number_of_images_of_the_other_labels_does_not_change_a_ratio() -> None:
-    probabilities, targets, groups = scored(0, 6000)
-    chosen = (targets != 2) | (np.arange(6000) % 10 == 0)
-    thinned = likelihood_ratios(
-        probabilities[chosen], targets[chosen], [g for g, c in zip(groups, chosen, strict=True) if c], LABELS
+def test_the_number_of_images_on_a_side_does_not_change_a_ratio() -> None:
+    share, positive, sources = scored(0, 6000)
+    chosen = positive | (np.arange(6000) % 10 == 0)
+    thinned, whole = fitted(share[chosen], positive[chosen], sources[chosen]), fitted(share, positive, sources)
+    assert thinned is not None
+    assert whole is not None
+    assert thinned.images_against < whole.images_against - 2000
+    for p in (0.1, 0.3, 0.7):
+        assert thinned.log10(p) == pytest.approx(whole.log10(p), abs=0.1)
+
+
+def test_a_source_counts_the_same_however_many_images_it_has() -> None:
+    share, positive, sources = scored(1, 600)
+    copied = np.concatenate([np.arange(600), *[np.flatnonzero(sources == "True 3")] * 9])
+    once, often = fitted(share, positive, sources), fitted(share[copied], positive[copied], sources[copied])
+    assert once is not None
+    assert often is not None
+    assert (often.slope, often.intercept, often.cllr) == pytest.approx(
+        (once.slope, once.intercept, once.cllr), abs=0.02
     )
-    whole = likelihood_ratios(probabilities, targets, groups, LABELS)
-    assert thinned["alpha"].images_against < whole["alpha"].images_against - 1000
-    for p in (0.05, 0.3, 0.7):
-        assert thinned["alpha"].log10(p) == pytest.approx(whole["alpha"].log10(p), abs=0.1)
 
 
-def test_scores_that_say_nothing_give_ratios_that_say_nothing() -> None:
-    rng = np.random.default_rng(2)
-    probabilities = rng.dirichlet([2, 2, 2], 600)
-    ratios = likelihood_ratios(probabilities, rng.integers(0, 3, 600), ["a", "b", "c"] * 200, LABELS)
-    assert len(ratios) == 3
-    for one in ratios.values():
-        assert abs(one.log10(0.01)) < 0.3
-        assert abs(one.log10(0.99)) < 0.3
-        assert one.cllr == pytest.approx(1, abs=0.06)
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_that_say_nothing_give_no_ratio(seed: int) -> None:
+    share, positive, sources = scored(seed, 600)
+    assert fitted(np.random.default_rng(seed).permutation(share), positive, sources) is None
+    assert fitted(np.full(600, 0.5), positive, sources) is None
 
 
-def test_scores_that_mislead_give_no_evidence_at_all() -> None:
-    targets = np.arange(90) % 3
-    probabilities = np.where(np.eye(3)[targets] > 0, 0.1, 0.45)
-    for one in likelihood_ratios(probabilities, targets, ["a", "b"] * 45, LABELS).values():
-        assert (one.slope, one.intercept, one.log10(0.1), one.log10(0.9)) == (0, 0, 0, 0)
+def test_scores_that_mislead_give_no_ratio() -> None:
+    share, positive, sources = scored(2, 600)
+    assert fitted(1 - share, positive, sources) is None
 
 
 def test_perfect_separation_is_still_bounded_by_the_number_of_images() -> None:
-    targets = np.repeat([0, 1, 2], 30)
-    probabilities = np.where(np.eye(3)[targets] > 0, 0.9998, 0.0001)
-    for one in likelihood_ratios(probabilities, targets, ["a", "b", "c"] * 30, LABELS).values():
-        assert -np.log10(31) <= one.lower <= one.log10(0.0) < 0 < one.log10(1.0) <= one.upper <= np.log10(61)
-        assert one.upper > 1.2
+    positive = np.arange(90) < 30
+    sources = np.array([f"{i % 3} {i < 30}" for i in range(90)])
+    ratio = fitted(np.where(positive, 0.9998, 0.0001), positive, sources)
+    assert ratio is not None
+    assert -np.log10(31) <= ratio.lower <= ratio.log10(0.0) < 0 < ratio.log10(1.0) <= ratio.upper <= np.log10(61)
+    assert ratio.upper > 1.2
+    assert ratio.cllr is not None
+    assert ratio.cllr < 0.1
 
 
-def test_a_group_that_differs_is_seen_in_the_cost() -> None:
-    """Left out, a subject that the model gets wrong costs more than it does in a fit that has seen it."""
-    targets = np.repeat([0, 1], 100)
-    groups = ["a", "b"] * 100
-    right = np.where(np.arange(200) % 2 == 0, 0.95, 0.2)
-    probabilities = np.where(np.eye(2)[targets] > 0, right[:, None], 1 - right[:, None])
-    one = likelihood_ratios(probabilities, targets, groups, LABELS[:2])["real"]
-    assert one.groups == 2
-    assert one.cllr is not None
-    assert one.cllr > 1
-    assert one.upper == 0
+def test_sources_that_differ_from_each_other_cost_the_ratio() -> None:
+    """Half of the sources are judged rightly, half wrongly: a fit that had seen them all would be of some use."""
+    positive = np.arange(400) < 200
+    sources = np.array([f"{i % 4} {i < 200}" for i in range(400)])
+    rng = np.random.default_rng(0)
+    share = np.clip(np.where(positive, 0.8, 0.2) + rng.normal(0, 0.05, 400), 0.01, 0.99)
+    assert fitted(share, positive, sources) is not None
+    wrong = np.arange(400) % 4 < 2
+    assert fitted(np.where(wrong, 1 - share, share), positive, sources) is None
 
 
-def test_a_label_of_one_group_is_measured_on_parts_drawn_by_chance() -> None:
-    probabilities, targets, _ = scored(4, 400)
-    ratios = likelihood_ratios(
-        probabilities, targets, [f"only {k}" if k == 1 else f"{i % 2}" for i, k in enumerate(targets)], LABELS
-    )
-    assert {label: one.groups for label, one in ratios.items()} == {"real": 3, "alpha": 0, "beta": 3}
-    assert ratios["alpha"].cllr is not None
-
-
-def test_labels_with_few_images_and_the_label_unknown_get_no_ratio() -> None:
-    probabilities, targets, groups = scored(5, 500, labels=4)
-    few = (targets != 3) | (np.cumsum(targets == 3) < 10)
-    names = [g for g, chosen in zip(groups, few, strict=True) if chosen]
-    labels = ("real", "unknown", "alpha", "beta")
-    ratios = likelihood_ratios(probabilities[few], targets[few], names, labels)
-    assert set(ratios) == {"real", "alpha"}
-    assert ratios["real"].images_against == int((targets[few] == 2).sum() + (targets[few] == 3).sum())
-
-
-def test_ratios_are_measured_on_other_images_too() -> None:
-    labels = ("real", "unknown", "beta")
-    made, fresh = scored(6, 3000), scored(7, 3000)
-    card = toy_card(labels=labels, likelihood_ratios=likelihood_ratios(*made, labels))
-    costs = measure_ratios(card, fresh[0], fresh[1])
-    assert set(costs) == {"real", "beta"}
-    for label, one in costs.items():
-        fitted = card.likelihood_ratios[label].cllr
-        assert fitted is not None
-        assert one.cllr == pytest.approx(fitted, abs=0.06)
-        assert one.cllr_cal == pytest.approx(one.cllr - one.cllr_min)
-        assert one.images_for + one.images_against == int((fresh[1] != 1).sum())
-    ratios, positive, _ = held_ratios(card, "beta", fresh[0], fresh[1])
-    assert ratios.max() <= card.likelihood_ratios["beta"].upper
-    assert positive.sum() == (fresh[1] == 2).sum()
-    # without images of the label there is nothing to measure
-    assert set(measure_ratios(card, fresh[0][fresh[1] == 0], fresh[1][fresh[1] == 0])) == set()
+@pytest.mark.parametrize("side", [True, False])
+def test_too_few_images_or_sources_on_a_side_give_no_ratio(side: bool) -> None:
+    positive = np.arange(200) < 100
+    for images, sources, is_given in (
+        (LEAST_IMAGES, LEAST_SOURCES, True),
+        (LEAST_IMAGES - 1, LEAST_SOURCES, False),
+        (100, LEAST_SOURCES - 1, False),
+        (0, 0, False),
+    ):
+        here = positive == side
+        chosen = ~here | (np.cumsum(here) <= images)
+        names = np.array([f"{flag} {i % (sources or 1) if flag == side else i % 8}" for i, flag in enumerate(positive)])
+        share = np.where(positive, 0.95, 0.05)
+        assert (fitted(share[chosen], positive[chosen], names[chosen]) is not None) == is_given, (images, sources)

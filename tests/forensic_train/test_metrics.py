@@ -1,22 +1,31 @@
-"""Metrics and calibration against numbers worked out by hand."""
+"""Metrics of exports against numbers worked out by hand."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from forensic_train.calibrate import calibrate, choose_threshold, expected_calibration_error
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
-from forensic_train.evaluate import Evaluation, evaluate_all, evaluate_model, image_sets, infer, measure
+from forensic_train.evaluate import (
+    Evaluation,
+    calibrated_rows,
+    evaluate_all,
+    evaluate_model,
+    expected_calibration_error,
+    image_sets,
+    infer,
+    measure,
+)
 from forensic_train.evaluation_report import as_json, as_markdown, draw_confusions, ranked
 from forensic_train.manifest import Row
 from forensic_train.metrics import class_table, wilson_interval, worst_cell
-from toys import make_images, solid
+from toys import DECISION, make_images, solid, toy_card, write_toy_export
 
 
 def test_wilsons_interval() -> None:
@@ -56,46 +65,6 @@ def test_the_calibration_error_by_hand() -> None:
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
 
-@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
-def test_calibration_finds_the_scale_of_the_logits(scale: float) -> None:
-    rng = np.random.default_rng(0)
-    true = rng.normal(0, 2, (6000, 4))
-    gumbel = rng.gumbel(size=true.shape)
-    targets = (true + gumbel).argmax(axis=1)  # a draw from softmax(true)
-    found = calibrate((true * scale).astype(np.float32), targets)
-    assert found.temperature == pytest.approx(scale, rel=0.06)
-    assert found.images == 6000
-    assert found.ece_before is not None
-    assert found.ece_after is not None
-    assert found.ece_after < 0.03
-    if scale != 1:
-        assert found.ece_after < found.ece_before / 2
-
-
-def test_without_images_nothing_is_calibrated() -> None:
-    found = calibrate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64))
-    assert (found.temperature, found.images, found.ece_after) == (1.0, 0, None)
-
-
-def pairs(*outcomes: tuple[float, bool]) -> tuple[np.ndarray, np.ndarray]:
-    probabilities = np.array([[confidence, 1 - confidence] for confidence, _ in outcomes])
-    return probabilities, np.array([0 if right else 1 for _, right in outcomes])
-
-
-def test_the_threshold_is_the_lowest_with_nine_in_ten_right() -> None:
-    nine, eight = [(0.7, True)] * 9, [(0.7, True)] * 8
-    assert choose_threshold(*pairs((0.6, False), *nine)) == pytest.approx(0.6, abs=0.001)
-    assert choose_threshold(*pairs((0.6, False), *eight)) == pytest.approx(0.7, abs=0.001)
-    # nothing reaches it: every verdict is inconclusive
-    assert choose_threshold(*pairs((0.6, False), (0.9, False))) == 1.0
-
-
-def test_the_threshold_is_never_rounded_below_what_was_measured_nor_below_one_half() -> None:
-    assert 0.7004 <= choose_threshold(*pairs((0.6, False), (0.7004, True))) <= 0.7015
-    sure = np.array([[0.4, 0.3, 0.3], [0.9, 0.05, 0.05]])
-    assert choose_threshold(sure, np.array([0, 0])) == 0.5
-
-
 # On exports
 
 
@@ -129,7 +98,8 @@ def test_an_export_is_measured_as_worked_out_by_hand(model: Model, rows: list[Ro
     assert m.f1 == pytest.approx((2 / 3 + 4 / 5 + 2 / 3) / 3)
     assert (m.worst_cell, m.worst_cell_accuracy, m.worst_cell_images) == ("beta / car", 0.5, 2)
     assert m.ece == pytest.approx(math.exp(4) / (math.exp(4) + 2) - 5 / 7, abs=1e-3)
-    assert (m.inconclusive, m.conclusive_accuracy) == (0, pytest.approx(5 / 7))
+    assert (m.decided, m.decided_accuracy) == pytest.approx((1, 5 / 7))
+    assert (m.named, m.named_accuracy) == pytest.approx((4 / 7, 3 / 4))
 
 
 def test_the_figures_are_scikit_learns(model: Model, rows: list[Row]) -> None:
@@ -145,12 +115,33 @@ def test_the_figures_are_scikit_learns(model: Model, rows: list[Row]) -> None:
     assert np.array_equal(np.array(m.confusion), confusion_matrix(truth, guess, labels=labels))
 
 
-def test_images_below_the_threshold_are_counted_apart(model: Model, rows: list[Row], tmp_path: Path) -> None:
+def test_images_without_an_answer_are_counted_apart(model: Model, rows: list[Row], tmp_path: Path) -> None:
     grey = Row(solid(tmp_path / "grey.png", GREY), "beta", "car", split="test")
-    m = evaluate_model(model, [*rows, grey], "test").metrics
-    assert (m.inconclusive, m.conclusive_accuracy) == pytest.approx((1 / 8, 5 / 7))
+    cyan = Row(solid(tmp_path / "cyan.png", (0, 255, 255)), "beta", "car", split="test")
+    m = evaluate_model(model, [*rows, grey, cyan], "test").metrics
+    assert (m.decided, m.decided_accuracy) == pytest.approx((8 / 9, 6 / 8))
+    assert (m.named, m.named_accuracy) == pytest.approx((4 / 9, 3 / 4))
     only = evaluate_model(model, [grey], "test").metrics
-    assert (only.inconclusive, only.conclusive_accuracy) == (1, None)
+    assert (only.decided, only.decided_accuracy, only.named, only.named_accuracy) == (0, None, 0, None)
+    text = as_markdown([evaluate_model(model, rows, "test")])
+    assert "headline is not `undecided` for 100.0%, of these 71.4% are right" in text
+    assert "it names a generator for 57.1%, of these 75.0% rightly." in text
+
+
+def test_an_image_beyond_the_farthest_has_no_answer(rows: list[Row], tmp_path: Path) -> None:
+    """The distance of a pure colour is 1; all of them are then too far away."""
+    card = toy_card(decisions={"any": replace(DECISION, farthest=0.5)})
+    m = evaluate_model(Model.load(write_toy_export(tmp_path / "far.onnx", card)), rows, "test").metrics
+    assert (m.decided, m.named, m.accuracy) == (0, 0, pytest.approx(5 / 7))
+
+
+def test_images_in_a_state_without_a_decision_have_no_answer(rows: list[Row], tmp_path: Path) -> None:
+    card = toy_card(states=("jpeg", "webp"), decisions={"webp": DECISION})
+    logits = np.array([[4.0, 0, 0], [0, 4, 0]], np.float32)
+    calibrated = calibrated_rows(card, logits, ["jpeg", "webp"])
+    assert calibrated.sum(axis=1) == pytest.approx([1, 1])
+    m = measure(card, [rows[0], rows[3]], calibrated, np.ones(2, np.float32), ["jpeg", "webp"])
+    assert (m.accuracy, m.decided, m.decided_accuracy, m.named, m.named_accuracy) == (1, 0.5, 1, 0.5, 1)
 
 
 def test_what_cannot_be_measured_is_refused(model: Model, rows: list[Row], tmp_path: Path) -> None:
@@ -166,9 +157,17 @@ def test_what_cannot_be_measured_is_refused(model: Model, rows: list[Row], tmp_p
 
 def test_the_order_of_many_images_is_kept(model: Model, tmp_path: Path) -> None:
     make_images(tmp_path / "i")
-    names = ["3-blue.bmp", "1-red.png", "5-tiny.png", "2-green.webp"] * 20
-    logits = infer(model, [Row(tmp_path / "i" / name, "real", "") for name in names])
+    solid(tmp_path / "i" / "lossy.webp", GREEN)
+    names = ["3-blue.bmp", "1-red.png", "5-tiny.png", "lossy.webp"] * 20
+    logits, distances, states = infer(model, [Row(tmp_path / "i" / name, "real", "") for name in names])
     assert list(logits.argmax(axis=1)) == [2, 0, 0, 1] * 20
+    assert distances == pytest.approx(np.ones(80), abs=0.05)
+    assert states == ["lossless", "lossless", "lossless", "webp"] * 20
+
+
+def test_no_images_are_inferred_to_be_none(model: Model) -> None:
+    logits, distances, states = infer(model, [])
+    assert (logits.shape, distances.shape, states) == ((0, 3), (0,), [])
 
 
 def test_a_model_that_adapted_is_not_scored_on_what_it_adapted_to(trained_run: Path) -> None:

@@ -125,12 +125,15 @@ LABEL_COLUMNS = ("state", "label", "images", "sources", *_ANSWERS)
 SOURCE_COLUMNS = ("label", "source", "images", *_ANSWERS)
 
 
-def state_rows(states: Mapping[str, Mapping[str, Any]]) -> Iterator[list[object]]:
-    """Yield a line for each state, and for what its images are: as they were found, or in all forms."""
+def state_rows(states: Mapping[str, Mapping[str, Any]], silent: Sequence[str] = ()) -> Iterator[list[object]]:
+    """Yield a line for each state, and for what its images are: as they were found, or in all forms.
+
+    Of a `silent` state the line says what its answers would have been worth.
+    """
     for state, measured in states.items():
         for forms, figures in measured.items():
             yield [
-                f"{state}, {forms}",
+                f"{state}, {forms}" + (" (gives no answer)" if state in silent else ""),
                 figures["images"],
                 figures["sources"],
                 f"{_interval(figures, 'macro_recall')} of {figures['labels']} labels",
@@ -164,13 +167,16 @@ def _decisions(card: ModelCard) -> list[str]:
         "thresholds of its own; pictures in other states stay `undecided`. Figures are of sources that neither the "
         "judging model nor the thresholds had seen, with 95 % intervals over sources; `as found` are images as they "
         "were published, `all forms` also their compressed, resized and re-saved forms. The same folds were looked at "
-        "when the recipe was chosen, so expect a little less on sources of another kind. "
-        f"Validation: {card.validation}"
+        "when the recipe was chosen, so expect a little less on sources of another kind. A state where fewer than nine "
+        f"in ten such answers were right gives none. Validation: {card.validation}"
     )
     parts = ["## Answers", text]
     if any(decision.measured for decision in card.decisions.values()):
         measured = {state: decision.measured for state, decision in card.decisions.items()}
-        parts.append(markdown_table(STATE_COLUMNS, list(state_rows(measured))))
+        silent = [
+            state for state, one in card.decisions.items() if one.generated_from >= NEVER and one.real_to <= -NEVER
+        ]
+        parts.append(markdown_table(STATE_COLUMNS, list(state_rows(measured, silent))))
     parts += ["### Thresholds", markdown_table(_THRESHOLDS, [_thresholds(*item) for item in card.decisions.items()])]
     return [*parts, *_likelihood_ratios(card)]
 

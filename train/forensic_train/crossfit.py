@@ -26,7 +26,7 @@ def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = No
     `only`: one fold, counted from 0, in place of all; its scores are then written beside its runs.
     Raises UsageError for one that there is not.
 
-    Writes OUTPUT/fold-<k>/ (training runs, taken up again where they stopped) and OUTPUT/scores-<technique>.csv.
+    Writes OUTPUT/fold-<k>/ (training runs, taken up again where they stopped) and OUTPUT/scores-<technique>.npz.
     """
     if options.data is None:
         raise TrainingError("there is nothing to leave out; name labelled images with --data")

@@ -6,7 +6,7 @@ from sources that chose none of the numbers they are measured with, and interval
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from forensic_cli.ensemble import (
     generated_score,
     headline_of,
     probabilities,
+    top_labels,
     verdict_of,
 )
 from forensic_train.likelihood import fit_ratio
@@ -32,9 +33,9 @@ from forensic_train.seeds import generator_for
 Floats: TypeAlias = npt.NDArray[np.float64]
 Texts: TypeAlias = npt.NDArray[np.str_]
 
-RIGHT_HEADLINES = 0.97
+RIGHT_HEADLINES = 0.95
 """Share of right ones that the headlines `generated` and `real` aim at, at even odds."""
-WRONG_PHOTOGRAPHS = 0.02
+WRONG_PHOTOGRAPHS = 0.03
 """Share of what is real that may be called generated."""
 RIGHT_NAMES = 0.95
 """Share of right ones that names aim at."""
@@ -44,10 +45,15 @@ LEAST_NAME = 0.5
 """A name needs more probability than all other generators together."""
 LEAST_SOURCES = 4
 """Sources on each side that a state needs to be answered for; with fewer nothing could be left out."""
+LEAST_RIGHT = 0.9
+"""Share of right answers on left-out sources below which a state gives none, where it gave ..."""
+LEAST_ANSWERS = 20
+"""... this many."""
 _ROTATIONS = 5
 _DRAWN = 200
 """Resamples of the sources behind an interval."""
-_FARTHEST = 0.995
+_FARTHEST = 0.98
+"""Share of the images that lie no farther from training than is answered for."""
 _BINS = 10
 
 
@@ -65,10 +71,12 @@ class Entries:
     """M names of the units that are left out."""
     weights: Floats
     """M: every label the same within generated, and every source within its label; generated and real the same."""
+    as_found: npt.NDArray[np.bool_]
+    """M: whether it is an image as it was published, not one of its other forms."""
 
     def at(self, where: npt.NDArray[Any]) -> "Entries":
         """Return some of them."""
-        return Entries(*(getattr(self, name)[where] for name in ("logits", "distances", "truth", "sources", "weights")))
+        return Entries(*(getattr(self, field.name)[where] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -87,8 +95,9 @@ def state_entries(card: ModelCard, scores: Scores, forms: Sequence[str] | None =
         if len(image):
             logits = scores.logits[:, chosen][image, form][:, order]
             distances = scores.distances[:, chosen][image, form]
+            weights = source_weights(truth[image], sources[image])
             found[state] = Entries(
-                logits, distances, truth[image], sources[image], source_weights(truth[image], sources[image])
+                logits, distances, truth[image], sources[image], weights, np.array(chosen)[form] == 0
             )
     return found
 
@@ -115,20 +124,40 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
     decisions = {}
     as_found = state_entries(card, scores, scores.forms[:1])
     for state, entries in state_entries(card, scores).items():
-        if not _enough(entries):
+        if not _enough(card, entries):
             continue
         decision = with_ratios(card, fit_decision(card, entries), entries)
         figures = {"all forms": measure(card, nested_answers(card, entries))}
         if state in as_found and len(scores.forms) > 1:
             figures["as found"] = measure(card, nested_answers(card, as_found[state], entries))
+        if any(_misleads(measured) for measured in figures.values()):
+            decision = replace(decision, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
         decisions[state] = replace(decision, measured=figures)
     return decisions
 
 
-def _enough(entries: Entries) -> bool:
+def _misleads(measured: Mapping[str, Any]) -> bool:
+    """Tell whether too many answers were wrong on sources that chose nothing: such a state is better silent."""
+    decided, right = measured["decided"], measured["decided_right"]
+    return right is not None and decided * measured["images"] >= LEAST_ANSWERS and right < LEAST_RIGHT
+
+
+def is_silent(decision: Decision) -> bool:
+    """Tell whether a state's pictures are all left undecided."""
+    return decision.generated_from >= NEVER and decision.real_to <= -NEVER
+
+
+def silenced(answers: "Answers") -> "Answers":
+    """Return the same answers where none is given."""
+    count = len(answers.entries)
+    return replace(answers, headlines=np.full(count, UNDECIDED), verdicts=np.full(count, INCONCLUSIVE))
+
+
+def _enough(card: ModelCard, entries: Entries) -> bool:
+    """Whether each side has sources enough; a model that cannot say `real` has one side only."""
     real = entries.truth == REAL
-    sides = [set(entries.sources[real].tolist()), set(entries.sources[~real].tolist())]
-    return not real.any() or min(map(len, sides)) >= LEAST_SOURCES
+    sides = [~real, real] if REAL in card.labels else [~real]
+    return min(len(set(entries.sources[side].tolist())) for side in sides) >= LEAST_SOURCES
 
 
 def fit_decision(card: ModelCard, entries: Entries) -> Decision:
@@ -139,11 +168,16 @@ def fit_decision(card: ModelCard, entries: Entries) -> Decision:
         decision = replace(decision, slope=slope, intercept=intercept)
     known = entries.at(np.isin(entries.truth, [label for label in card.labels if label != REAL]))
     decision = replace(decision, temperature=_temperature(card, known))
+    if entries.distances.any():
+        farthest = float(
+            np.quantile(entries.distances, _FARTHEST, weights=entries.weights, method="inverted_cdf").round(6)
+        )
+        decision = replace(decision, farthest=farthest)
+        # What lies farther is not answered for, so it must not choose the answers of the others
+        entries = entries.at(entries.distances <= farthest)
     rows = probabilities(card, decision, entries.logits)
     if REAL in card.labels:
         decision = replace(decision, **_headline_limits(1 - rows[:, card.labels.index(REAL)], entries))
-    if entries.distances.any():
-        decision = replace(decision, farthest=round(float(np.quantile(entries.distances, _FARTHEST)), 6))
     decision = replace(decision, name_from=_name_from(card, decision, rows, entries))
     return replace(decision, shortlist=_shortlist(card, rows, entries))
 
@@ -180,19 +214,23 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     order = np.argsort(-generated, kind="stable")
     right, wrong = np.cumsum((weights * ~real)[order]), np.cumsum((weights * real)[order])
     good = (right >= RIGHT_HEADLINES * (right + wrong)) & (wrong <= WRONG_PHOTOGRAPHS * weights[real].sum())
+    # What is real as it was published must not be called generated either: its other forms are easier
+    published = weights * real * entries.as_found
+    good &= np.cumsum(published[order]) <= WRONG_PHOTOGRAPHS * published.sum()
+    good &= _ends(generated[order])
     limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
     if good.any():
-        limits["generated_from"] = max(0.5, _up(float(generated[order][np.flatnonzero(good)[-1]])))
+        limits["generated_from"] = max(0.5, float(generated[order][np.flatnonzero(good)[-1]]))
     right, wrong = np.cumsum((weights * real)[order[::-1]]), np.cumsum((weights * ~real)[order[::-1]])
-    good = right >= RIGHT_HEADLINES * (right + wrong)
+    good = (right >= RIGHT_HEADLINES * (right + wrong)) & _ends(generated[order[::-1]])
     if good.any():
-        limits["real_to"] = min(0.5, 1 - _up(1 - float(generated[order[::-1]][np.flatnonzero(good)[-1]])))
+        limits["real_to"] = min(0.5, float(generated[order[::-1]][np.flatnonzero(good)[-1]]))
     return limits
 
 
-def _up(value: float) -> float:
-    """Round up to six digits: an answer never rests on less than was measured."""
-    return float(min(1.0, np.ceil(value * 1e6) / 1e6))
+def _ends(ordered: Floats) -> npt.NDArray[np.bool_]:
+    """Tell where a threshold may lie: behind the last of equal values, for it cannot tell them apart."""
+    return np.append(ordered[1:] != ordered[:-1], True)
 
 
 def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> float:
@@ -210,8 +248,8 @@ def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entri
     right = (top == entries.truth)[asked][order]
     share = np.cumsum(weights * right) / np.cumsum(weights)
     confidence = among.max(axis=1)[asked][order]
-    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME)
-    return max(LEAST_NAME, _up(float(confidence[np.flatnonzero(good)[-1]]))) if good.any() else NEVER
+    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME) & _ends(confidence)
+    return max(LEAST_NAME, float(confidence[np.flatnonzero(good)[-1]])) if good.any() else NEVER
 
 
 def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
@@ -227,7 +265,9 @@ def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
     before = np.where(among > own[:, None], among, 0).sum(axis=1)
     order = np.argsort(before)
     share = np.cumsum(entries.weights[known][order]) / entries.weights[known].sum()
-    return float(np.clip(_up(float(before[order][np.searchsorted(share, COVERED)])), LEAST_NAME, 1.0))
+    # A list ends where it reaches its share, so the share lies above what comes before the generator
+    above = (np.floor(before[order][np.searchsorted(share, COVERED)] * 1e6) + 1) / 1e6
+    return float(np.clip(above, LEAST_NAME, 1.0))
 
 
 def with_ratios(card: ModelCard, decision: Decision, entries: Entries) -> Decision:
@@ -276,7 +316,7 @@ def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None =
     for k in range(_ROTATIONS):
         here = np.array([rotation[source] == k for source in entries.sources.tolist()])
         others = choosing.at(np.array([rotation.get(source, -1) != k for source in choosing.sources.tolist()]))
-        if not here.any() or not _enough(others) or not len(others):
+        if not here.any() or not _enough(card, others):
             continue
         decision = fit_decision(card, others)
         thresholds = Thresholds.strictest([decision])
@@ -287,7 +327,7 @@ def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None =
             limits = thresholds if close else Thresholds()
             headlines[place] = headline_of(scores, limits)
             verdicts[place] = verdict_of(headlines[place], scores, limits)
-        tops[here] = np.array(card.labels)[rows.argmax(axis=1)]
+        tops[here] = np.array(card.labels)[top_labels(card.labels, rows)]
         if REAL in card.labels:
             generated[here] = 1 - rows[:, card.labels.index(REAL)]
     return Answers(entries, headlines.astype(str), verdicts.astype(str), tops.astype(str), generated)

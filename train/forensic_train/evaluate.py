@@ -13,7 +13,15 @@ import torch
 
 from forensic_cli.card import REAL, UNKNOWN, Decision, ModelCard
 from forensic_cli.console import track
-from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED, Thresholds, headline_of, probabilities, verdict_of
+from forensic_cli.ensemble import (
+    INCONCLUSIVE,
+    UNDECIDED,
+    Thresholds,
+    headline_of,
+    probabilities,
+    top_labels,
+    verdict_of,
+)
 from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
@@ -155,7 +163,7 @@ def measure(
         raise DataError("there are no images to evaluate on; give rows of the split `test`")
     labels = card.labels
     targets = targets_of(card, rows)
-    top = calibrated.argmax(axis=1)
+    top = top_labels(labels, calibrated)
     right = top == targets
     table = class_table([row.generator for row in rows], [labels[k] for k in top], labels)
     confusion = np.zeros((len(labels), len(labels)), int)

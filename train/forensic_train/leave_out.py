@@ -67,22 +67,26 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
 
 def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool) -> list[Row]:
     """Return the rows of one fold with their splits."""
-    order: dict[str, dict[str, int]] = defaultdict(dict)
-    for row, flag in zip(rows, held, strict=True):
-        if flag:
-            order[row.generator].setdefault(_unit_of(row, unit), len(order[row.generator]))
-    adapted = {
-        (generator, name)
-        for generator, units in order.items()
-        for name, place in units.items()
-        if adapting and place % 2
-    }
-    # A unit with images of several generators must not be on both sides
-    names = {name for _, name in adapted}
+    adapted = _adapted([row for row, flag in zip(rows, held, strict=True) if flag], unit) if adapting else set()
     return [
-        replace(row, split=("adapt" if _unit_of(row, unit) in names else "test") if flag else "train")
+        replace(row, split=("adapt" if _unit_of(row, unit) in adapted else "test") if flag else "train")
         for row, flag in zip(rows, held, strict=True)
     ]
+
+
+def _adapted(rows: Sequence[Row], unit: str) -> set[str]:
+    """Return every second unit of a generator; one with several generators goes to the side where they have fewer."""
+    generators: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        generators[_unit_of(row, unit)].add(row.generator)
+    adapted: set[str] = set()
+    tested: Counter[str] = Counter()  # units to test on, less those to adapt to
+    for name, shown in generators.items():
+        step = -1 if sum(tested[generator] for generator in shown) > 0 else 1
+        tested.update(dict.fromkeys(shown, step))
+        if step < 0:
+            adapted.add(name)
+    return adapted
 
 
 def _unit_of(row: Row, unit: str) -> str:

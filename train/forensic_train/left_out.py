@@ -8,7 +8,16 @@ import numpy.typing as npt
 from forensic_cli.card import UNKNOWN, ModelCard
 from forensic_cli.ensemble import known_labels
 from forensic_cli.model import softmax
-from forensic_train.decide import by_generator, by_source, fit_decisions, nested_answers, state_entries
+from forensic_train.decide import (
+    Answers,
+    by_generator,
+    by_source,
+    fit_decisions,
+    is_silent,
+    nested_answers,
+    silenced,
+    state_entries,
+)
 from forensic_train.evaluate import Evaluation, calibrated_rows, measure
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
@@ -105,7 +114,7 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
     everything = state_entries(card, scores)
     as_found = state_entries(card, scores, scores.forms[:1])
     answers = {
-        state: nested_answers(card, entries, everything[state])
+        state: _given(card, state, nested_answers(card, entries, everything[state]))
         for state, entries in as_found.items()
         if state in card.decisions
     }
@@ -119,6 +128,10 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
         by_generator=list(by_generator(answers)),
         by_source=list(by_source(answers)),
     )
+
+
+def _given(card: ModelCard, state: str, answers: Answers) -> Answers:
+    return silenced(answers) if is_silent(card.decisions[state]) else answers
 
 
 def unit_recalls(scores: Scores, unit: str) -> list[UnitRecall]:

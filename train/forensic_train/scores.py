@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 import numpy.typing as npt
@@ -95,5 +97,5 @@ def read_scores(path: Path) -> Scores:
                 logits=stored["logits"],
                 distances=stored["distances"],
             )
-    except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile, ZlibError) as error:
         raise DataError(f"{path}: is not a file of scores ({type(error).__name__}: {error})") from error

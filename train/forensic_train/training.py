@@ -584,6 +584,7 @@ def _card(
         recipe=config.recipe,
         labels=config.labels,
         preprocessing=recipe.preprocessing,
+        states=recipe.encoder().states,
         data=count_cells(fitted),
         sources=count_cells(fitted, "source", "generator") if any(row.source for row in fitted) else {},
         training={
