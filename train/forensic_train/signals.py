@@ -156,7 +156,7 @@ def _measured(
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
     if path.exists():
         try:
-            with path.open("rb") as stream, np.load(stream) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 return stored["values"], stored["states"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # half a file, after a power cut: measured again
             pass
