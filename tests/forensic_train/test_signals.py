@@ -17,12 +17,15 @@ from forensic_cli.model import Model
 from forensic_cli.preprocess import Decoded, Pixels, decode, views
 from forensic_cli.state import state_of
 from forensic_train import signals as signals_module
+from forensic_train.dataset import loader
 from forensic_train.export import export_network
 from forensic_train.manifest import Row, with_hashes
 from forensic_train.measurements import BlockCoefficients, Cooccurrences, Measurements
 from forensic_train.network import Network, StateEncoder
 from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
+from forensic_train.techniques.base import Context
+from forensic_train.techniques.finetune import Finetune, FinetuneSettings
 from forensic_train.training import TrainOptions, train
 
 VIEWS = Preprocessing("patches", 32, grid=2, align=8)
@@ -348,3 +351,18 @@ def test_techniques_learn_from_signals_that_are_measured_once(
     assert [card.states for card in cards] == [StateEncoder.states] * 2
     assert set(cards[0].decisions) == set(StateEncoder.states)
     assert cards[0].metrics["test"]["images"] > 0
+
+
+def test_finetune_learns_from_signals_with_the_head_alone(rows: list[Row], tmp_path: Path) -> None:
+    signals = measured(rows, tmp_path / "signals")
+    network = fitted_network(signals, labels=2)
+    context = Context(("a", "b"), ("x",), {"a": {"x": 2}, "b": {"x": 1}}, 1, 0, torch.device("cpu"))
+    technique = Finetune(network, FinetuneSettings(), context)
+    dataset = SignalDataset(rows, signals, [(0, 0), (0, 0), (1, 0)], network.encoder.states, 0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    technique.start_epoch(0)
+    (batch,) = loader(technique.inputs(dataset), [0, 1, 2], 3, workers=0)
+    losses = [technique.update(batch)["loss"] for _ in range(20)]
+    assert losses[-1] < losses[0]
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"generator_head.weight", "generator_head.bias"}
