@@ -235,8 +235,9 @@ def test_what_was_measured_is_read_back_and_half_a_file_is_measured_again(rows: 
 
 
 def test_an_image_that_is_there_twice_is_measured_by_two_threads_at_once(rows: list[Row], tmp_path: Path) -> None:
-    found = measured([rows[0]] * 8, tmp_path / "signals", workers=4)
-    assert (found.values == found.values[:1]).all()
+    for attempt in range(6):
+        found = measured([rows[0]] * 4, tmp_path / f"signals-{attempt}", workers=4)
+        assert (found.values == found.values[:1]).all()
 
 
 def test_an_image_that_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
