@@ -194,9 +194,7 @@ def test_evaluate_measures_other_images(run: RunCommand, toy_exports: Path, colo
         assert one["metrics"]["confusion"] == [[2, 1, 0], [0, 2, 0], [1, 0, 1]]
         assert one["metrics"]["worst_cell"] == "beta / car"
     assert (tmp_path / "e" / "evaluation.json").read_text() == done.stdout
-    assert {path.name for path in (tmp_path / "e").glob("*.png")} == {
-        f"{one['model']}-test{kind}.png" for one in found for kind in ("", "-reliability")
-    }
+    assert {path.name for path in (tmp_path / "e").glob("*.png")} == {f"{one['model']}-test.png" for one in found}
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,14 @@ def test_a_reduced_export_computes_in_its_precision(reduced: Any, trained_run: P
     assert 0 < np.abs(found - plain).max() < 0.2 * np.abs(plain).max()
 
 
+def test_the_head_stays_in_float32(trained_run: Path, tmp_path: Path) -> None:
+    graph = onnx.load(export_run(trained_run, "baseline", tmp_path, precision="int8")).graph
+    rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    users = {node.op_type for node in graph.node if rounded & set(node.input)}
+    assert "Conv" in users
+    assert not users & {"MatMul", "Add", "Gather"}
+
+
 def test_a_precision_that_costs_accuracy_is_refused(tmp_path: Path) -> None:
     """Differences of colour that 8 bits cannot hold decide here."""
     path = write_toy_export(tmp_path / "fine.onnx", toy_card(), weights=np.eye(3) * 4 + 10_000)

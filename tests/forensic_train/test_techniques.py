@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from forensic_train.dataset import Batch, ImageDataset
 from forensic_train.manifest import Row
+from forensic_train.network import Network, SmallResNet
 from forensic_train.recipes import Recipe
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.adversarial import Adversarial
-from forensic_train.techniques.base import Technique
+from forensic_train.techniques.base import Context, Technique
 from forensic_train.techniques.baseline import Baseline
 from forensic_train.techniques.discriminant import Discriminant
 from forensic_train.techniques.finetune import Finetune
@@ -337,3 +338,44 @@ def test_the_discriminant_is_fishers(
     fisher = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3).fit(features, targets)
     assert (found == fisher.predict(features)).mean() > 0.97
     assert (found == targets).mean() > 0.4
+
+
+# States
+
+
+class ThreeStates(SmallResNet):
+    """Has a head for each of three states."""
+
+    states = ("lossless", "webp", "jpeg-80")
+
+
+def three_states(kind: type[Technique], **settings: Any) -> Technique:
+    torch.manual_seed(0)
+    context = Context(("a", "b"), ("x", "y"), {"a": {"x": 8}, "b": {"x": 8, "y": 2}}, 4, 0, torch.device("cpu"))
+    technique = kind(Network(ThreeStates(), 2), kind.settings_type(**settings), context)
+    technique.start_epoch(0)
+    return technique
+
+
+def test_the_discriminant_of_a_state_is_that_of_its_images_alone(make_batch: Make) -> None:
+    first, second = (make_batch([0, 1] * 8, [0] * 16, seed) for seed in (1, 2))
+    both = Batch(*(torch.cat([getattr(one, f.name) for one in (first, second)]) for f in fields(Batch)))
+    mixed, alone = three_states(Discriminant), three_states(Discriminant)
+    mixed.update(replace(both, state=torch.tensor([0] * 16 + [2] * 16)))
+    alone.update(first)
+    for technique in (mixed, alone):
+        technique.end_epoch()
+    found, expected = (one.network.generator_head for one in (mixed, alone))
+    assert torch.equal(found.weight[0], expected.weight[0])
+    assert torch.equal(found.bias[0], expected.bias[0])
+    assert not torch.allclose(found.weight[0], found.weight[2])
+    assert not found.weight[1].any()  # of a state without an image there is nothing to say
+
+
+@pytest.mark.parametrize("name", [name for name in TECHNIQUES if name not in ("discriminant", "finetune")])
+def test_a_batch_teaches_the_heads_of_its_own_states(make_batch: Make, name: str) -> None:
+    technique = three_states(TECHNIQUES[name])
+    before = technique.network.generator_head.weight.detach().clone()
+    technique.update(replace(make_batch([0, 1, 0, 1], [0, 1, 0, 0]), state=torch.tensor([0, 2, 2, 0])))
+    changed_heads = (technique.network.generator_head.weight != before).flatten(1).any(dim=1)
+    assert changed_heads.tolist() == [True, False, True]

@@ -251,11 +251,27 @@ def _quantise(path: Path, reduced: Path, images: _RangeReader, method: str) -> N
 
 
 def _sensitive(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes up to the first convolution, and of the means and matrix products at the end."""
+    """Return the names of the nodes up to the first convolution, and of those behind the last one: means and the head.
+
+    A head gathers the weights of a state, so its product is one of two computed matrices.
+    """
     convolutions = [i for i, node in enumerate(graph.node) if node.op_type == "Conv"]
     first = convolutions[0] if convolutions else -1
-    head = [node for node in graph.node if node.op_type in ("Gemm", "ReduceMean")]
-    return [node.name for node in (*graph.node[: first + 1], *head) if node.name]
+    stored = {tensor.name for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    names = {node.name for node in graph.node[: first + 1]}
+    names |= {node.name for node in graph.node if node.op_type in ("Gemm", "ReduceMean")}
+    wanted = [output.name for output in graph.output]
+    passed: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        node = producers.get(name)
+        if node is None or name in passed or (node.op_type in ("Conv", "MatMul") and stored & set(node.input)):
+            continue
+        passed.add(name)
+        names.add(node.name)
+        wanted.extend(node.input)
+    return sorted(names - {""})
 
 
 def _halve(path: Path, reduced: Path) -> Path:

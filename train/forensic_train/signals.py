@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -155,9 +156,9 @@ def _measured(
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
     if path.exists():
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 return stored["values"], stored["states"]
-        except (OSError, ValueError, KeyError):  # half a file, after a power cut: measured again
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # half a file, after a power cut: measured again
             pass
     values, states = measure_image(row.path, row.sha256, encoder, preprocessing)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def train(options: TrainOptions, evaluated: bool = True) -> Path:
 
     def make(kind: type[Technique]) -> None:
         _train_one(kind, recipe, rows, options)
-        export_run(options.output, kind.name, evaluated=evaluated, scores=options.calibrate)
+        export_run(options.output, kind.name, evaluated=evaluated, scores=options.calibrate, signals=options.signals)
         for draw, folder in enumerate(_draw_folders(options, kind), start=1):
             seed = options.seed + draw
             again = redraw_adapt(rows, seed, options.shares)
@@ -132,7 +132,7 @@ def train(options: TrainOptions, evaluated: bool = True) -> Path:
             save_split(folder, again)
             origin = options.origin or options.output
             _train_one(kind, recipe, again, replace(options, output=folder, origin=origin, data=None, seed=seed))
-            export_run(folder, kind.name, evaluated=evaluated, scores=options.calibrate)
+            export_run(folder, kind.name, evaluated=evaluated, scores=options.calibrate, signals=options.signals)
 
     go_on({kind.name: partial(make, kind) for kind in kinds})
     return options.output / EXPORTS_FOLDER
@@ -169,6 +169,7 @@ def export_run(
     evaluated: bool = True,
     scores: Path | None = None,
     precision: str = "fp32",
+    signals: Path | None = None,
 ) -> Path:
     """Export a trained run: parity check, calibration, evaluation, card. Returns the file.
 
@@ -176,7 +177,7 @@ def export_run(
     images that the run calls `test` left out.
     `precision`: int8 or fp16 are compared with float32, and what is worse beyond chance is refused (reduced.py).
     `robust`: evaluate the re-encodings of `test`, too, which takes as long as a dozen evaluations. `evaluated` off:
-    neither calibrate nor evaluate.
+    neither calibrate nor evaluate. `signals`: folder where signals are kept; None: `output`.
     """
     run = technique_run(output, technique)
     config = run.config()
@@ -200,7 +201,7 @@ def export_run(
         card = calibrate_on(card, found)
         evaluations = [evaluate_scores(card, found)]
     elif held:
-        judged = _val_scores(path, network, recipe, held, output)
+        judged = _val_scores(path, network, recipe, held, signals or output)
         card = replace(card, decisions=fit_decisions(card, judged), validation=_described(held, known_sources))
     write_card(path, card)
     if found is None or any(row.split == "test" for row in rows):

@@ -93,10 +93,10 @@ class Moments(nn.Module):
         self.products += values.T @ values
 
     def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
-        """Return weights K x F and biases K of the discriminant; a class that was never seen gets no score."""
+        """Return weights K x F and biases K of the discriminant; zeros where nothing was seen."""
         seen = self.counts.clamp(min=1)
         means = self.sums / seen[:, None]
-        within = (self.products - (means * self.counts[:, None]).T @ means) / self.counts.sum()
+        within = (self.products - (means * self.counts[:, None]).T @ means) / self.counts.sum().clamp(min=1)
         ridge = shrinkage * within.diagonal().mean() + 1e-6
         weight = torch.linalg.solve(within + ridge * torch.eye(len(within), device=within.device), means.T).T
         bias = -0.5 * (weight * means).sum(dim=1)
