@@ -161,14 +161,16 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Threshold
 
 
 def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int64]:
-    """Return the index of the label that calibrated probabilities B x K fit best, each equally likely beforehand.
+    """Return the index of the raw label of calibrated probabilities B x K: `real`, or else the likeliest generator.
 
-    The probabilities themselves take "generated" to be as likely as `real` beforehand, so that one of many generators
-    rarely has more of it than `real` has.
+    "Generated" and `real` are as likely beforehand, so `real` is on top where it has half of the probability; one of
+    many generators need not have more than `real` has.
     """
-    others = sum(label != REAL for label in labels)
-    prior = np.array([1.0 if label == REAL else float(others) for label in labels])
-    return np.asarray((rows * prior).argmax(axis=1), np.int64)
+    real = np.array([label == REAL for label in labels])
+    generator = np.where(real, -1.0, rows).argmax(axis=1)
+    if not real.any():
+        return np.asarray(generator, np.int64)
+    return np.asarray(np.where(rows[:, real][:, 0] >= 0.5, np.flatnonzero(real)[0], generator), np.int64)
 
 
 def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
