@@ -453,7 +453,8 @@ def test_colours_are_judged_as_stored(kind: str, variant: str, mode: str) -> Non
         "LA": ("alpha_dropped",),
         "RGBA": ("alpha_dropped",),
         "CMYK": ("converted_from_cmyk",),
-    }.get(mode, ())
+        **dict.fromkeys(("1", "P"), ("palette",)),
+    }.get(mode, ("palette",) if kind == "GIF" else ())
 
 
 @pytest.mark.parametrize("subsampling", ["4:0:0", "4:2:0", "4:4:4"])
@@ -474,7 +475,7 @@ def test_a_transparent_colour_of_a_palette_stays_that_colour(kind: str, transpar
     answer = decode(encode(MODES["P"], kind, **options))
     assert isinstance(answer, Decoded)
     assert np.array_equal(answer.pixels, np.asarray(MODES["P"].convert("RGB")))
-    assert answer.header.warnings == (() if transparency is None else ("alpha_dropped",))
+    assert answer.header.warnings == (("palette",) if transparency is None else ("alpha_dropped", "palette"))
 
 
 @pytest.mark.parametrize("transparency", [None, 9])
@@ -528,7 +529,7 @@ BY_HAND: dict[str, tuple[bytes, np.ndarray, tuple[str, ...]]] = {
     "BMP of run lengths": (
         bmp(run_lengths(gradient()[..., 0]), 8, 1, palette=bytes(v for i in range(256) for v in (i, i ^ 255, 7, 0))),
         np.dstack([np.full((HEIGHT, WIDTH), 7), gradient()[..., 0] ^ 255, gradient()[..., 0]]).astype(np.uint8),
-        (),
+        ("palette",),
     ),
     "BMP of run lengths beyond its rows": (
         bmp(run_lengths(gradient()[..., 0], 3), 8, 1, palette=bytes(v for i in range(256) for v in (i, i, i, 0))),

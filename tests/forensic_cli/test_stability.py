@@ -171,10 +171,10 @@ def test_a_name_that_changes_is_withdrawn_and_the_headline_stays() -> None:
 
 
 def test_generators_that_outweigh_real_together_turn_the_headline() -> None:
-    """The raw label stays `real`: no generator alone is more probable."""
+    """No generator alone is more probable than `real`, but all together are."""
     stable = with_stability(verdict_of(0.9, 0.05, 0.05), {"blur": verdict_of(0.4, 0.3, 0.3)})
     assert (stable.headline, stable.verdict, stable.label) == ("undecided", "inconclusive", "real")
-    assert stable.stability == Stability(0.4, 0.9, {"blur": "generated"}, ("blur",))
+    assert stable.stability == Stability(0.4, 0.9, {"blur": "alpha"}, ("blur",))
 
 
 def test_the_range_is_that_of_the_raw_label() -> None:
