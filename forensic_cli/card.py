@@ -125,6 +125,11 @@ class Decision:
         if self.real_to > self.generated_from:
             raise ValueError(f"real up to {self.real_to} and generated from {self.generated_from} overlap")
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether every picture in the state stays undecided."""
+        return self.generated_from >= NEVER and self.real_to <= -NEVER and self.name_from >= NEVER
+
     @classmethod
     def from_record(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `asdict` wrote. Raises ValueError or TypeError for anything else."""

@@ -13,7 +13,10 @@ from forensic_cli.main import app
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "exports/README.md", "train/build_exports.sh"),
-    *(f"train/docs/{name}.md" for name in ("tutorial", "how-to", "reference", "explanation", "scanning", "measurements")),
+    *(
+        f"train/docs/{name}.md"
+        for name in ("tutorial", "how-to", "reference", "explanation", "scanning", "measurements")
+    ),
 )
 _SEPARATORS = {"|", "||", "&&", ";", ">", ">>", "<"}
 

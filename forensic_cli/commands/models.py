@@ -51,9 +51,10 @@ def _table(found: "list[Model]") -> "Table":
     for model in found:
         card, pre = model.card, model.card.preprocessing
         views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
+        answered = ", ".join(state for state, decision in card.decisions.items() if not decision.is_silent)
         images = sum(sum(row.values()) for row in card.data.values())
         sets = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
         measured = ", ".join(f"{name} {one['accuracy']:.3f} (n {one['images']})" for name, one in sets) or "–"
-        table.add_row(card.name, views, str(images), measured, ", ".join(card.decisions) or "–", model.sha256[:12])
+        table.add_row(card.name, views, str(images), measured, answered or "–", model.sha256[:12])
     table.caption = f"labels: {', '.join(found[0].card.labels)}"
     return table

@@ -34,7 +34,6 @@ from forensic_train.decide import (
     by_source,
     fit_decision,
     fit_decisions,
-    is_silent,
     measure,
     nested_answers,
     source_weights,
@@ -429,7 +428,7 @@ def test_the_card_tells_of_every_state_in_words(decided: ModelCard) -> None:
     for state, decision in decided.decisions.items():
         for forms, figures in decision.measured.items():
             low, high = figures["intervals"]["auroc"]
-            silent = " (gives no answer)" if is_silent(decision) else ""
+            silent = " (gives no answer)" if decision.is_silent else ""
             start = f"| {state}, {forms}{silent} | {figures['images']} | 24 |"
             (line,) = [line for line in text.splitlines() if line.startswith(start)]
             assert f"| {figures['auroc']:.2f} ({low:.2f}–{high:.2f}) |" in line

@@ -173,9 +173,7 @@ def _decisions(card: ModelCard) -> list[str]:
     parts = ["## Answers", text]
     if any(decision.measured for decision in card.decisions.values()):
         measured = {state: decision.measured for state, decision in card.decisions.items()}
-        silent = [
-            state for state, one in card.decisions.items() if one.generated_from >= NEVER and one.real_to <= -NEVER
-        ]
+        silent = [state for state, one in card.decisions.items() if one.is_silent]
         parts.append(markdown_table(STATE_COLUMNS, list(state_rows(measured, silent))))
     parts += ["### Thresholds", markdown_table(_THRESHOLDS, [_thresholds(*item) for item in card.decisions.items()])]
     return [*parts, *_likelihood_ratios(card)]

@@ -142,11 +142,6 @@ def _misleads(measured: Mapping[str, Any]) -> bool:
     return right is not None and decided * measured["images"] >= LEAST_ANSWERS and right < LEAST_RIGHT
 
 
-def is_silent(decision: Decision) -> bool:
-    """Tell whether a state's pictures are all left undecided."""
-    return decision.generated_from >= NEVER and decision.real_to <= -NEVER
-
-
 def silenced(answers: "Answers") -> "Answers":
     """Return the same answers where none is given."""
     count = len(answers.entries)

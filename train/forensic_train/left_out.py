@@ -13,7 +13,6 @@ from forensic_train.decide import (
     by_generator,
     by_source,
     fit_decisions,
-    is_silent,
     nested_answers,
     silenced,
     state_entries,
@@ -131,7 +130,7 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
 
 
 def _given(card: ModelCard, state: str, answers: Answers) -> Answers:
-    return silenced(answers) if is_silent(card.decisions[state]) else answers
+    return silenced(answers) if card.decisions[state].is_silent else answers
 
 
 def unit_recalls(scores: Scores, unit: str) -> list[UnitRecall]:
