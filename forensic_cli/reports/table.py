@@ -181,9 +181,9 @@ def _largest_first(item: tuple[str, int]) -> tuple[int, str]:
 
 def chance(p: float) -> str:
     """Return a probability with three digits that never looks certain by rounding."""
-    if 0 < p < _LEAST_SHOWN:
+    if p < _LEAST_SHOWN:
         return "<0.001"
-    return ">0.999" if 1 - _LEAST_SHOWN <= p < 1 else f"{p:.3f}"
+    return ">0.999" if p > 1 - _LEAST_SHOWN else f"{p:.3f}"
 
 
 def visible(text: str) -> str:
