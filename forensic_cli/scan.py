@@ -26,7 +26,7 @@ from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.preprocess import MAX_PIXELS
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
 from forensic_cli.stability import Judge, stable_verdicts
-from forensic_cli.state import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING, state_of
+from forensic_cli.state import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, state_of
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,8 @@ def _decide(
         decisions[card.technique] = decision
     answered_for = decisions if trained_on and not warnings else dict.fromkeys(decisions)
     verdict = decide(labels, by_technique, answered_for, settings.fusion, settings.threshold)
+    if any(decision is not None and decision.is_silent for decision in decisions.values()):
+        warnings.add(SILENT_STATE)
     return replace(verdict, warnings=tuple(sorted(warnings)))
 
 

@@ -16,7 +16,7 @@ UNJUDGED = frozenset(
     ("converted_from_cmyk", "damaged_data", "first_frame_only", "padded", "palette", "reduced_to_8_bit", "tiny")
 )
 """Warnings of pictures that training never had; such a picture stays undecided."""
-OTHER_COMPRESSION, UNLIKE_TRAINING = "other_compression", "unlike_training"
+OTHER_COMPRESSION, SILENT_STATE, UNLIKE_TRAINING = "other_compression", "silent_state", "unlike_training"
 """Warnings of pictures of which models say nothing: for their state, or for how far they lie from training images."""
 
 

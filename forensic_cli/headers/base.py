@@ -78,6 +78,7 @@ WARNINGS = {
     "palette": "at most 256 colours, in which nothing fine survives; no answer is given",
     "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8; no answer is given",
     "scans_missing": "a progressive JPEG without some of its scans; what they would refine was judged coarse",
+    "silent_state": "answers for this compression misled on sources left out in validation; none is given, only p",
     "tiny": f"a side below {TINY} pixels; there is hardly anything to measure, and no answer is given",
     "unlike_training": "farther from the images that the models were trained on than they reach; no answer is given",
     "upscaled": "smaller than the view; enlarged",

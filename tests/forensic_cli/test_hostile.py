@@ -48,7 +48,7 @@ def test_the_table_has_every_kind_of_row() -> None:
     warned = " ".join(row[3] for row in rows)
     # Metadata is beside the matter, and the toys take patches in any state
     assert [name for name in WARNINGS if f"`{name}`" not in warned] == [
-        *("metadata_conflict", "other_compression", "unlike_training", "upscaled")
+        *("metadata_conflict", "other_compression", "silent_state", "unlike_training", "upscaled")
     ]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forensic_cli.card import Decision, LikelihoodRatio, Preprocessing
+from forensic_cli.card import NEVER, Decision, LikelihoodRatio, Preprocessing
 from forensic_cli.state import STATES, UNJUDGED
 from toys import (
     DECISION,
@@ -334,6 +334,21 @@ def test_an_image_is_judged_by_the_decision_of_its_state(run: Any, tmp_path: Pat
     assert [(row["p_generated"], row["strength"]) for row in (rows[2], rows[6])] == [(None, None)] * 2
     assert rows[4]["p_generated"] == pytest.approx(1 / (1 + exp(-log(exp(4) + 1))), abs=1e-6)
     assert rows[1]["p_generated"] == pytest.approx(1 / (1 + exp(-(log(exp(4) + 1) + 3))), abs=1e-3)
+
+
+def test_a_state_whose_answers_mislead_says_so_and_keeps_its_probability(run: Any, tmp_path: Path) -> None:
+    silent = replace(DECISION, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
+    decisions = {"lossless": DECISION, "jpeg-93": silent}
+    write_toy_export(tmp_path / "exports" / "a.onnx", toy_card(states=tuple(decisions), decisions=decisions))
+    (tmp_path / "in").mkdir()
+    solid(tmp_path / "in" / "1.jpg", (0, 255, 0), quality=95)
+    solid(tmp_path / "in" / "2.png", (0, 255, 0))
+    rows = rows_of(run("scan", tmp_path / "in", "--exports", tmp_path / "exports", "-f", "jsonl").stdout)
+    assert [(row["headline"], row["verdict"], row["warnings"]) for row in rows] == [
+        ("undecided", "inconclusive", ["silent_state"]),
+        ("generated", "alpha", []),
+    ]
+    assert rows[0]["p_generated"] > 0.9
 
 
 def test_of_an_image_that_is_unlike_all_training_images_nothing_is_said(run: Any, tmp_path: Path) -> None:
