@@ -225,7 +225,9 @@ def test_evaluate_says_what_it_needs(run: RunCommand, toy_exports: Path, colours
     )
 
 
-def test_evaluate_measures_one_technique_and_knows_no_other(run: RunCommand, toy_exports: Path, colours: Path) -> None:
+def test_evaluate_measures_one_technique_and_knows_no_other(
+    run: RunCommand, toy_exports: Path, colours: Path, tmp_path: Path
+) -> None:
     options = ["evaluate", "--data", colours, "--exports", toy_exports, "--format", "json"]
     found = json.loads(run(*options, "--technique", "weighted").stdout)
     assert [one["model"] for one in found] == ["native-weighted"]
@@ -237,6 +239,10 @@ def test_evaluate_measures_one_technique_and_knows_no_other(run: RunCommand, toy
     )
     assert failed(run(*options, "--set", "epochs=1"), 2) == (
         "genforensic: --set and --fold say how --leave-out trains; name what to leave out, or leave them out"
+    )
+    leaving = ("--leave-out", "source", "--data", tmp_path, "--output", tmp_path / "out", "--robustness")
+    assert failed(run("evaluate", *leaving), 2) == (
+        "genforensic: --robustness measures exports; the recipe native is measured in every form by --leave-out"
     )
 
 

@@ -135,6 +135,10 @@ def evaluate(
             raise UsageError(
                 "--leave-out trains models; name labelled images with --data, and a folder for the runs with --output"
             )
+        if robustness:
+            raise UsageError(
+                "--robustness measures exports; the recipe native is measured in every form by --leave-out"
+            )
         with training_extra("evaluate"):
             from forensic_train.crossfit import crossfit
             from forensic_train.left_out_report import left_out_report
