@@ -125,6 +125,10 @@ class Decision:
         if self.real_to > self.generated_from:
             raise ValueError(f"real up to {self.real_to} and generated from {self.generated_from} overlap")
 
+    def reaches(self, distance: float) -> bool:
+        """Tell whether a picture at this distance from training is near enough to be answered for."""
+        return self.farthest is None or distance <= self.farthest
+
     @property
     def is_silent(self) -> bool:
         """Whether every picture in the state stays undecided."""

@@ -179,7 +179,7 @@ def _decide(
         by_technique[card.technique] = np.asarray(row[[card.labels.index(label) for label in labels]])
         if decision is None:
             warnings.add(OTHER_COMPRESSION)
-        elif decision.farthest is not None and evidence.distances[place] > decision.farthest:
+        elif not decision.reaches(float(evidence.distances[place])):
             warnings.add(UNLIKE_TRAINING)
         decisions[card.technique] = decision
     answered_for = decisions if trained_on and not warnings else dict.fromkeys(decisions)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from forensic_cli.card import REAL
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Pixels, Unreadable, decode, views
+from forensic_cli.preprocess import Decoded, Pixels, Unreadable, decode, views
 from forensic_train.augment import Augmented
 from forensic_train.manifest import Row
 from forensic_train.recipes import Recipe
@@ -128,12 +129,17 @@ class FeatureDataset(Dataset[Example]):
 
 
 def read_pixels(row: Row) -> Pixels:
+    """Return the pixels of one labelled image. Raises DataError."""
+    return read_labelled(row.path).pixels
+
+
+def read_labelled(path: Path) -> Decoded:
     """Decode one labelled image. Raises DataError where that fails: a wrong label file must not pass unseen."""
-    data = read_file(row.path)
+    data = read_file(path)
     decoded = data if isinstance(data, Unreadable) else decode(data)
     if isinstance(decoded, Unreadable):
-        raise DataError(f"{row.path}: {decoded.reason}; mend it or take it out of the data")
-    return decoded.pixels
+        raise DataError(f"{path}: {decoded.reason}; mend it or take it out of the data")
+    return decoded
 
 
 def loader(dataset: Dataset[Example], order: Sequence[int], batch_size: int, workers: int) -> DataLoader[Example]:

@@ -5,7 +5,7 @@ from sources that chose none of the numbers they are measured with, and interval
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -17,12 +17,10 @@ from forensic_cli.ensemble import (
     GENERATED,
     INCONCLUSIVE,
     UNDECIDED,
-    Thresholds,
+    answer_of,
     generated_score,
-    headline_of,
     probabilities,
     top_labels,
-    verdict_of,
 )
 from forensic_train.likelihood import fit_ratio
 from forensic_train.manifest import Row
@@ -82,22 +80,22 @@ class Entries:
         return len(self.truth)
 
 
-def state_entries(card: ModelCard, scores: Scores, forms: Sequence[str] | None = None) -> dict[str, Entries]:
-    """Gather scores by state, in the card's label order; `forms` alone where given."""
-    chosen = [d for d, form in enumerate(scores.forms) if forms is None or form in forms]
+def state_entries(card: ModelCard, scores: Scores) -> dict[str, Entries]:
+    """Gather scores by state, in the card's label order."""
     order = [scores.labels.index(label) for label in card.labels]
     truth = np.array([row.generator for row in scores.rows])
     sources = np.array([unit_of(row) for row in scores.rows])
     found = {}
-    states = scores.states[:, chosen]
     for state in card.states:
-        image, form = np.nonzero(np.ones(states.shape, bool) if state == ANY_STATE else states == state)
+        image, form = np.nonzero(np.ones(scores.states.shape, bool) if state == ANY_STATE else scores.states == state)
         if len(image):
-            logits = scores.logits[:, chosen][image, form][:, order]
-            distances = scores.distances[:, chosen][image, form]
-            weights = source_weights(truth[image], sources[image])
             found[state] = Entries(
-                logits, distances, truth[image], sources[image], weights, np.array(chosen)[form] == 0
+                scores.logits[image, form][:, order],
+                scores.distances[image, form],
+                truth[image],
+                sources[image],
+                source_weights(truth[image], sources[image]),
+                form == 0,
             )
     return found
 
@@ -122,14 +120,13 @@ def source_weights(truth: Texts, sources: Texts) -> Floats:
 def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
     """Return a decision for each state with enough sources, each with its figures on sources that chose nothing."""
     decisions = {}
-    as_found = state_entries(card, scores, scores.forms[:1])
     for state, entries in state_entries(card, scores).items():
         if not _enough(card, entries):
             continue
         decision = with_ratios(card, fit_decision(card, entries), entries)
         figures = {"all forms": measure(card, nested_answers(card, entries))}
-        if state in as_found and len(scores.forms) > 1:
-            figures["as found"] = measure(card, nested_answers(card, as_found[state], entries))
+        if entries.as_found.any() and len(scores.forms) > 1:
+            figures["as found"] = measure(card, nested_answers(card, entries.at(entries.as_found), entries))
         if any(_misleads(measured) for measured in figures.values()):
             decision = replace(decision, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
         decisions[state] = replace(decision, measured=figures)
@@ -314,14 +311,10 @@ def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None =
         if not here.any() or not _enough(card, others):
             continue
         decision = fit_decision(card, others)
-        thresholds = Thresholds.strictest([decision])
         rows = probabilities(card, decision, entries.logits[here])
-        near = entries.distances[here] <= (np.inf if decision.farthest is None else decision.farthest)
-        for place, row, close in zip(np.flatnonzero(here), rows, near, strict=True):
-            scores = dict(zip(card.labels, row.tolist(), strict=True))
-            limits = thresholds if close else Thresholds()
-            headlines[place] = headline_of(scores, limits)
-            verdicts[place] = verdict_of(headlines[place], scores, limits)
+        for place, row in zip(np.flatnonzero(here), rows, strict=True):
+            distance = float(entries.distances[place])
+            headlines[place], verdicts[place] = answer_of(card.labels, row, decision, distance)
         tops[here] = np.array(card.labels)[top_labels(card.labels, rows)]
         if REAL in card.labels:
             generated[here] = 1 - rows[:, card.labels.index(REAL)]

@@ -13,15 +13,7 @@ import torch
 
 from forensic_cli.card import REAL, UNKNOWN, Decision, ModelCard
 from forensic_cli.console import track
-from forensic_cli.ensemble import (
-    INCONCLUSIVE,
-    UNDECIDED,
-    Thresholds,
-    headline_of,
-    probabilities,
-    top_labels,
-    verdict_of,
-)
+from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED, answer_of, probabilities, top_labels
 from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
@@ -204,15 +196,10 @@ def _answers(
     states: Sequence[str],
 ) -> list[tuple[str, str, str]]:
     """Return each image's label, headline and verdict, as a scan with this model alone gives them."""
-    found = []
-    for row, values, distance, state in zip(rows, calibrated, distances, states, strict=True):
-        decision = card.decision(state)
-        near = decision is not None and (decision.farthest is None or distance <= decision.farthest)
-        thresholds = Thresholds.strictest([decision]) if near else Thresholds()
-        scores = dict(zip(card.labels, values.tolist(), strict=True))
-        headline = headline_of(scores, thresholds)
-        found.append((row.generator, headline, verdict_of(headline, scores, thresholds)))
-    return found
+    return [
+        (row.generator, *answer_of(card.labels, values, card.decision(state), float(distance)))
+        for row, values, distance, state in zip(rows, calibrated, distances, states, strict=True)
+    ]
 
 
 def _answer_figures(answers: Sequence[tuple[str, str, str]]) -> dict[str, float | None]:

@@ -110,12 +110,10 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
     places = [i for i, row in enumerate(scores.rows) if row.generator in scores.labels]
     ordered = logits[:, [scores.labels.index(x) for x in card.labels]]
     calibrated = calibrated_rows(card, ordered, scores.states[places, 0].tolist())
-    everything = state_entries(card, scores)
-    as_found = state_entries(card, scores, scores.forms[:1])
     answers = {
-        state: _given(card, state, nested_answers(card, entries, everything[state]))
-        for state, entries in as_found.items()
-        if state in card.decisions
+        state: _given(card, state, nested_answers(card, entries.at(entries.as_found), entries))
+        for state, entries in state_entries(card, scores).items()
+        if state in card.decisions and entries.as_found.any()
     }
     return Evaluation(
         card.name,

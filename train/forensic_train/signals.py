@@ -21,11 +21,11 @@ from torch.utils.data import Dataset
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.console import track
-from forensic_cli.errors import DataError
-from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Header, Pixels, Unreadable, decode, views
+from forensic_cli.pipeline import default_workers, ordered_map
+from forensic_cli.preprocess import Header, Pixels, views
 from forensic_cli.reencode import jpeg, webp
 from forensic_cli.state import jpeg_state, state_of
+from forensic_train.dataset import read_labelled
 from forensic_train.manifest import Row
 from forensic_train.network import Encoder, as_images
 from forensic_train.run import atomic
@@ -123,10 +123,6 @@ class Signals:
     states: npt.NDArray[np.str_]
     """B x D: name of the state that each form is in."""
 
-    def at(self, places: Sequence[int]) -> "Signals":
-        """Return those of some images."""
-        return Signals(self.values[list(places)], self.states[list(places)])
-
 
 def measure_signals(
     rows: Sequence[Row], encoder: Encoder, preprocessing: Preprocessing, folder: Path, workers: int = 0
@@ -171,10 +167,7 @@ def measure_image(
     path: Path, key: str, encoder: Encoder, preprocessing: Preprocessing
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
     """Return the signals D x F of one image in each of FORMS, and the names of their states. Raises DataError."""
-    data = read_file(path)
-    decoded = data if isinstance(data, Unreadable) else decode(data)
-    if isinstance(decoded, Unreadable):
-        raise DataError(f"{path}: {decoded.reason}; repair or remove it")
+    decoded = read_labelled(path)
     forms = draw_forms(decoded.pixels, decoded.header, key)
     with torch.inference_mode():
         signals = [_pooled(encoder, views(pixels, preprocessing)) for pixels, _ in forms]
