@@ -93,7 +93,7 @@ def _precision(found: Mapping[str, Any]) -> str:
         f"The weights are {found['precision']}{ranges}. On {found['images']} images ({found['set']}) "
         f"{found['same_label']:.1%} get the label that float32 gives them; accuracy {found['accuracy']:.3f} (float32 "
         f"{found['accuracy_fp32']:.3f}), expected calibration error {found['ece']:.3f} (float32 "
-        f"{found['ece_fp32']:.3f}) at the temperature that suits float32."
+        f"{found['ece_fp32']:.3f}) of uncalibrated scores."
     )
     if "p_value" not in found:  # an export of an earlier version
         return text
