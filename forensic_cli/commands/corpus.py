@@ -19,7 +19,8 @@ def corpus(
         Path,
         typer.Argument(
             metavar="SOURCES.tsv",
-            help="Tab separated, with the columns label, repo, commit, path_regex, cap, subject: train/sources.tsv.",
+            help="Tab separated, with the columns label, repo, commit, path_regex, cap, subject, source: "
+            "train/sources.tsv.",
             show_default=False,
         ),
     ],

@@ -133,7 +133,7 @@ def test_usable_images_are_written_as_they_are_and_listed(run: Run, mirror: Path
         assert row["sha256"] == sha256((corpus / row["path"]).read_bytes()).hexdigest()
         assert row["group"] == git(mirror, "hash-object", str(corpus / row["path"]))
     alpha, beta = (head(mirror, repo)[:10] for repo in ("ann/alpha", "bob/beta"))
-    assert {row["source"] for row in rows} == {f"ann/alpha@{alpha}", f"bob/beta@{beta}"}
+    assert {row["source"] for row in rows} == {"ann/alpha", "bob/beta"}
     assert {str(Path(row["path"]).parent) for row in rows} == {
         f"alpha/ann+alpha@{alpha}",
         f"unknown_beta/bob+beta@{beta}",
@@ -227,8 +227,23 @@ def test_a_commit_may_be_old_and_abbreviated(run: Run, mirror: Path, tmp_path: P
         done = run("corpus", table, "--output", tmp_path / name, "--from", f"{mirror}/{{repo}}")
         assert done.exit_code == 0
         rows = rows_of(tmp_path / name)
-        assert {row["source"] for row in rows} == {f"ann/alpha@{(new if name == 'new' else old)[:10]}"}
+        assert {row["source"] for row in rows} == {"ann/alpha"}
         assert len(rows) == images
+
+
+def test_repositories_of_one_origin_may_be_one_source(run: Run, mirror: Path, tmp_path: Path) -> None:
+    table = tmp_path / "sources.tsv"
+    rows = [
+        ("alpha", "ann/alpha", head(mirror, "ann/alpha"), r"^out/", "one studio"),
+        ("beta", "bob/beta", head(mirror, "bob/beta"), r"\.JPG$", "one studio"),
+    ]
+    header = "label\trepo\tcommit\tpath_regex\tsource\n"
+    table.write_text(header + "".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    assert run("corpus", table, "--output", tmp_path / "c", "--from", f"{mirror}/{{repo}}").exit_code == 0
+    assert {(row["generator"], row["source"]) for row in rows_of(tmp_path / "c")} == {
+        ("alpha", "one studio"),
+        ("beta", "one studio"),
+    }
 
 
 def test_a_server_that_is_not_reached_is_not_tried_for_ever(run: Run, mirror: Path, tmp_path: Path) -> None:

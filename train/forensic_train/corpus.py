@@ -64,6 +64,8 @@ class Source:
     """Most files that are taken."""
     subject: str
     """What is shown, in a word."""
+    unit: str
+    """The manifest's source: the repository, whatever its commits, or what several repositories of one origin share."""
 
     @property
     def generator(self) -> str:
@@ -128,7 +130,7 @@ def build_corpus(options: CorpusOptions) -> Corpus:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a table: tab separated, with the columns label, repo, commit, path_regex and optionally cap and subject.
+    """Read a table: tab separated, with the columns label, repo, commit, path_regex and optionally cap, subject and source.
 
     Further columns are for people. Raises UsageError for a path that is no file, DataError with the line's number.
     """
@@ -228,7 +230,7 @@ class _Builder:
         self._taken.add(blob)
         self._hashes.append(fingerprint)
         digest = sha256(data).hexdigest()
-        self.rows.append((place.as_posix(), source.generator, source.subject, blob, version, digest))
+        self.rows.append((place.as_posix(), source.generator, source.subject, blob, source.unit, digest))
         return ""
 
 
@@ -238,7 +240,7 @@ def counted(reasons: Mapping[str, int]) -> str:
 
 
 def _source(path: Path, line: int, record: Mapping[str, str | None]) -> Source:
-    cells = {name: (record.get(name) or "").strip() for name in (*_NEEDED, "cap", "subject")}
+    cells = {name: (record.get(name) or "").strip() for name in (*_NEEDED, "cap", "subject", "source")}
 
     def wrong(what: str) -> DataError:
         return DataError(f"{path}: line {line}: {what}; correct the row or take it out")
@@ -256,7 +258,8 @@ def _source(path: Path, line: int, record: Mapping[str, str | None]) -> Source:
     except re.error as error:
         raise wrong(f"{cells['path_regex']!r} is no regular expression ({error})") from error
     cap = int(cells["cap"] or DEFAULT_CAP)
-    return Source(line, cells["label"], cells["repo"], cells["commit"], pattern, cap, cells["subject"])
+    unit = cells["source"] or cells["repo"]
+    return Source(line, cells["label"], cells["repo"], cells["commit"], pattern, cap, cells["subject"], unit)
 
 
 def _chosen(sources: Sequence[Source], only: Sequence[str]) -> list[Source]:

@@ -1,8 +1,8 @@
-"""What is measured of a patch before anything is learned: spectra, co-occurrences and DCT coefficients, as one layer.
+"""What is measured of an image before anything is learned, as layers: their means over its patches are its signal.
 
 Each is a way of looking at what is left when the picture itself is taken away, and each survives other processing:
 spectra show the periods of an up-sampling, co-occurrences the fine order of neighbouring pixels and channels, the
-coefficients of 8 x 8 blocks what a JPEG leaves of both. Their means over an image's patches are its signal.
+coefficients of 8 x 8 blocks what a JPEG leaves of both, and periodic patterns what repeats itself all over the image.
 """
 
 import math
@@ -21,6 +21,20 @@ _SMALL = 0.5
 """Coefficients below this count as zero ..."""
 _RAMP = 0.1
 """... by degrees over this range, so that no rounding error of a device decides it."""
+_SIDE = 128
+"""Of a patch, in pixels."""
+_SIGMA, _RADIUS = 2.5, 7
+"""Of the Gaussian whose residual is averaged, in pixels."""
+_FINE, _COARSE = 6.0, 15.0
+"""Grey levels at which the residuals are cut off, so that edges do not drown a pattern."""
+_SCALES = (1, 2, 4)
+"""Co-occurrences are counted at 1 / this of the size."""
+_LEAST_LINE = 0.05
+"""Share of the power of chance below which a line says nothing."""
+_SILENCE = 1.0
+"""Power added to that of single tiles: blank tiles have none, and repeat nothing."""
+_LEAST_SHARE = 1e-3
+"""Share below which a repeated power is chance."""
 
 
 class Cooccurrences(nn.Module):
@@ -90,20 +104,157 @@ class BlockCoefficients(nn.Module):
         return torch.cat(statistics, dim=1).reshape(images.shape[0], -1)
 
 
+class Residuals(nn.Module):
+    """What a 3 x 3 mean and a Gaussian leave of luma and chroma, cut off so that edges do not drown a pattern.
+
+    Each blur is a product with a matrix on either side, borders repeated, which is faster than a convolution here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", _blur_matrix(torch.ones(3, dtype=torch.float64)), persistent=False)
+        offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
+        self.register_buffer("bell", _blur_matrix(torch.exp(-(offsets**2) / (2 * _SIGMA**2))), persistent=False)
+        self.register_buffer("colours", torch.tensor(LUMA_CHROMA), persistent=False)
+        self.mean: Tensor
+        self.bell: Tensor
+        self.colours: Tensor
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both residuals, each N x 3 x 128 x 128, of images N x 3 x 128 x 128 with values 0 to 255."""
+        planes = (self.colours @ images.flatten(2)).reshape(images.shape)
+        fine, coarse = (planes - blur @ planes @ blur.T for blur in (self.mean, self.bell))
+        return fine.clamp(-_FINE, _FINE), coarse.clamp(-_COARSE, _COARSE)
+
+
+def _blur_matrix(kernel: Tensor) -> Tensor:
+    """Return the 128 x 128 matrix that blurs a column by a kernel of odd length, scaled to a sum of 1."""
+    radius = len(kernel) // 2
+    matrix = torch.zeros(_SIDE, _SIDE, dtype=torch.float64)
+    for offset, weight in enumerate(kernel / kernel.sum(), start=-radius):
+        places = (torch.arange(_SIDE) + offset).clamp(0, _SIDE - 1)
+        matrix[torch.arange(_SIDE), places] += weight
+    return matrix.float()
+
+
+class PeriodicPattern(nn.Module):
+    """How much of a residual's power, at each frequency, repeats itself in step in every tile of 32 x 32 pixels.
+
+    A decoder that up-samples leaves a pattern with a period of its factor, in the same phase all over the image. Tiles
+    are averaged with their signs before the power is taken: the picture averages out, the pattern stays, even where a
+    JPEG has buried it in every single tile. Patches must begin at multiples of 32. Source: averaged residuals as
+    fingerprints (Marra et al. 2019), their power relative to that of single tiles (synchronous averaging).
+    """
+
+    side = 32
+    bins = side // 2 + 1
+    planes = 2 * 3
+    raw_width = planes * (side**2 + bins**2)
+    width = planes * bins**2
+
+    def __init__(self) -> None:
+        super().__init__()
+        angles = 2 * math.pi / self.side * torch.arange(self.side, dtype=torch.float64)[:, None]
+        angles = angles * torch.arange(self.bins)
+        self.register_buffer("cosines", torch.cos(angles).float(), persistent=False)
+        self.register_buffer("sines", torch.sin(angles).float(), persistent=False)
+        self.cosines: Tensor
+        self.sines: Tensor
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """Return the mean tile and the mean power of single tiles, N x `raw_width`, of residuals N x 6 x S x S.
+
+        Both may be averaged over an image's patches before finish().
+        """
+        count, rows = residual.shape[0], residual.shape[2] // self.side
+        tiles = residual.reshape(count, self.planes, rows, self.side, rows, self.side).transpose(3, 4)
+        power = self._power(tiles).mean(dim=(2, 3))
+        return torch.cat([tiles.mean(dim=(2, 3)).flatten(1), power.flatten(1)], dim=1)
+
+    def finish(self, raw: Tensor) -> Tensor:
+        """Return N x `width`: log shares of the power that repeats itself, each plane's relative to its mean."""
+        tiles, single = torch.split(raw, [self.planes * self.side**2, self.planes * self.bins**2], dim=1)
+        repeated = self._power(tiles.reshape(-1, self.planes, self.side, self.side))
+        share = repeated / (single.reshape(repeated.shape) + _SILENCE)
+        logarithms = torch.log(share + _LEAST_SHARE).flatten(2)
+        return (logarithms - logarithms.mean(dim=2, keepdim=True)).flatten(1)
+
+    def _power(self, tiles: Tensor) -> Tensor:
+        """Return the powers (..., 17, 17) of tiles (..., 32, 32); those at +f and -f of one axis are added."""
+        turned = self.cosines.T @ tiles, self.sines.T @ tiles
+        parts = [(half @ wave).square() for half in turned for wave in (self.cosines, self.sines)]
+        return parts[0] + parts[1] + parts[2] + parts[3]
+
+
+class LineSpectra(nn.Module):
+    """Log powers of a patch's mean row and mean column, of what a Gaussian leaves of luma and chroma.
+
+    Lines that a decoder or a resizing left along an axis add up, at every period, not those of a tile alone.
+    """
+
+    side = _SIDE
+    bins = side // 2 + 1
+    width = 2 * 3 * bins
+
+    def __init__(self) -> None:
+        super().__init__()
+        positions = torch.arange(self.side, dtype=torch.float64)
+        angles = 2 * math.pi / self.side * positions[:, None] * torch.arange(self.bins)
+        taper = torch.hann_window(self.side, dtype=torch.float64)[:, None]
+        self.register_buffer("cosines", (taper * torch.cos(angles)).float(), persistent=False)
+        self.register_buffer("sines", (taper * torch.sin(angles)).float(), persistent=False)
+        self.cosines: Tensor
+        self.sines: Tensor
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """Return N x 390 of residuals N x 3 x 128 x 128, relative to the power that chance would leave."""
+        chance = self.side * (residual.square().mean(dim=(2, 3), keepdim=True) + _SILENCE / 16)
+        lines = torch.stack([residual.mean(dim=2), residual.mean(dim=3)], dim=2) * math.sqrt(self.side)
+        lines = lines - lines.mean(dim=3, keepdim=True)
+        power = (lines @ self.cosines).square() + (lines @ self.sines).square()
+        return torch.log(power / chance + _LEAST_LINE).flatten(1)
+
+
 class Measurements(nn.Module):
-    """All of it: images N x 3 x S x S in [0, 1] -> N x `width`, block after block of `blocks`."""
+    """All of it: patches N x 3 x S x S in [0, 1] -> N x `raw_width`, averaged by image, -> `width`, block after block."""
 
     def __init__(self) -> None:
         super().__init__()
         self.spectrum, self.cooccurrences, self.coefficients = Spectrum(), Cooccurrences(), BlockCoefficients()
-        self.blocks = (self.spectrum.width, self.cooccurrences.width, self.coefficients.width)
+        self.residuals, self.lines, self.pattern = Residuals(), LineSpectra(), PeriodicPattern()
+        counted = [self.cooccurrences.width] * len(_SCALES)
+        plain = [self.spectrum.width, *counted, self.coefficients.width, self.lines.width]
+        self._plain = sum(plain)
+        self.blocks = (*plain, self.pattern.width)
+        self.raw_width = self._plain + self.pattern.raw_width
         self.width = sum(self.blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the measurements of each image; S is a multiple of 32."""
+        """Return what is measured of each patch and may be averaged over an image; S is 128."""
         # Whole numbers again on every device: half a step is a tie, which a rounding error would decide
         grey = torch.round(images * 255)
-        return torch.cat([self.spectrum(images), self.cooccurrences(grey), self.coefficients(grey)], dim=1)
+        counted = [self.cooccurrences(_shrunk(grey, scale)) for scale in _SCALES]
+        fine, coarse = self.residuals(grey)
+        return torch.cat(
+            [
+                self.spectrum(images),
+                *counted,
+                self.coefficients(grey),
+                self.lines(coarse),
+                self.pattern(torch.cat([fine, coarse], dim=1)),
+            ],
+            dim=1,
+        )
+
+    def finish(self, raw: Tensor) -> Tensor:
+        """Return the measurements M x `width` of M images, given the means over their patches, M x `raw_width`."""
+        plain, pattern = raw[:, : self._plain], raw[:, self._plain :]
+        return torch.cat([plain, self.pattern.finish(pattern)], dim=1)
+
+
+def _shrunk(grey: Tensor, scale: int) -> Tensor:
+    """Return whole grey levels of images at 1 / `scale` of their size: where a JPEG leaves more of them."""
+    return grey if scale == 1 else torch.round(nn.functional.avg_pool2d(grey, scale))
 
 
 def _second(images: Tensor, axis: int) -> Tensor:

@@ -37,6 +37,10 @@ class Encoder(nn.Module):
         """Return what no training step changes, so that several passes over one batch can share it."""
         return images
 
+    def finish(self, mean: Tensor) -> Tensor:
+        """Return an image's signal, given the mean of what signal() returns of its views, where the encoder pools."""
+        return mean
+
     def distance(self, signal: Tensor, state: Tensor) -> Tensor:
         """Return how far each signal lies from those of training, 1 being their mean; 0: it is not measured."""
         del state
@@ -86,7 +90,7 @@ class Network(nn.Module):
         if inputs.dtype != torch.uint8:
             return inputs
         with torch.no_grad():
-            return self.encoder.signal(as_images(inputs))
+            return self.encoder.finish(self.encoder.signal(as_images(inputs)))
 
     def features(self, inputs: Tensor, state: Tensor) -> Tensor:
         """Encode uint8 views B x S x S x 3, or their signal, to features B x width; `state`: index of each one's, B."""
@@ -105,7 +109,7 @@ class Network(nn.Module):
         """
         signal = self.encoder.signal(as_images(views))
         if self.encoder.pools:
-            signal = _mean_by(signal, image, state)
+            signal = self.encoder.finish(_mean_by(signal, image, state))
             features, distance = self.encoder(signal, state), self.encoder.distance(signal, state)
         else:
             features = _mean_by(self.encoder(signal, state), image, state)
@@ -288,7 +292,7 @@ class StateEncoder(Encoder):
 
     states = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60")
     pools = True
-    components = (128, 160, 128)
+    components = (128, 160, 96, 64, 128, 64, 96)
     """Of each block of the measurements."""
     hidden = 192
 
@@ -308,9 +312,13 @@ class StateEncoder(Encoder):
         self.noise, self.thinned = nn.Dropout(0.2), nn.Dropout(0.4)
 
     def signal(self, images: Tensor) -> Tensor:
-        """Return measurements N x F of images."""
+        """Return what is measured of patches, to be averaged over each image."""
         measured: Tensor = self.measurements(images)
         return measured
+
+    def finish(self, mean: Tensor) -> Tensor:
+        """Return measurements B x F of images."""
+        return self.measurements.finish(mean)
 
     def forward(self, signal: Tensor, state: Tensor) -> Tensor:
         """Return features B x (C + H) of mean measurements B x F."""

@@ -36,7 +36,7 @@ PAPER = Recipe("paper", Preprocessing("whole", 224), ResNet50)
 
 NATIVE = Recipe(
     "native",
-    Preprocessing("patches", 128, grid=3, align=8),
+    Preprocessing("patches", 128, grid=3, align=32),
     StateEncoder,
     settings={
         "epochs": 60,

@@ -39,10 +39,14 @@ _LARGEST = 1024
 """Pixels along a side that are re-encoded; more of a photograph says the same."""
 _LEAST = 64
 """Pixels along a side that resizing leaves at least."""
+_CAMERA = 1600
+"""Pixels: images with a longer side mostly reach a reader shrunk, half of them here, to ..."""
+_SITE = (800, 1600)
+"""... a side as long as this."""
 _FULL_COLOUR = 0.35
 """Share of JPEGs that keep their colours at full size (4:4:4)."""
 _BLOCK = 8
-VERSION = 1
+VERSION = 2
 """Changes with what is measured, so that old signals are not taken for new ones."""
 
 
@@ -93,13 +97,26 @@ FORMS = (ORIGINAL, *DRAWS)
 def draw_forms(pixels: Pixels, header: Header, key: str) -> list[Drawn]:
     """Return an image in each of FORMS; random numbers depend on `key`, the hash of its file, alone."""
     forms: list[Drawn] = [(pixels, state_of(header).name)]
-    middle = _middle(pixels)
     for k, draw in enumerate(DRAWS.values()):
         rng = generator_for("form", int(key[:12], 16), k)
+        middle = _middle(_shrunk_for_a_site(pixels, rng))
         # Half of what was a JPEG before gets a new grid, as an editor's crop gives it
         moved = header.compression == "jpeg" and rng.random() < 0.5
         forms.append(draw(_cut_anywhere(middle, rng) if moved else middle, rng))
     return forms
+
+
+def _shrunk_for_a_site(pixels: Pixels, rng: Rng) -> Pixels:
+    """Shrink every second image of a camera's size to a site's; others stay as they are."""
+    longest = max(pixels.shape[:2])
+    if longest <= _CAMERA or rng.random() < 0.5:
+        return pixels
+    factor, method = rng.uniform(*_SITE) / longest, int(rng.integers(3))
+    height, width = (max(_LEAST, round(side * factor)) for side in pixels.shape[:2])
+    if method == 0:
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    how = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[method - 1]
+    return np.asarray(Image.fromarray(pixels).resize((width, height), how, reducing_gap=2.0), np.uint8)
 
 
 def _middle(pixels: Pixels) -> Pixels:
@@ -176,7 +193,8 @@ def measure_image(
 
 def _pooled(encoder: Encoder, patches: npt.NDArray[np.uint8]) -> Tensor:
     # One view at a time: several spill a core's cache
-    return torch.stack([encoder.signal(as_images(torch.from_numpy(view[None])))[0] for view in patches]).mean(dim=0)
+    measured = [encoder.signal(as_images(torch.from_numpy(view[None])))[0] for view in patches]
+    return encoder.finish(torch.stack(measured).mean(dim=0, keepdim=True))[0]
 
 
 class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
