@@ -20,7 +20,14 @@ from forensic_train import signals as signals_module
 from forensic_train.dataset import loader
 from forensic_train.export import export_network
 from forensic_train.manifest import Row, with_hashes
-from forensic_train.measurements import BlockCoefficients, Cooccurrences, Measurements
+from forensic_train.measurements import (
+    BlockCoefficients,
+    Cooccurrences,
+    LineSpectra,
+    Measurements,
+    PeriodicPattern,
+    Residuals,
+)
 from forensic_train.network import Network, StateEncoder
 from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
@@ -28,15 +35,16 @@ from forensic_train.techniques.base import Context
 from forensic_train.techniques.finetune import Finetune, FinetuneSettings
 from forensic_train.training import TrainOptions, train
 
-VIEWS = Preprocessing("patches", 32, grid=2, align=8)
+VIEWS = Preprocessing("patches", 32, grid=2, align=32)
 KEY = "0123456789abcdef"
 
 
 class SmallStateEncoder(StateEncoder):
     """Few components, so that few images suffice to fit them."""
 
-    components = (4, 4, 4)
+    components = (4,) * 7
     hidden = 8
+    side = VIEWS.size
 
 
 def textured(seed: int, side: int = 144) -> Pixels:
@@ -134,16 +142,73 @@ def test_block_coefficients_are_measured_on_the_grid_of_a_jpeg() -> None:
 
 
 def test_measurements_come_block_after_block_and_do_not_hang_on_rounding_errors() -> None:
-    measurements = Measurements()
+    measurements = Measurements(128)
     picture = images_of(textured(1, 128), textured(2, 128)) / 255
-    found = measurements(picture)
+    found = measurements.finish(measurements(picture))
     assert found.shape == (2, measurements.width)
-    assert measurements.blocks == (3 * 17 * 17, 1000, 768)
+    assert measurements.blocks == (3 * 17 * 17, 1000, 1000, 1000, 768, 2 * 3 * 65, 6 * 17 * 17)
     assert torch.isfinite(found).all()
     parts = torch.split(found, list(measurements.blocks), dim=1)
     assert torch.equal(parts[1], measurements.cooccurrences(torch.round(picture * 255)))
     shaken = picture + 1e-6 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(measurements(shaken), found, atol=1e-3)
+    assert torch.allclose(measurements.finish(measurements(shaken)), found, atol=1e-3)
+
+
+def test_residuals_are_what_opencvs_blurs_leave() -> None:
+    picture = textured(2, 128)
+    fine, coarse = (part[0, 0].numpy() for part in Residuals(128)(images_of(picture)))
+    luma = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    edge = cv2.BORDER_REPLICATE
+    assert fine == pytest.approx(np.clip(luma - cv2.blur(luma, (3, 3), borderType=edge), -6, 6), abs=1e-3)
+    bell = cv2.GaussianBlur(luma, (15, 15), 2.5, borderType=edge)
+    assert coarse == pytest.approx(np.clip(luma - bell, -15, 15), abs=1e-3)
+
+
+def patches_of(pixels: Pixels) -> Tensor:
+    """Return the patches of 128 pixels that an image divides into."""
+    high, wide = pixels.shape[0] // 128, pixels.shape[1] // 128
+    cut = pixels.reshape(high, 128, wide, 128, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 128, 128, 3)
+    return torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2) / 255
+
+
+def pattern_of(pixels: Pixels) -> Tensor:
+    """Return an image's shares of repeated power, planes x 17 x 17."""
+    measurements = Measurements(128)
+    raw = measurements(patches_of(pixels)).mean(dim=0, keepdim=True)
+    return measurements.finish(raw)[0, -PeriodicPattern.width :].reshape(6, 17, 17)
+
+
+@pytest.mark.parametrize("quality", [0, 85])
+def test_a_pattern_that_repeats_itself_is_found_at_its_harmonics_even_under_a_jpeg(quality: int) -> None:
+    """A pattern of 8 pixels has its harmonics at every fourth of the 32 frequencies; it is weaker than the noise."""
+    rng = np.random.default_rng(0)
+    plain = textured(2, 512).astype(np.float64)
+    pattern = np.tile(rng.normal(0, 1.0, (8, 8, 1)), (64, 64, 3))
+    found = []
+    for picture in (plain, plain + pattern):
+        pixels = np.clip(np.round(picture), 0, 255).astype(np.uint8)
+        if quality:
+            data = BytesIO()
+            Image.fromarray(pixels).save(data, "JPEG", quality=quality)
+            pixels = decoded(data.getvalue()).pixels
+        found.append(pattern_of(pixels)[0])
+    gain = found[1] - found[0]
+    others = torch.ones(17, 17, dtype=torch.bool)
+    others[::4, ::4] = False
+    assert gain[::4, ::4].mean() > 1
+    assert gain[others].mean() < 0
+
+
+def test_a_blank_picture_repeats_nothing() -> None:
+    assert pattern_of(np.full((128, 128, 3), 99, np.uint8)).abs().max() < 1e-4
+
+
+def test_lines_add_up_along_their_axis_at_any_period() -> None:
+    columns = 3 * np.sin(2 * np.pi * np.arange(128) * 21 / 128)
+    residual = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (1, 3, 128, 128)) + columns).float()
+    found = LineSpectra(128)(residual).reshape(3, 2, 65)
+    assert (found[:, 0].argmax(dim=1) == 21).all()
+    assert found[:, 0, 21].min() > found[:, 1].max() + 2
 
 
 # Forms
@@ -207,7 +272,7 @@ def test_small_images_have_every_form_too(side: int) -> None:
 
 def test_measured_twice_the_bytes_are_the_same(rows: list[Row], tmp_path: Path) -> None:
     found, again = measured(rows, tmp_path / "a"), measured(rows, tmp_path / "b", workers=2)
-    assert found.values.shape == (3, len(FORMS), Measurements().width)
+    assert found.values.shape == (3, len(FORMS), Measurements(VIEWS.size).width)
     assert found.values.tobytes() == again.values.tobytes()
     assert found.states.tolist() == again.states.tolist()
     files = [

@@ -21,8 +21,6 @@ _SMALL = 0.5
 """Coefficients below this count as zero ..."""
 _RAMP = 0.1
 """... by degrees over this range, so that no rounding error of a device decides it."""
-_SIDE = 128
-"""Of a patch, in pixels."""
 _SIGMA, _RADIUS = 2.5, 7
 """Of the Gaussian whose residual is averaged, in pixels."""
 _FINE, _COARSE = 6.0, 15.0
@@ -110,30 +108,30 @@ class Residuals(nn.Module):
     Each blur is a product with a matrix on either side, borders repeated, which is faster than a convolution here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, side: int) -> None:
         super().__init__()
-        self.register_buffer("mean", _blur_matrix(torch.ones(3, dtype=torch.float64)), persistent=False)
         offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
-        self.register_buffer("bell", _blur_matrix(torch.exp(-(offsets**2) / (2 * _SIGMA**2))), persistent=False)
+        bell = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
+        self.register_buffer("mean", _blur_matrix(torch.ones(3, dtype=torch.float64), side), persistent=False)
+        self.register_buffer("bell", _blur_matrix(bell, side), persistent=False)
         self.register_buffer("colours", torch.tensor(LUMA_CHROMA), persistent=False)
         self.mean: Tensor
         self.bell: Tensor
         self.colours: Tensor
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both residuals, each N x 3 x 128 x 128, of images N x 3 x 128 x 128 with values 0 to 255."""
+        """Return both residuals, each N x 3 x S x S, of images N x 3 x S x S with values 0 to 255."""
         planes = (self.colours @ images.flatten(2)).reshape(images.shape)
         fine, coarse = (planes - blur @ planes @ blur.T for blur in (self.mean, self.bell))
         return fine.clamp(-_FINE, _FINE), coarse.clamp(-_COARSE, _COARSE)
 
 
-def _blur_matrix(kernel: Tensor) -> Tensor:
-    """Return the 128 x 128 matrix that blurs a column by a kernel of odd length, scaled to a sum of 1."""
-    radius = len(kernel) // 2
-    matrix = torch.zeros(_SIDE, _SIDE, dtype=torch.float64)
-    for offset, weight in enumerate(kernel / kernel.sum(), start=-radius):
-        places = (torch.arange(_SIDE) + offset).clamp(0, _SIDE - 1)
-        matrix[torch.arange(_SIDE), places] += weight
+def _blur_matrix(kernel: Tensor, side: int) -> Tensor:
+    """Return the S x S matrix that blurs a column by a kernel of odd length, scaled to a sum of 1."""
+    matrix = torch.zeros(side, side, dtype=torch.float64)
+    for offset, weight in enumerate(kernel / kernel.sum(), start=-(len(kernel) // 2)):
+        places = (torch.arange(side) + offset).clamp(0, side - 1)
+        matrix[torch.arange(side), places] += weight
     return matrix.float()
 
 
@@ -192,14 +190,12 @@ class LineSpectra(nn.Module):
     Lines that a decoder or a resizing left along an axis add up, at every period, not those of a tile alone.
     """
 
-    side = _SIDE
-    bins = side // 2 + 1
-    width = 2 * 3 * bins
-
-    def __init__(self) -> None:
+    def __init__(self, side: int) -> None:
         super().__init__()
+        self.side, bins = side, side // 2 + 1
+        self.width = 2 * 3 * bins
         positions = torch.arange(self.side, dtype=torch.float64)
-        angles = 2 * math.pi / self.side * positions[:, None] * torch.arange(self.bins)
+        angles = 2 * math.pi / self.side * positions[:, None] * torch.arange(bins)
         taper = torch.hann_window(self.side, dtype=torch.float64)[:, None]
         self.register_buffer("cosines", (taper * torch.cos(angles)).float(), persistent=False)
         self.register_buffer("sines", (taper * torch.sin(angles)).float(), persistent=False)
@@ -207,7 +203,7 @@ class LineSpectra(nn.Module):
         self.sines: Tensor
 
     def forward(self, residual: Tensor) -> Tensor:
-        """Return N x 390 of residuals N x 3 x 128 x 128, relative to the power that chance would leave."""
+        """Return N x `width` of residuals N x 3 x S x S, relative to the power that chance would leave."""
         chance = self.side * (residual.square().mean(dim=(2, 3), keepdim=True) + _SILENCE / 16)
         lines = torch.stack([residual.mean(dim=2), residual.mean(dim=3)], dim=2) * math.sqrt(self.side)
         lines = lines - lines.mean(dim=3, keepdim=True)
@@ -216,12 +212,15 @@ class LineSpectra(nn.Module):
 
 
 class Measurements(nn.Module):
-    """All of it: patches N x 3 x S x S in [0, 1] -> N x `raw_width`, averaged by image, -> `width`, block after block."""
+    """All of it: patches N x 3 x S x S in [0, 1] -> N x `raw_width`, averaged by image, -> `width`, block after block.
 
-    def __init__(self) -> None:
+    `side`: S, a multiple of 32.
+    """
+
+    def __init__(self, side: int) -> None:
         super().__init__()
         self.spectrum, self.cooccurrences, self.coefficients = Spectrum(), Cooccurrences(), BlockCoefficients()
-        self.residuals, self.lines, self.pattern = Residuals(), LineSpectra(), PeriodicPattern()
+        self.residuals, self.lines, self.pattern = Residuals(side), LineSpectra(side), PeriodicPattern()
         counted = [self.cooccurrences.width] * len(_SCALES)
         plain = [self.spectrum.width, *counted, self.coefficients.width, self.lines.width]
         self._plain = sum(plain)
@@ -230,7 +229,7 @@ class Measurements(nn.Module):
         self.width = sum(self.blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what is measured of each patch and may be averaged over an image; S is 128."""
+        """Return what is measured of each patch and may be averaged over an image."""
         # Whole numbers again on every device: half a step is a tie, which a rounding error would decide
         grey = torch.round(images * 255)
         counted = [self.cooccurrences(_shrunk(grey, scale)) for scale in _SCALES]

@@ -295,10 +295,12 @@ class StateEncoder(Encoder):
     components = (128, 160, 96, 64, 128, 64, 96)
     """Of each block of the measurements."""
     hidden = 192
+    side = 128
+    """Of a patch, in pixels."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.measurements = Measurements()
+        self.measurements = Measurements(self.side)
         total, count = sum(self.components), len(self.states)
         self.width = total + self.hidden
         self.register_buffer("centre", torch.zeros(count, self.measurements.width))
