@@ -12,7 +12,7 @@ Needs: numpy, pillow, openvino (for the faces only).
     python make_samples.py --wheels WHEELS --out OUT --compare FOLDER
 
 Every file read from a wheel is checked against a SHA-256 written below.
-Nothing is downloaded, nothing is resized, and no random state is global.
+Nothing is downloaded, nothing but `*_half.png` is resized, and no random state is global.
 With --compare, each file made is compared with the one of that name in FOLDER:
 same bytes, same pixels, or how far apart the pixels are.
 """
@@ -89,6 +89,15 @@ def save_jpeg(path, array, quality):
     Image.fromarray(array).save(path, "JPEG", quality=quality, subsampling="4:2:0")
 
 
+def save_states(out, name, array):
+    """Save a picture as sites hand it on: compressed well, compressed much, and at half its size."""
+    save_jpeg(out / f"{name}_q90.jpg", array, 90)
+    save_jpeg(out / f"{name}_q75.jpg", array, 75)
+    height, width = array.shape[:2]
+    half = Image.fromarray(array).resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+    save_png(out / f"{name}_half.png", np.asarray(half))
+
+
 # --- photographs -----------------------------------------------------------
 
 
@@ -96,6 +105,7 @@ def make_photos(wheel, out):
     (out / "real_rocket.jpg").write_bytes(member(wheel, "skimage/data/rocket.jpg"))
     for name, source, (left, top, right, bottom) in PHOTO_CROPS:
         save_png(out / name, pixels(member(wheel, source))[top:bottom, left:right])
+    save_states(out, "real_astronaut", pixels(member(wheel, "skimage/data/astronaut.png")))
 
 
 # --- faces -----------------------------------------------------------------
@@ -129,7 +139,9 @@ def make_faces(wheel, out):
             planes = synthesis(style.astype(np.float32))[0][0]  # R, G, B in -1..1
             picture = np.clip((planes + 1) / 2, 0, 1).transpose(1, 2, 0)
             picture = np.floor(picture * 255 + 0.5).astype(np.uint8)
-            if box is not None:
+            if box is None:
+                save_states(out, name.removesuffix(".png"), picture)
+            else:
                 left, top, right, bottom = box
                 picture = picture[top:bottom, left:right]
             save_png(out / name, picture)
