@@ -44,7 +44,7 @@ def test_the_samples_are_judged_and_the_broken_ones_are_named(run) -> None:
     done = run("scan", str(ROOT / "tests" / "samples"), "--technique", "all", "--format", "json", "-q")
     assert done.exit_code == 1
     report = json.loads(done.stdout)
-    assert report["summary"]["judged"] == 11
+    assert report["summary"]["judged"] == 17
     assert {Path(row["path"]).name: row["status"] for row in report["files"] if row["status"] != "ok"} == {
         "not_an_image.png": "not_an_image",
         "truncated.jpg": "truncated",

@@ -42,6 +42,7 @@ from forensic_train.decide import (
 )
 from forensic_train.manifest import Row
 from forensic_train.scores import Scores
+from forensic_train.signals import FORMS, ORIGINAL
 from toys import toy_card
 
 LABELS = ("real", "alpha", "beta", "gamma")
@@ -54,7 +55,7 @@ def judged(
     far = np.zeros(len(truth), np.float32) if distances is None else distances.astype(np.float32)
     labels, names = np.array(truth), np.array(sources)
     weights = source_weights(labels, names)
-    return Entries(logits.astype(np.float32), far, labels, names, weights, np.ones(len(labels), bool))
+    return Entries(logits.astype(np.float32), far, labels, names, weights, np.full(len(labels), ORIGINAL))
 
 
 def draw(seed: int, lead: float, sources: int = 6, images: int = 20) -> Entries:
@@ -274,7 +275,7 @@ def scores_of(parts: Sequence[tuple[str, Entries]], forms: int = 1) -> Scores:
         tuple(LABELS[k] for k in order),
         images,
         np.zeros(len(images), np.int64),
-        tuple(f"form {d}" for d in range(forms)),
+        FORMS[:forms],
         np.repeat(states[:, None], forms, axis=1),
         np.repeat(whole[0][:, None, order], forms, axis=1),
         np.zeros((len(images), forms), np.float32),
@@ -302,10 +303,11 @@ def decided() -> ModelCard:
 def test_every_state_is_decided_by_its_own_images(decided: ModelCard) -> None:
     assert set(decided.decisions) == {"jpeg", "webp"}
     good, bad = decided.decisions["jpeg"], decided.decisions["webp"]
-    assert set(good.measured) == set(bad.measured) == {"all forms", "as found"}
+    assert set(good.measured) == set(bad.measured) == {"all forms", "as found", FORMS[1]}
     found = good.measured["as found"]
     assert (found["images"], found["sources"], found["labels"]) == (480, 24, 4)
     assert good.measured["all forms"]["images"] == 960
+    assert good.measured[FORMS[1]]["images"] == 480
     assert found["auroc"] > 0.98
     assert found["decided"] > 0.8
     assert found["decided_right"] > 0.95

@@ -130,7 +130,7 @@ def build_corpus(options: CorpusOptions) -> Corpus:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a table: tab separated, with the columns label, repo, commit, path_regex and optionally cap, subject and source.
+    """Read a table: tab separated, with the columns label, repo, commit, path_regex; optionally cap, subject, source.
 
     Further columns are for people. Raises UsageError for a path that is no file, DataError with the line's number.
     """

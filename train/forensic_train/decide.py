@@ -27,6 +27,7 @@ from forensic_train.manifest import Row
 from forensic_train.openset import auroc
 from forensic_train.scores import Scores
 from forensic_train.seeds import generator_for
+from forensic_train.signals import ORIGINAL
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Texts: TypeAlias = npt.NDArray[np.str_]
@@ -47,6 +48,8 @@ LEAST_RIGHT = 0.9
 """Share of right answers on left-out sources below which a state gives none, where it gave ..."""
 LEAST_ANSWERS = 20
 """... this many."""
+ALL_FORMS, AS_FOUND = "all forms", "as found"
+"""Names of figures: of images in every form that is in a state, and of those that were published in it."""
 _ROTATIONS = 5
 _DRAWN = 200
 """Resamples of the sources behind an interval."""
@@ -69,8 +72,13 @@ class Entries:
     """M names of the units that are left out."""
     weights: Floats
     """M: every label the same within generated, and every source within its label; generated and real the same."""
-    as_found: npt.NDArray[np.bool_]
-    """M: whether it is an image as it was published, not one of its other forms."""
+    forms: Texts
+    """M: name of the form that the image is in (signals.FORMS)."""
+
+    @property
+    def as_found(self) -> npt.NDArray[np.bool_]:
+        """M: whether it is an image as it was published, not one of its other forms."""
+        return np.asarray(self.forms == ORIGINAL)
 
     def at(self, where: npt.NDArray[Any]) -> "Entries":
         """Return some of them."""
@@ -95,7 +103,7 @@ def state_entries(card: ModelCard, scores: Scores) -> dict[str, Entries]:
                 truth[image],
                 sources[image],
                 source_weights(truth[image], sources[image]),
-                form == 0,
+                np.array(scores.forms)[form],
             )
     return found
 
@@ -124,13 +132,22 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
         if not _enough(card, entries):
             continue
         decision = with_ratios(card, fit_decision(card, entries), entries)
-        figures = {"all forms": measure(card, nested_answers(card, entries))}
-        if entries.as_found.any() and len(scores.forms) > 1:
-            figures["as found"] = measure(card, nested_answers(card, entries.at(entries.as_found), entries))
-        if any(_misleads(measured) for measured in figures.values()):
+        figures = figures_by_form(card, nested_answers(card, entries))
+        if any(_misleads(figures[name]) for name in (ALL_FORMS, AS_FOUND) if name in figures):
             decision = replace(decision, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
         decisions[state] = replace(decision, measured=figures)
     return decisions
+
+
+def figures_by_form(card: ModelCard, answers: "Answers") -> dict[str, Mapping[str, Any]]:
+    """Return the figures of all forms together, of images as they were found, and of each other form."""
+    figures = {ALL_FORMS: measure(card, answers)}
+    forms = answers.entries.forms
+    names = dict.fromkeys(forms.tolist())
+    if len(names) > 1:
+        for form in sorted(names, key=lambda name: name != ORIGINAL):
+            figures[AS_FOUND if form == ORIGINAL else form] = measure(card, answers.at(forms == form))
+    return figures
 
 
 def _misleads(measured: Mapping[str, Any]) -> bool:
@@ -295,19 +312,19 @@ class Answers:
     generated: Floats
     """M: calibrated probability of "generated"."""
 
+    def at(self, where: npt.NDArray[Any]) -> "Answers":
+        """Return some of them."""
+        return Answers(*(one.at(where) if isinstance(one, Entries) else one[where] for one in vars(self).values()))
 
-def nested_answers(card: ModelCard, entries: Entries, choosing: Entries | None = None) -> Answers:
-    """Answer for entries with decisions that were chosen on other sources, source by source in rotation.
 
-    `choosing`: entries of the same images that decisions are chosen on; the same ones where left out.
-    """
-    choosing = entries if choosing is None else choosing
+def nested_answers(card: ModelCard, entries: Entries) -> Answers:
+    """Answer for entries with decisions that were chosen on other sources, source by source in rotation."""
     rotation = _rotations(entries)
     headlines, verdicts = np.full(len(entries), UNDECIDED, object), np.full(len(entries), INCONCLUSIVE, object)
     tops, generated = np.full(len(entries), "", object), np.full(len(entries), 0.5)
     for k in range(_ROTATIONS):
         here = np.array([rotation[source] == k for source in entries.sources.tolist()])
-        others = choosing.at(np.array([rotation.get(source, -1) != k for source in choosing.sources.tolist()]))
+        others = entries.at(~here)
         if not here.any() or not _enough(card, others):
             continue
         decision = fit_decision(card, others)

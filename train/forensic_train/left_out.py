@@ -111,7 +111,7 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
     ordered = logits[:, [scores.labels.index(x) for x in card.labels]]
     calibrated = calibrated_rows(card, ordered, scores.states[places, 0].tolist())
     answers = {
-        state: _given(card, state, nested_answers(card, entries.at(entries.as_found), entries))
+        state: _as_found(card, state, nested_answers(card, entries))
         for state, entries in state_entries(card, scores).items()
         if state in card.decisions and entries.as_found.any()
     }
@@ -127,7 +127,9 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
     )
 
 
-def _given(card: ModelCard, state: str, answers: Answers) -> Answers:
+def _as_found(card: ModelCard, state: str, answers: Answers) -> Answers:
+    """Return what is said of images as they were published."""
+    answers = answers.at(answers.entries.as_found)
     return silenced(answers) if card.decisions[state].is_silent else answers
 
 
