@@ -106,6 +106,8 @@ class Decision:
     """Probability of "generated" up to which the headline is `real`; -NEVER: it is not."""
     name_from: float = NEVER
     """Probability of a generator among the generators from which on the verdict names it; NEVER: none is named."""
+    names_from: Mapping[str, float] = field(default_factory=dict)
+    """{generator: a probability of its own in place of `name_from`}."""
     shortlist: float = 0.9
     """Probability among the generators that the candidates have together, 0 to 1."""
     farthest: float | None = None
@@ -119,6 +121,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         numbers = [self.slope, self.intercept, self.temperature, self.generated_from, self.real_to, self.name_from]
+        numbers += self.names_from.values()
         numbers += [self.shortlist, 0.0 if self.farthest is None else self.farthest]
         if not (all(math.isfinite(number) for number in numbers) and self.slope > 0 and 0 < self.temperature < 1e4):
             raise ValueError("a decision needs a slope and a temperature above 0, and finite numbers")
@@ -129,10 +132,23 @@ class Decision:
         """Tell whether a picture at this distance from training is near enough to be answered for."""
         return self.farthest is None or distance <= self.farthest
 
+    def least_of(self, label: str) -> float:
+        """Return from which probability among the generators on a generator is named."""
+        return self.names_from.get(label, self.name_from)
+
+    @property
+    def names_in_words(self) -> str:
+        """From which probabilities on generators are named, such as "dalle2 0.61, flux 0.80"; "never"."""
+        reached = {label: least for label, least in self.names_from.items() if least < NEVER}
+        own = [f"{label} {least:.2f}" for label, least in sorted(reached.items())]
+        others = [f"{'others ' if own else ''}{self.name_from:.2f}"] if self.name_from < NEVER else []
+        return ", ".join(own + others) or "never"
+
     @property
     def is_silent(self) -> bool:
         """Whether every picture in the state stays undecided."""
-        return self.generated_from >= NEVER and self.real_to <= -NEVER and self.name_from >= NEVER
+        names = min((self.name_from, *self.names_from.values()))
+        return self.generated_from >= NEVER and self.real_to <= -NEVER and names >= NEVER
 
     @classmethod
     def from_record(cls, raw: Mapping[str, Any]) -> Self:

@@ -5,7 +5,7 @@ A new fusion of several techniques is one more function in FUSIONS.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -104,6 +104,7 @@ class Thresholds:
     real_to: float = -NEVER
     name_from: float = NEVER
     shortlist: float = NEVER
+    names_from: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def strictest(cls, decisions: Sequence[Decision | None], name_from: float | None = None) -> "Thresholds":
@@ -114,12 +115,18 @@ class Thresholds:
         known = [decision for decision in decisions if decision is not None]
         if len(known) < len(decisions) or not known:
             return cls()
+        own = {label for one in known for label in one.names_from}
         return cls(
             max(one.generated_from for one in known),
             min(one.real_to for one in known),
             max(one.name_from for one in known) if name_from is None else name_from,
             max(one.shortlist for one in known),
+            {} if name_from is not None else {label: max(one.least_of(label) for one in known) for label in own},
         )
+
+    def least_of(self, label: str) -> float:
+        """Return from which probability among the generators on a generator is named."""
+        return self.names_from.get(label, self.name_from)
 
 
 def headline_of(scores: Mapping[str, float], thresholds: Thresholds) -> str:
@@ -157,7 +164,7 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Threshold
         return INCONCLUSIVE
     among = {label: p for label, p in scores.items() if label != REAL}
     top = max(among, key=lambda label: among[label])
-    return top if among[top] >= thresholds.name_from * sum(among.values()) else INCONCLUSIVE
+    return top if among[top] >= thresholds.least_of(top) * sum(among.values()) else INCONCLUSIVE
 
 
 def answer_of(labels: Sequence[str], row: Probabilities, decision: Decision | None, distance: float) -> tuple[str, str]:

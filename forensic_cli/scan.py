@@ -143,6 +143,7 @@ def _decision_record(decision: Decision) -> dict[str, Any]:
     ratios = dict(decision.ratios) | ({GENERATED: decision.generated} if decision.generated else {})
     return {
         **{name: None if abs(value) >= NEVER else value for name, value in thresholds.items()},
+        "names_from": {label: None if least >= NEVER else least for label, least in decision.names_from.items()},
         "farthest": decision.farthest,
         "log10_lr_bounds": {label: [ratio.lower, ratio.upper] for label, ratio in ratios.items()},
     }

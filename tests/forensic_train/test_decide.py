@@ -36,11 +36,10 @@ from forensic_train.decide import (
     fit_decisions,
     measure,
     nested_answers,
-    source_weights,
     state_entries,
     with_ratios,
 )
-from forensic_train.manifest import Row
+from forensic_train.manifest import Row, source_weights
 from forensic_train.scores import Scores
 from forensic_train.signals import FORMS, ORIGINAL
 from toys import toy_card
@@ -101,14 +100,15 @@ def test_scores_that_separate_everything_are_answered_from_one_half_on(lead: flo
     """However far apart: a threshold that rounds to 1 would be one that no probability reaches."""
     entries = draw(0, lead)
     decision = fit_decision(CARD, entries)
-    assert decision.name_from < NEVER
+    assert max(decision.names_from.values()) < NEVER
     assert (headlines(decision, entries) == np.where(entries.truth == REAL, REAL, GENERATED)).all()
     assert (verdicts(decision, entries) == entries.truth).all()
 
 
 def test_scores_that_are_all_the_same_answer_nothing() -> None:
     decision = fit_decision(CARD, headline_scores([0.3] * 40, [0.3] * 40))
-    assert (decision.generated_from, decision.real_to, decision.name_from) == (NEVER, -NEVER, NEVER)
+    assert (decision.generated_from, decision.real_to) == (NEVER, -NEVER)
+    assert set(decision.names_from.values()) == {NEVER}
 
 
 def test_scores_of_chance_answer_next_to_nothing() -> None:
@@ -133,7 +133,8 @@ def test_what_only_some_generated_images_show_gives_a_headline_on_that_side_alon
 def test_what_only_some_photographs_show_gives_a_headline_on_that_side_alone() -> None:
     entries = headline_scores([0] * 40, [0] * 20 + [-5] * 20)
     decision = fit_decision(CARD, entries)
-    assert (decision.generated_from, decision.name_from) == (NEVER, NEVER)
+    assert decision.generated_from == NEVER
+    assert set(decision.names_from.values()) == {NEVER}
     assert headlines(decision, entries).tolist() == [UNDECIDED] * 60 + [REAL] * 20
 
 
@@ -159,7 +160,7 @@ def test_hardly_any_photograph_is_called_generated_and_hardly_any_headline_is_wr
 def test_names_are_right_and_more_probable_than_all_others_together(seed: int, lead: float) -> None:
     entries = draw(seed, lead, images=12)
     decision = fit_decision(CARD, entries)
-    assert decision.name_from >= LEAST_NAME
+    assert min(decision.names_from.values()) >= LEAST_NAME
     called = verdicts(decision, entries)
     named = np.isin(called, CARD.generators)
     assert set(headlines(decision, entries)[named]) <= {GENERATED}
@@ -395,15 +396,18 @@ def test_the_figures_by_hand() -> None:
         "sources": 5,
         "labels": 3,
         "macro_recall": (3 / 4 + 2 / 4 + 1) / 3,
-        "auroc": (4 * 3.5 + 1 * 3 + 1 * 1) / 24,
-        "decided": 8 / 10,
-        "decided_right": 6 / 8,
+        # each real image weighs 1/4, each of alpha 1/8, each of beta 1/4
+        "auroc": 5 / 8 * (3 / 4 + 1 / 8) + 1 / 4 * 3 / 4 + 1 / 8 * 1 / 4,
+        "decided": (3 / 4 + 4 / 8 + 1 / 4) / 2,
+        "decided_right": (2 / 4 + 3 / 8 + 1 / 4) / (3 / 4 + 4 / 8 + 1 / 4),
         "real_called_generated": 1 / 4,
-        "generated_called_real": 1 / 6,
-        "named": 3 / 6,
-        "named_right": 2 / 4,
-        # bins of .1, .4, .6 and .9, in which photographs and generated images weigh the same
-        "ece": abs(1 / 12 - 0.1 * (1 / 4 + 1 / 12)) + 0.4 / 8 + 0.4 / 12 + abs(4 / 12 - 0.9 * (4 / 12 + 1 / 8)),
+        "real_found": 2 / 4,
+        "generated_called_real": 1 / 8,
+        "generated_found": 3 / 8 + 1 / 4,
+        "named": 2 / 8 + 1 / 4,
+        "named_right": (1 / 8 + 1 / 4) / (1 / 4 + 2 / 8 + 1 / 4),
+        # bins of .1, .4, .6 and .9
+        "ece": (abs(1 / 8 - 0.1 * 5 / 8) + 0.4 / 4 + 0.4 / 4 + abs(5 / 8 - 0.9 * 7 / 8)) / 2,
     }
     assert {name: figures[name] for name in wanted} == pytest.approx(wanted, abs=1e-4)
     for name, (low, high) in figures["intervals"].items():
@@ -442,13 +446,15 @@ def test_the_card_tells_of_every_state_in_words(decided: ModelCard) -> None:
 def test_the_card_tells_thresholds_and_ratios() -> None:
     ratio = LikelihoodRatio(1.0, 0.0, -1.25, 1.5, 30, 60, 4, 0.5, 0.375, 0.125)
     decisions = {
-        "jpeg": Decision(generated_from=0.75, real_to=0.25, name_from=0.5, farthest=3.5, generated=ratio),
+        "jpeg": Decision(
+            generated_from=0.75, real_to=0.25, name_from=0.5, names_from={"alpha": 0.6}, farthest=3.5, generated=ratio
+        ),
         "webp": Decision(real_to=0.125, ratios={"beta": replace(ratio, cllr=None, cllr_min=None, cllr_cal=None)}),
     }
     text = card_markdown(replace(CARD, states=STATES, decisions=decisions), "toy.onnx")
     for line in (
         "Names one of: real, alpha, beta, gamma.",
-        "| jpeg | 0.7500 | 0.2500 | 0.5000 | 0.90 | 3.50 |",
+        "| jpeg | 0.7500 | 0.2500 | alpha 0.60, others 0.50 | 0.90 | 3.50 |",
         "| webp | never | 0.1250 | never | 0.90 | – |",
         "| jpeg | generated / real | -1.25 | +1.50 | 0.500 | 0.375 | 0.125 | 30 | 60 | 4 |",
         "| webp | beta | -1.25 | +1.50 | – | – | – | 30 | 60 | 4 |",

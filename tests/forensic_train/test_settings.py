@@ -43,8 +43,8 @@ def test_the_papers_recipe_is_a_resnet_50_on_the_whole_image_at_224() -> None:
 
 
 def test_the_native_recipe_never_resizes_and_brings_its_own_optimiser_settings() -> None:
-    # multiples of 8, for a JPEG's blocks to stay where they are
-    assert NATIVE.preprocessing == Preprocessing("patches", 128, grid=3, align=8)
+    # multiples of 32, for a JPEG's blocks to stay where they are, and for patterns to add up
+    assert NATIVE.preprocessing == Preprocessing("patches", 128, grid=3, align=32)
     assert isinstance(NATIVE.encoder(), StateEncoder)
     assert isinstance(RECIPES["native-32"].encoder(), SpectralEncoder)
     assert make_settings(TECHNIQUES["baseline"], NATIVE, {}).schedule == "onecycle"
@@ -72,13 +72,13 @@ def test_a_users_setting_beats_the_recipes_and_has_the_settings_type() -> None:
             "baseline",
             {"epoch": "3"},
             "setting 'epoch' is not known to baseline; allowed: epochs, batch_size, lr, weight_decay, "
-            "label_smoothing, schedule, clip_norm, double_softmax",
+            "label_smoothing, schedule, clip_norm, source_balance, double_softmax",
         ),
         (
             "weighted",
             {"stable": "true"},
             "setting 'stable' is not known to weighted; allowed: epochs, batch_size, lr, weight_decay, "
-            "label_smoothing, schedule, clip_norm, double_softmax",
+            "label_smoothing, schedule, clip_norm, source_balance, double_softmax",
         ),
         ("baseline", {"epochs": "2.5"}, "setting epochs is '2.5'; it must be a number (int)"),
         ("baseline", {"lr": "fast"}, "setting lr is 'fast'; it must be a number (float)"),

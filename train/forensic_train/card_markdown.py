@@ -183,9 +183,14 @@ _THRESHOLDS = ("state", "generated from p", "real up to p", "name from", "short 
 
 
 def _thresholds(state: str, one: Decision) -> list[object]:
-    limits = [one.generated_from, one.real_to, one.name_from]
-    cells = ["never" if abs(value) >= NEVER else f"{value:.4f}" for value in limits]
-    return [state, *cells, f"{one.shortlist:.2f}", "–" if one.farthest is None else f"{one.farthest:.2f}"]
+    cells = ["never" if abs(value) >= NEVER else f"{value:.4f}" for value in (one.generated_from, one.real_to)]
+    return [
+        state,
+        *cells,
+        one.names_in_words,
+        f"{one.shortlist:.2f}",
+        "–" if one.farthest is None else f"{one.farthest:.2f}",
+    ]
 
 
 def _likelihood_ratios(card: ModelCard) -> list[str]:

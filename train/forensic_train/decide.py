@@ -4,7 +4,6 @@ The unit that is left out is the source, everywhere: each source weighs the same
 from sources that chose none of the numbers they are measured with, and intervals are drawn over sources.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
@@ -23,8 +22,7 @@ from forensic_cli.ensemble import (
     top_labels,
 )
 from forensic_train.likelihood import fit_ratio
-from forensic_train.manifest import Row
-from forensic_train.openset import auroc
+from forensic_train.manifest import source_weights, unit_of
 from forensic_train.scores import Scores
 from forensic_train.seeds import generator_for
 from forensic_train.signals import ORIGINAL
@@ -36,8 +34,10 @@ RIGHT_HEADLINES = 0.95
 """Share of right ones that the headlines `generated` and `real` aim at, at even odds."""
 WRONG_PHOTOGRAPHS = 0.03
 """Share of what is real that may be called generated."""
-RIGHT_NAMES = 0.95
+RIGHT_NAMES = 0.97
 """Share of right ones that names aim at."""
+LEAST_NAMED = 3
+"""Sources of a generator that must be named rightly before it is named at all."""
 COVERED = 0.9
 """Share of generated images whose short list is to hold their generator."""
 LEAST_NAME = 0.5
@@ -108,23 +108,6 @@ def state_entries(card: ModelCard, scores: Scores) -> dict[str, Entries]:
     return found
 
 
-def unit_of(row: Row) -> str:
-    """Return what was left out with an image: its source, or where the data names none its group."""
-    return row.source or row.group or str(row.path)
-
-
-def source_weights(truth: Texts, sources: Texts) -> Floats:
-    """Return weights by which sources count the same within a label, labels within generated, and generated as real."""
-    weights = np.zeros(len(truth))
-    generated = sorted(set(truth.tolist()) - {REAL})
-    for label in sorted(set(truth.tolist())):
-        here = truth == label
-        counts = Counter(sources[here].tolist())
-        share = 1.0 if label == REAL else 1 / len(generated)
-        weights[here] = [share / len(counts) / counts[source] for source in sources[here].tolist()]
-    return weights
-
-
 def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
     """Return a decision for each state with enough sources, each with its figures on sources that chose nothing."""
     decisions = {}
@@ -134,12 +117,12 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
         decision = with_ratios(card, fit_decision(card, entries), entries)
         figures = figures_by_form(card, nested_answers(card, entries))
         if any(_misleads(figures[name]) for name in (ALL_FORMS, AS_FOUND) if name in figures):
-            decision = replace(decision, generated_from=NEVER, real_to=-NEVER, name_from=NEVER)
+            decision = replace(decision, generated_from=NEVER, real_to=-NEVER, names_from={})
         decisions[state] = replace(decision, measured=figures)
     return decisions
 
 
-def figures_by_form(card: ModelCard, answers: "Answers") -> dict[str, Mapping[str, Any]]:
+def figures_by_form(card: ModelCard, answers: "Answers") -> dict[str, dict[str, Any]]:
     """Return the figures of all forms together, of images as they were found, and of each other form."""
     figures = {ALL_FORMS: measure(card, answers)}
     forms = answers.entries.forms
@@ -187,7 +170,7 @@ def fit_decision(card: ModelCard, entries: Entries) -> Decision:
     rows = probabilities(card, decision, entries.logits)
     if REAL in card.labels:
         decision = replace(decision, **_headline_limits(1 - rows[:, card.labels.index(REAL)], entries))
-    decision = replace(decision, name_from=_name_from(card, decision, rows, entries))
+    decision = replace(decision, names_from=_names_from(card, decision, rows, entries))
     return replace(decision, shortlist=_shortlist(card, rows, entries))
 
 
@@ -242,23 +225,33 @@ def _ends(ordered: Floats) -> npt.NDArray[np.bool_]:
     return np.append(ordered[1:] != ordered[:-1], True)
 
 
-def _name_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> float:
-    """Return the lowest probability among the generators from which on names are right often enough."""
+def _names_from(card: ModelCard, decision: Decision, rows: Floats, entries: Entries) -> dict[str, float]:
+    """Return for each generator the lowest probability among them from which on its name is right often enough.
+
+    A generator of which fewer than LEAST_NAMED sources get as much is never named.
+    """
     columns = np.array([k for k, label in enumerate(card.labels) if label != REAL])
     among = rows[:, columns] / rows[:, columns].sum(axis=1, keepdims=True)
-    top = np.array(card.labels)[columns][among.argmax(axis=1)]
-    asked = np.ones(len(rows), bool)
+    tops, certain = np.array(card.labels)[columns][among.argmax(axis=1)], among.max(axis=1)
+    asked = certain >= LEAST_NAME
     if REAL in card.labels:
-        asked = 1 - rows[:, card.labels.index(REAL)] >= decision.generated_from
-    if not asked.any():
+        asked &= 1 - rows[:, card.labels.index(REAL)] >= decision.generated_from
+    return {
+        label: _least_certain(entries.at(asked & (tops == label)), certain[asked & (tops == label)], label)
+        for label in card.generators
+    }
+
+
+def _least_certain(entries: Entries, certain: Floats, label: str) -> float:
+    """Return from which certainty on enough of the entries, which would all get the name, are of it."""
+    order = np.argsort(-certain, kind="stable")
+    right, weights = (entries.truth == label)[order], entries.weights[order]
+    _, first = np.unique(entries.sources[order][right], return_index=True)
+    if len(first) < LEAST_NAMED:
         return NEVER
-    order = np.argsort(-among.max(axis=1)[asked], kind="stable")
-    weights = entries.weights[asked][order]
-    right = (top == entries.truth)[asked][order]
-    share = np.cumsum(weights * right) / np.cumsum(weights)
-    confidence = among.max(axis=1)[asked][order]
-    good = (share >= RIGHT_NAMES) & (confidence >= LEAST_NAME) & _ends(confidence)
-    return max(LEAST_NAME, float(confidence[np.flatnonzero(good)[-1]])) if good.any() else NEVER
+    enough = np.arange(len(order)) >= np.flatnonzero(right)[np.sort(first)[LEAST_NAMED - 1]]
+    good = enough & (np.cumsum(weights * right) >= RIGHT_NAMES * np.cumsum(weights)) & _ends(certain[order])
+    return float(certain[order][np.flatnonzero(good)[-1]]) if good.any() else NEVER
 
 
 def _shortlist(card: ModelCard, rows: Floats, entries: Entries) -> float:
@@ -314,7 +307,8 @@ class Answers:
 
     def at(self, where: npt.NDArray[Any]) -> "Answers":
         """Return some of them."""
-        return Answers(*(one.at(where) if isinstance(one, Entries) else one[where] for one in vars(self).values()))
+        parts = {name: value[where] for name, value in vars(self).items() if name != "entries"}
+        return Answers(entries=self.entries.at(where), **parts)
 
 
 def nested_answers(card: ModelCard, entries: Entries) -> Answers:
@@ -350,13 +344,17 @@ def _rotations(entries: Entries) -> dict[str, int]:
 
 
 def measure(card: ModelCard, answers: Answers) -> dict[str, Any]:
-    """Return the figures that a buyer wants, with 95 % intervals over sources; shares are plain shares of images."""
-    figures = _figures(card, answers, np.arange(len(answers.entries)))
-    names = sorted(set(answers.entries.sources.tolist()))
-    members = [np.flatnonzero(answers.entries.sources == name) for name in names]
+    """Return the figures that a buyer wants, with 95 % intervals over sources.
+
+    Every share is one at even odds: sources weigh the same within their label, labels within generated, and generated
+    as much as real, so that no large source and no mixture of labels makes a figure.
+    """
+    weigher = _Weigher(answers.entries)
+    figures = _figures(card, answers, weigher.weights(np.ones(len(weigher.sources))))
     rng = generator_for("interval", 0)
+    count = len(weigher.sources)
     drawn = [
-        _figures(card, answers, np.concatenate([members[i] for i in rng.integers(len(names), size=len(names))]))
+        _figures(card, answers, weigher.weights(np.bincount(rng.integers(count, size=count), minlength=count)))
         for _ in range(_DRAWN)
     ]
     intervals = {
@@ -364,60 +362,80 @@ def measure(card: ModelCard, answers: Answers) -> dict[str, Any]:
             round(float(np.quantile([one[name] for one in drawn if one[name] is not None], q)), 4)
             for q in (0.025, 0.975)
         ]
-        for name in (
-            "auroc",
-            "macro_recall",
-            "decided",
-            "decided_right",
-            "real_called_generated",
-            "named",
-            "named_right",
-        )
+        for name in _WITH_INTERVALS
         if any(one[name] is not None for one in drawn)
     }
-    return {"images": len(answers.entries), "sources": len(names), **figures, "intervals": intervals}
+    return {"images": len(answers.entries), "sources": count, **figures, "intervals": intervals}
 
 
-def _figures(card: ModelCard, answers: Answers, places: npt.NDArray[np.int64]) -> dict[str, Any]:
-    truth, tops = answers.entries.truth[places], answers.tops[places]
-    headlines, verdicts, generated = answers.headlines[places], answers.verdicts[places], answers.generated[places]
+_WITH_INTERVALS = (
+    *("auroc", "macro_recall", "decided", "decided_right", "real_called_generated"),
+    *("generated_found", "named", "named_right"),
+)
+
+
+class _Weigher:
+    """Weighs entries by source_weights(), where each source may count several times, or not at all."""
+
+    def __init__(self, entries: Entries) -> None:
+        self.sources, source = np.unique(entries.sources, return_inverse=True)
+        labels, label = np.unique(entries.truth, return_inverse=True)
+        self._is_real = labels == REAL
+        cells, self._cell = np.unique(label * len(self.sources) + source, return_inverse=True)
+        self._cell_label, self._cell_source = cells // len(self.sources), cells % len(self.sources)
+        self._images = np.bincount(self._cell)
+
+    def weights(self, times: npt.NDArray[Any]) -> Floats:
+        """Return a weight for each entry; `times`: how often each source counts. Both sides sum to 1 where they can."""
+        counted = times[self._cell_source].astype(np.float64)
+        total = np.bincount(self._cell_label, counted, minlength=len(self._is_real))
+        generated = max(1, int(((total > 0) & ~self._is_real).sum()))
+        share = np.where(self._is_real, 1.0, 1 / generated) / np.maximum(total, 1e-12)
+        return np.asarray((counted * share[self._cell_label] / self._images)[self._cell], np.float64)
+
+
+def _figures(card: ModelCard, answers: Answers, weights: Floats) -> dict[str, Any]:
+    truth, generated = answers.entries.truth, answers.generated
     real = truth == REAL
-    decided = headlines != UNDECIDED
-    named = ~np.isin(verdicts, (INCONCLUSIVE, REAL, UNKNOWN))
-    known = np.isin(truth, card.labels) & (truth != UNKNOWN)
-    recalls = [float((tops[truth == label] == label).mean()) for label in sorted(set(truth[known].tolist()))]
-    both = real.any() and not real.all()
+    decided = answers.headlines != UNDECIDED
+    named = ~np.isin(answers.verdicts, (INCONCLUSIVE, REAL, UNKNOWN))
+    known = [label for label in card.labels if label != UNKNOWN and weights[truth == label].sum() > 0]
+    recalls = [_share(answers.tops == label, weights, truth == label) or 0.0 for label in known]
+    both = weights[real].sum() > 0 and weights[~real].sum() > 0
     return {
         "macro_recall": _rounded(float(np.mean(recalls)) if recalls else None),
-        "labels": len(recalls),
-        "auroc": _rounded(auroc(generated[~real], generated[real]) if both else None),
-        "ece": _rounded(_calibration_error(generated, ~real) if both else None),
-        "decided": _rounded(float(decided.mean())),
-        "decided_right": _share((headlines == np.where(real, REAL, GENERATED))[decided]),
-        "real_called_generated": _share(headlines[real] == GENERATED),
-        "generated_called_real": _share(headlines[~real] == REAL),
-        "named": _share(named[~real]),
-        "named_right": _share((verdicts == truth)[named]),
+        "labels": len(known),
+        "auroc": _rounded(_weighted_auroc(generated, ~real, weights) if both else None),
+        "ece": _rounded(_calibration_error(generated, ~real, weights) if both else None),
+        "decided": _share(decided, weights, np.ones_like(decided)),
+        "decided_right": _share(answers.headlines == np.where(real, REAL, GENERATED), weights, decided),
+        "real_called_generated": _share(answers.headlines == GENERATED, weights, real),
+        "real_found": _share(answers.headlines == REAL, weights, real),
+        "generated_called_real": _share(answers.headlines == REAL, weights, ~real),
+        "generated_found": _share(answers.headlines == GENERATED, weights, ~real),
+        "named": _share(named, weights, ~real),
+        "named_right": _share(answers.verdicts == truth, weights, named),
     }
 
 
-def _calibration_error(generated: Floats, truth: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error of a probability over ten equal bins, both sides weighing the same."""
-    weights = np.where(truth, 0.5 / max(1, truth.sum()), 0.5 / max(1, (~truth).sum()))
+def _weighted_auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> float:
+    """Return the probability that a positive scores above a negative, ties by half, each as probable as its weight."""
+    _, place = np.unique(scores, return_inverse=True)
+    above, below = (np.bincount(place, weights * side) for side in (positive, ~positive))
+    return float((above * (np.cumsum(below) - below / 2)).sum() / (above.sum() * below.sum()))
+
+
+def _calibration_error(generated: Floats, truth: npt.NDArray[np.bool_], weights: Floats) -> float:
+    """Return the expected calibration error of a probability over ten equal bins."""
     bins = np.minimum((generated * _BINS).astype(int), _BINS - 1)
-    total = 0.0
-    for b in np.unique(bins):
-        here = bins == b
-        share = weights[here].sum()
-        total += (
-            abs(np.average(truth[here], weights=weights[here]) - np.average(generated[here], weights=weights[here]))
-            * share
-        )
-    return float(total)
+    gaps = np.bincount(bins, weights * (truth - generated), minlength=_BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
-def _share(flags: npt.NDArray[np.bool_]) -> float | None:
-    return _rounded(float(flags.mean())) if len(flags) else None
+def _share(flags: npt.NDArray[np.bool_], weights: Floats, among: npt.NDArray[np.bool_]) -> float | None:
+    """Return which share of some entries has a flag; None where they weigh nothing."""
+    total = weights[among].sum()
+    return _rounded(float(weights[among & flags].sum() / total)) if total > 0 else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -8,7 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from forensic_cli.card import REAL
 from forensic_cli.discover import LeftOut, discover
 from forensic_cli.ensemble import INCONCLUSIVE
 from forensic_cli.errors import DataError, UsageError
@@ -77,6 +79,28 @@ def with_hashes(rows: Sequence[Row]) -> list[Row]:
     faults = [f"{row.path}: {d.reason}" for row, d in zip(rows, digests, strict=True) if isinstance(d, Unreadable)]
     _raise_for(faults, "files cannot be read", "mend or remove them")
     return [replace(row, sha256=str(digest)) for row, digest in zip(rows, digests, strict=True)]
+
+
+def unit_of(row: Row) -> str:
+    """Return what was left out with an image: its source, or where the data names none its group."""
+    return row.source or row.group or str(row.path)
+
+
+def source_weights(truth: npt.NDArray[np.str_], sources: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+    """Return weights by which sources count the same within a label, labels within generated, and generated as real."""
+    weights = np.zeros(len(truth))
+    generated = sorted(set(truth.tolist()) - {REAL})
+    for label in sorted(set(truth.tolist())):
+        here = truth == label
+        counts = Counter(sources[here].tolist())
+        share = 1.0 if label == REAL else 1 / len(generated)
+        weights[here] = [share / len(counts) / counts[source] for source in sources[here].tolist()]
+    return weights
+
+
+def row_weights(rows: Sequence[Row]) -> npt.NDArray[np.float64]:
+    """Return source_weights() of labelled images."""
+    return source_weights(np.array([row.generator for row in rows]), np.array([unit_of(row) for row in rows]))
 
 
 @dataclass(frozen=True)

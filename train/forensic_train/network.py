@@ -70,7 +70,10 @@ class StateHead(nn.Module):
 
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
         """Return logits B x K of features B x C and the index of each one's state, B."""
-        return (self.weight[state] @ features.unsqueeze(2)).squeeze(2) + self.bias[state]
+        # Of every state, and then the own: gathering the weights of each image's state would take far longer
+        logits = features @ self.weight.flatten(0, 1).T + self.bias.flatten()
+        own = state.reshape(-1, 1, 1).expand(-1, 1, self.bias.shape[1])
+        return logits.reshape(-1, *self.bias.shape).gather(1, own).squeeze(1)
 
 
 class Network(nn.Module):
@@ -288,6 +291,10 @@ class StateEncoder(Encoder):
     Standardised with means and deviations of the state, block after block rotated to principal components of variance
     1, and limited. The features are these components and a hidden layer on them that is told the state; a closed-form
     technique gets the hidden layer as it was drawn, as random features (Rahimi and Recht 2007).
+
+    Several members, each with features of its own, stand side by side: a training example teaches one of them, drawn
+    anew each time, and all of them together judge, each with its share, so that a head on top averages their logits.
+    One alone is the less sure the fewer the sources are (Lakshminarayanan et al. 2017).
     """
 
     states = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60")
@@ -297,20 +304,22 @@ class StateEncoder(Encoder):
     hidden = 192
     side = 128
     """Of a patch, in pixels."""
+    members = 3
+    """Small networks whose logits are averaged; each wants as many epochs as one alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.measurements = Measurements(self.side)
         total, count = sum(self.components), len(self.states)
-        self.width = total + self.hidden
+        self.width = self.members * (total + self.hidden)
         self.register_buffer("centre", torch.zeros(count, self.measurements.width))
         self.register_buffer("scale", torch.ones(count, self.measurements.width))
         for k, (width, kept) in enumerate(zip(self.measurements.blocks, self.components, strict=True)):
             self.register_buffer(f"rotation_{k}", torch.zeros(width, kept))
         self.centre: Tensor
         self.scale: Tensor
-        self.project = nn.Linear(total, self.hidden)
-        self.shift = nn.Parameter(torch.zeros(count, self.hidden))
+        self.project = nn.Linear(total, self.members * self.hidden)
+        self.shift = nn.Parameter(torch.zeros(count, self.members * self.hidden))
         self.noise, self.thinned = nn.Dropout(0.2), nn.Dropout(0.4)
 
     def signal(self, images: Tensor) -> Tensor:
@@ -323,10 +332,20 @@ class StateEncoder(Encoder):
         return self.measurements.finish(mean)
 
     def forward(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return features B x (C + H) of mean measurements B x F."""
+        """Return features B x M (C + H) of measurements B x F."""
         white = self.noise(self._whitened(signal, state).clamp(-_LARGEST_COMPONENT, _LARGEST_COMPONENT))
-        hidden = torch.relu(self.project(white) + self.shift[state])
-        return torch.cat([white * _DIRECT, self.thinned(hidden)], dim=1)
+        hidden = self.thinned(torch.relu(self.project(white) + self.shift[state]))
+        share = self._shares(len(white), white.device)
+        direct = share * (white * _DIRECT).unsqueeze(1)
+        own = share * hidden.reshape(len(white), self.members, self.hidden)
+        return torch.cat([direct, own], dim=2).flatten(1)
+
+    def _shares(self, count: int, device: torch.device) -> Tensor:
+        """Return B x M x 1: how much each member says of each image."""
+        if not self.training:
+            return torch.full((1, self.members, 1), 1 / self.members, device=device)
+        drawn = torch.randint(self.members, (count,), device=device)
+        return nn.functional.one_hot(drawn, self.members).unsqueeze(2).float()
 
     def distance(self, signal: Tensor, state: Tensor) -> Tensor:
         """Return the root mean square of the whitened components, before they are limited."""

@@ -39,13 +39,14 @@ NATIVE = Recipe(
     Preprocessing("patches", 128, grid=3, align=32),
     StateEncoder,
     settings={
-        "epochs": 60,
+        "epochs": 120,
         "batch_size": 128,
         "lr": 2e-3,
         "weight_decay": 0.1,
         "label_smoothing": 0.05,
         "schedule": "onecycle",
         "clip_norm": 2.0,
+        "source_balance": 0.5,
     },
 )
 """Patches at native resolution, measured in every state that a picture may be in; their mean is judged by its state."""
@@ -94,7 +95,7 @@ NATIVE_SMALL = Recipe(
     SpectralEncoder,
     4,
     augment_patch,
-    settings={**NATIVE.settings, "epochs": 6, "batch_size": 64, "weight_decay": 0.05},
+    settings={**NATIVE.settings, "epochs": 6, "batch_size": 64, "weight_decay": 0.05, "source_balance": 0.0},
 )
 """Log spectra for the benchmark: one window of them is all that an image has."""
 

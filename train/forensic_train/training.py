@@ -20,7 +20,7 @@ from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.card_markdown import card_markdown
 from forensic_train.dataset import ImageDataset
-from forensic_train.decide import fit_decisions, source_weights, unit_of
+from forensic_train.decide import fit_decisions
 from forensic_train.evaluate import evaluate_all, score_rows
 from forensic_train.export import export_network, parity_views, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
@@ -32,6 +32,7 @@ from forensic_train.manifest import (
     has_subjects,
     read_manifest,
     redraw_adapt,
+    row_weights,
     same_bytes_two_generators,
     split_rows,
     with_hashes,
@@ -523,11 +524,8 @@ def _prepare(
             network.encoder.load_state_dict(stored["encoder"])
             return
     if isinstance(dataset, SignalDataset):
-        truth, sources = (
-            np.array(column) for column in zip(*((row.generator, unit_of(row)) for row in rows), strict=True)
-        )
         # Square roots: a large source says more than a small one, but not in proportion
-        weights = np.sqrt(source_weights(truth, sources))
+        weights = np.sqrt(row_weights(rows))
         network.encoder.prepare_signals(*dataset.flat(weights))
     else:
         chunks = dataset.samples(recipe.samples, _SAMPLE_CHUNK)

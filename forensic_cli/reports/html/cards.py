@@ -66,7 +66,7 @@ def _recall(cards: Sequence[ModelCard]) -> Table:
 
 def _thresholds(cards: Sequence[ModelCard]) -> Table:
     rows = [
-        [f"{card.name}, {state}", *map(_threshold, (one.generated_from, one.real_to, one.name_from))]
+        [f"{card.name}, {state}", *map(_threshold, (one.generated_from, one.real_to)), one.names_in_words]
         for card, state, one in _decisions(cards)
     ]
     header = ("model and state", "generated from p", "real up to p", "named from (probability among the generators)")

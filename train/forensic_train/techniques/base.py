@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
 
 from forensic_train.dataset import Batch, Example, ImageDataset
-from forensic_train.manifest import Row
+from forensic_train.manifest import Row, row_weights
 from forensic_train.network import Network
 from forensic_train.seeds import generator_for
 from forensic_train.signals import SignalDataset
@@ -36,6 +36,9 @@ class Settings:
     """onecycle: warm up over a fifth of the updates, then anneal to nothing."""
     clip_norm: float = 0.0
     """Largest gradient norm of an update; 0: not clipped."""
+    source_balance: float = 0.0
+    """0: every image once an epoch, as in PAPER. Above: drawn with replacement, with the probability that makes sources
+    weigh the same within their label, labels within generated, and generated as `real`, to this power; 1 at most."""
     double_softmax: bool = False
     """PAPER's literal "softmax activation" before cross entropy; bounds a 7-way loss to [1.165, 2.165]."""
 
@@ -125,9 +128,12 @@ class Technique(ABC):
         self.steppers: dict[str, Stepper] = {}
 
     def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
-        """Return the order of rows in an epoch: every row once, shuffled."""
-        order = generator_for("sampler", self.context.seed, epoch).permutation(len(rows))
-        return [int(i) for i in order]
+        """Return the order of rows in an epoch: every row once, shuffled, unless sources are to be balanced."""
+        rng = generator_for("sampler", self.context.seed, epoch)
+        if not self.settings.source_balance:
+            return [int(i) for i in rng.permutation(len(rows))]
+        weights = row_weights(rows) ** self.settings.source_balance
+        return [int(i) for i in rng.choice(len(rows), size=len(rows), p=weights / weights.sum())]
 
     def inputs(self, dataset: "ImageDataset | SignalDataset") -> Dataset[Example]:
         """Return what batches are made of; the augmented images unless a technique needs something else."""
