@@ -28,7 +28,7 @@ from forensic_train.measurements import (
     PeriodicPattern,
     Residuals,
 )
-from forensic_train.network import Network, StateEncoder
+from forensic_train.network import Network, StateEncoder, StateHead
 from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
 from forensic_train.techniques.base import Context
@@ -387,6 +387,37 @@ def test_a_scan_measures_what_training_measured(rows: list[Row], tmp_path: Path)
             logits, _ = network(cut, torch.zeros(len(cut), dtype=torch.int64), state)
             expected = network.classify(torch.from_numpy(signals.values[i, :1].astype(np.float32)), state)
         assert logits.numpy() == pytest.approx(expected.numpy(), abs=0.02)  # signals are kept as float16
+
+
+def test_one_member_learns_from_an_example_and_all_of_them_judge_by_their_mean(rows: list[Row], tmp_path: Path) -> None:
+    network = fitted_network(measured(rows, tmp_path / "signals"))
+    encoder, head = network.encoder, network.generator_head
+    assert isinstance(encoder, SmallStateEncoder)
+    encoder.noise.p = encoder.thinned.p = 0.0
+    signal, state = torch.randn(8, encoder.measurements.width), torch.arange(8) % 5
+    with torch.no_grad():
+        encoder.train()
+        taught = encoder(signal, state).reshape(8, encoder.members, -1)
+        active = taught.abs().sum(dim=2) > 0
+        assert (active.sum(dim=1) == 1).all()
+        assert active.any(dim=0).sum() > 1
+        encoder.eval()
+        together = encoder(signal, state)
+        alone = []
+        for member in range(encoder.members):
+            features = torch.zeros(8, encoder.members, together.shape[1] // encoder.members)
+            features[:, member] = together.reshape(features.shape)[:, member] * encoder.members
+            alone.append(head(features.flatten(1), state))
+        assert torch.allclose(head(together, state), torch.stack(alone).mean(dim=0), atol=1e-5)
+
+
+def test_every_state_has_weights_of_its_own() -> None:
+    head = StateHead(6, 3, 4)
+    features, state = torch.randn(5, 6), torch.tensor([0, 3, 1, 3, 2])
+    with torch.no_grad():
+        found = head(features, state)
+        for i, k in enumerate(state.tolist()):
+            assert torch.allclose(found[i], head.weight[k] @ features[i] + head.bias[k], atol=1e-6)
 
 
 # The whole of it

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,20 @@ def subject_loss(technique: Adversarial, batch: Batch) -> float:
 def batch(make_batch: Make) -> Batch:
     made: Batch = make_batch([0, 0, 1, 1, 0, 1, 2, 2], [0, 1, 0, 1, 0, 1, 0, 0])
     return made
+
+
+# Sampling
+
+
+def test_sources_may_be_balanced_and_are_not_in_the_papers_baseline(make_technique: Make) -> None:
+    rows = [Row(Path(f"{i}.png"), "a", "cat", source="large" if i < 30 else "small") for i in range(40)]
+    rows += [Row(Path(f"{i}.png"), "real", "cat", source="other") for i in range(40, 50)]
+    plain = make_technique(Baseline, COUNTS).sampler(rows, 0)
+    assert sorted(plain) == list(range(50))
+    balanced = make_technique(Baseline, COUNTS, source_balance=1.0)
+    drawn = [rows[i].source for epoch in range(80) for i in balanced.sampler(rows, epoch)]
+    shares = {name: drawn.count(name) / len(drawn) for name in ("large", "small", "other")}
+    assert shares == pytest.approx({"large": 1 / 4, "small": 1 / 4, "other": 1 / 2}, abs=0.03)
 
 
 # Adversarial, to the letter
