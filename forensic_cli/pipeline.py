@@ -34,6 +34,7 @@ from forensic_cli.preprocess import (
 )
 from forensic_cli.reencode import variants
 from forensic_cli.state import state_of
+from forensic_cli.traces import traces_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,6 +86,8 @@ class Prepared:
     """An earlier file has the same bytes: this one was not decoded, and has its row."""
     metadata: tuple[Claim, ...] = ()
     """What the file says of its own origin."""
+    traces: tuple[str, ...] = ()
+    """What the pixels tell of the picture's past (traces.py)."""
 
 
 def read_file(path: Path) -> bytes | Unreadable:
@@ -162,6 +165,7 @@ def cut(content: Content, reading: "Reading") -> Prepared:
         },
         fingerprint=reading.fingerprint(pixels) if reading.fingerprint else None,
         metadata=said,
+        traces=traces_of(pixels, header.compression == "lossless"),
     )
 
 

@@ -27,6 +27,7 @@ from forensic_cli.preprocess import MAX_PIXELS
 from forensic_cli.results import FileResult, RunHeader, Verdict, printable
 from forensic_cli.stability import Judge, stable_verdicts
 from forensic_cli.state import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, state_of
+from forensic_cli.traces import in_words
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
         format=header.format if header else None,
         width=header.width if header else None,
         height=header.height if header else None,
-        state=state_of(header).text if header and verdict else None,
+        state=in_words(state_of(header).text, item.traces) if header and verdict else None,
         views=len(item.sample.views[0]) if item.sample else 0,
         warnings=tuple(sorted({*item.warnings, *conflict, *(verdict.warnings if verdict else ())})),
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
