@@ -36,6 +36,7 @@ from forensic_train.decide import (
     fit_decisions,
     measure,
     nested_answers,
+    silenced,
     state_entries,
     with_ratios,
 )
@@ -379,6 +380,16 @@ def test_the_headline_may_have_a_ratio_where_no_generator_has_one() -> None:
 
 
 # Figures
+
+
+def test_headlines_that_a_decision_never_gives_are_taken_back() -> None:
+    easy = draw(3, 6)
+    answers = nested_answers(CARD, easy)
+    answers.headlines[easy.truth == "gamma"] = REAL
+    taken = silenced(answers, Decision(generated_from=0.5))
+    assert (taken.headlines[answers.headlines == REAL] == UNDECIDED).all()
+    assert (taken.verdicts[answers.headlines == REAL] == INCONCLUSIVE).all()
+    assert (taken.headlines == GENERATED).sum() == (answers.headlines == GENERATED).sum() > 0
 
 
 def test_the_figures_by_hand() -> None:

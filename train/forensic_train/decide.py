@@ -45,7 +45,7 @@ LEAST_NAME = 0.5
 LEAST_SOURCES = 4
 """Sources on each side that a state needs to be answered for; with fewer nothing could be left out."""
 LEAST_RIGHT = 0.9
-"""Share of right answers on left-out sources below which a state gives none, where it gave ..."""
+"""Share of right headlines of a kind, at even odds, below which a state gives none of that kind, where it gave ..."""
 LEAST_ANSWERS = 20
 """... this many."""
 ALL_FORMS, AS_FOUND = "all forms", "as found"
@@ -115,9 +115,15 @@ def fit_decisions(card: ModelCard, scores: Scores) -> dict[str, Decision]:
         if not _enough(card, entries):
             continue
         decision = with_ratios(card, fit_decision(card, entries), entries)
-        figures = figures_by_form(card, nested_answers(card, entries))
-        if any(_misleads(figures[name]) for name in (ALL_FORMS, AS_FOUND) if name in figures):
-            decision = replace(decision, generated_from=NEVER, real_to=-NEVER, names_from={})
+        answers = nested_answers(card, entries)
+        figures = figures_by_form(card, answers)
+        checked = [figures[name] for name in (ALL_FORMS, AS_FOUND) if name in figures]
+        if any(_misleads(measured, "generated_found", "real_called_generated") for measured in checked):
+            decision = replace(decision, generated_from=NEVER, names_from={})
+        if any(_misleads(measured, "real_found", "generated_called_real") for measured in checked):
+            decision = replace(decision, real_to=-NEVER)
+        if not decision.is_silent:  # of a silent state it is told what its answers would have been worth
+            figures = figures_by_form(card, silenced(answers, decision))
         decisions[state] = replace(decision, measured=figures)
     return decisions
 
@@ -133,16 +139,24 @@ def figures_by_form(card: ModelCard, answers: "Answers") -> dict[str, dict[str, 
     return figures
 
 
-def _misleads(measured: Mapping[str, Any]) -> bool:
-    """Tell whether too many answers were wrong on sources that chose nothing: such a state is better silent."""
-    decided, right = measured["decided"], measured["decided_right"]
-    return right is not None and decided * measured["images"] >= LEAST_ANSWERS and right < LEAST_RIGHT
+def _misleads(measured: Mapping[str, Any], right: str, wrong: str) -> bool:
+    """Tell whether too many headlines of a kind were wrong on sources that chose nothing: they are better not given.
+
+    `right`, `wrong`: names of the shares of either side that got the headline.
+    """
+    if measured[right] is None or measured[wrong] is None:
+        return False
+    given = measured[right] + measured[wrong]
+    return bool(given / 2 * measured["images"] >= LEAST_ANSWERS and measured[right] < LEAST_RIGHT * given)
 
 
-def silenced(answers: "Answers") -> "Answers":
-    """Return the same answers where none is given."""
-    count = len(answers.entries)
-    return replace(answers, headlines=np.full(count, UNDECIDED), verdicts=np.full(count, INCONCLUSIVE))
+def silenced(answers: "Answers", decision: Decision) -> "Answers":
+    """Return the same answers without the headlines that a decision never gives."""
+    never = (answers.headlines == GENERATED) & (decision.generated_from >= NEVER)
+    never |= (answers.headlines == REAL) & (decision.real_to <= -NEVER)
+    headlines, verdicts = answers.headlines.copy(), answers.verdicts.copy()
+    headlines[never], verdicts[never] = UNDECIDED, INCONCLUSIVE
+    return replace(answers, headlines=headlines, verdicts=verdicts)
 
 
 def _enough(card: ModelCard, entries: Entries) -> bool:

@@ -129,8 +129,7 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
 
 def _as_found(card: ModelCard, state: str, answers: Answers) -> Answers:
     """Return what is said of images as they were published."""
-    answers = answers.at(answers.entries.as_found)
-    return silenced(answers) if card.decisions[state].is_silent else answers
+    return silenced(answers.at(answers.entries.as_found), card.decisions[state])
 
 
 def unit_recalls(scores: Scores, unit: str) -> list[UnitRecall]:
