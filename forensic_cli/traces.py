@@ -26,7 +26,7 @@ _EDGE = 24.0
 """Grey levels at which differences are cut off, so that edges of the picture do not drown what is between them."""
 _BLOCKY = 5.5
 """Standard errors by which the borders of blocks stand out along both axes; _PERIODIC: times the median of the spectrum
-that a peak has. Fewer than one in a hundred pictures has as much by chance (tests/benchmarks/trace_rates.py)."""
+that a peak has. One or two in a hundred pictures have as much by chance (tests/benchmarks/trace_rates.py)."""
 _PERIODIC = 7.0
 _LENGTH = 1024
 _SLOW, _NEAR_BLOCK, _ALIKE = 0.06, 0.008, 0.004
@@ -37,7 +37,7 @@ each other the two axes agree."""
 def traces_of(pixels: Pixels, lossless: bool) -> tuple[str, ...]:
     """Return what probably happened to a picture before: EARLIER_JPEG, of a `lossless` file alone, and RESIZED.
 
-    Each is wrong about one in a hundred pictures, more among drawn patterns, and misses many. Sources: blocking
+    Each is wrong about one or two in a hundred pictures, more of drawn patterns, and misses many. Sources: blocking
     artefacts (Fan and de Queiroz 2003), the periodic second difference of an interpolated picture (Gallagher 2005).
     """
     luma = cv2.cvtColor(_middle(pixels), cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Trains every technique with the native recipe on a corpus and puts the exports that ship into exports/.
-# usage: train/build_exports.sh MANIFEST [RUN]     about an hour on two cores; run it again to go on where it stopped
+# usage: train/build_exports.sh MANIFEST [RUN]     about two hours on two cores; run it again to go on where it stopped
 #
 # MANIFEST: of `genforensic corpus train/sources.tsv`, with the drawn pictures of train/make_graphics.py added to it.
 set -euo pipefail
 manifest=$1
 run=${2:-runs/native}
 cd "$(dirname "$0")/.."
-settings=(--recipe native --seed 0 --set adversarial.stable=true --set discriminant.epochs=16 --signals "$run")
+settings=(--recipe native --seed 0 --set adversarial.stable=true --signals "$run")
 
 # What is quoted of them: each image judged by a model of the same kind that never saw its source
 genforensic evaluate --leave-out source --folds 4 --data "$manifest" --technique all "${settings[@]}" \
@@ -17,7 +17,6 @@ genforensic evaluate --leave-out source --folds 4 --data "$manifest" --technique
 for technique in discriminant weighted baseline adversarial; do
   set=()
   if [ "$technique" = adversarial ]; then set=(--set stable=true); fi
-  if [ "$technique" = discriminant ]; then set=(--set epochs=16); fi
   genforensic train --technique "$technique" --recipe native --data "$manifest" --seed 0 "${set[@]}" \
     --calibrate "$run/left-out" --signals "$run" --output "$run/everything" --resume
 done
