@@ -119,7 +119,7 @@ def test_the_header_says_what_judged(run: Any, toy_exports: Path, images: Path) 
             "validation": "",
             "decisions": {
                 "any": {
-                    **{"generated_from": 0.9, "real_to": 0.1, "name_from": 0.8, "farthest": None},
+                    **{"generated_from": 0.9, "real_to": 0.1, "name_from": 0.8, "names_from": {}, "farthest": None},
                     "log10_lr_bounds": {},
                 }
             },
