@@ -167,9 +167,9 @@ def _decisions(card: ModelCard) -> list[str]:
         "thresholds of its own; pictures in other states stay `undecided`. Figures are of sources that neither the "
         "judging model nor the thresholds had seen, with 95 % intervals over sources; `as found` are images as they "
         "were published, `all forms` also their compressed, resized and re-saved forms. The same folds were looked at "
-        "when the recipe was chosen, so expect a little less on sources of another kind. Shares are at even odds: sources "
-        "weigh the same within their label, labels within generated, and generated as much as real. A kind of headline of "
-        f"which fewer than nine in ten were right is not given. Validation: {card.validation}"
+        "when the recipe was chosen, so expect a little less on sources of another kind. Shares are at even odds: "
+        "sources weigh the same within their label, labels within generated, and generated as much as real. A kind of "
+        f"headline of which fewer than nine in ten were right is not given. Validation: {card.validation}"
     )
     parts = ["## Answers", text]
     if any(decision.measured for decision in card.decisions.values()):
