@@ -253,7 +253,7 @@ def _quantise(path: Path, reduced: Path, images: _RangeReader, method: str) -> N
 def _sensitive(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the nodes up to the first convolution, and of those behind the last one: means and the head.
 
-    A head gathers the weights of a state, so its product is one of two computed matrices.
+    The head is a Gemm here, its bias joined to its product by the preparation.
     """
     convolutions = [i for i, node in enumerate(graph.node) if node.op_type == "Conv"]
     first = convolutions[0] if convolutions else -1
