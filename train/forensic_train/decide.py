@@ -56,6 +56,7 @@ _DRAWN = 200
 _FARTHEST = 0.98
 """Share of the images that lie no farther from training than is answered for."""
 _BINS = 10
+_LEAST_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -220,9 +221,11 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     order = np.argsort(-generated, kind="stable")
     right, wrong = np.cumsum((weights * ~real)[order]), np.cumsum((weights * real)[order])
     good = (right >= RIGHT_HEADLINES * (right + wrong)) & (wrong <= WRONG_PHOTOGRAPHS * weights[real].sum())
-    # What is real as it was published must not be called generated either: its other forms are easier
-    published = weights * real * entries.as_found
-    good &= np.cumsum(published[order]) <= WRONG_PHOTOGRAPHS * published.sum()
+    # Nor in any one form: what is easy for whole images must not be paid for by small parts of them
+    for form in np.unique(entries.forms):
+        here = weights[order] * (entries.forms == form)[order]
+        right, wrong = (_rising_share(here * side) for side in (~real[order], real[order]))
+        good &= (wrong <= WRONG_PHOTOGRAPHS) & (right >= LEAST_RIGHT * wrong / (1 - LEAST_RIGHT))
     good &= _ends(generated[order])
     limits: dict[str, Any] = {"generated_from": NEVER, "real_to": -NEVER}
     if good.any():
@@ -232,6 +235,11 @@ def _headline_limits(generated: Floats, entries: Entries) -> dict[str, Any]:
     if good.any():
         limits["real_to"] = min(0.5, float(generated[order[::-1]][np.flatnonzero(good)[-1]]))
     return limits
+
+
+def _rising_share(weights: Floats) -> Floats:
+    """Return the sums of weights up to each, as shares of their total."""
+    return np.asarray(np.cumsum(weights) / max(weights.sum(), _LEAST_WEIGHT), np.float64)
 
 
 def _ends(ordered: Floats) -> npt.NDArray[np.bool_]:
@@ -404,7 +412,7 @@ class _Weigher:
         counted = times[self._cell_source].astype(np.float64)
         total = np.bincount(self._cell_label, counted, minlength=len(self._is_real))
         generated = max(1, int(((total > 0) & ~self._is_real).sum()))
-        share = np.where(self._is_real, 1.0, 1 / generated) / np.maximum(total, 1e-12)
+        share = np.where(self._is_real, 1.0, 1 / generated) / np.maximum(total, _LEAST_WEIGHT)
         return np.asarray((counted * share[self._cell_label] / self._images)[self._cell], np.float64)
 
 

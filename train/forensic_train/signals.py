@@ -46,7 +46,9 @@ _SITE = (800, 1600)
 _FULL_COLOUR = 0.35
 """Share of JPEGs that keep their colours at full size (4:4:4)."""
 _BLOCK = 8
-VERSION = 2
+_PART = 256
+"""Pixels along a side of what is cut out."""
+VERSION = 3
 """Changes with what is measured, so that old signals are not taken for new ones."""
 
 
@@ -80,6 +82,15 @@ def _saved_again(pixels: Pixels, rng: Rng) -> Drawn:
     return _cut_anywhere(_compressed(pixels, rng, 70, 96)[0], rng), "lossless"
 
 
+def _cut(pixels: Pixels, rng: Rng) -> Drawn:
+    """Cut out a small part, on the grid of a JPEG, and save it in one of the ways above: a detail, a thumbnail."""
+    top, left = (int(rng.integers(max(0, side - _PART) // _BLOCK + 1)) * _BLOCK for side in pixels.shape[:2])
+    part, way = np.ascontiguousarray(pixels[top : top + _PART, left : left + _PART]), rng.random()
+    if way < 0.25:
+        return part, "lossless"
+    return _webp(part, rng) if way < 0.4 else _compressed(part, rng, 60, 98)
+
+
 DRAWS: Mapping[str, Callable[[Pixels, Rng], Drawn]] = {
     "jpeg-93": partial(_compressed, least=93, most=98),
     "jpeg-80": partial(_compressed, least=80, most=92),
@@ -88,6 +99,7 @@ DRAWS: Mapping[str, Callable[[Pixels, Rng], Drawn]] = {
     "resized": _resized,
     "resized, jpeg": _resized_jpeg,
     "saved again": _saved_again,
+    "cut": _cut,
 }
 """Every changed form in which an image is measured, by its name; ORIGINAL comes first."""
 ORIGINAL = "as it is"
