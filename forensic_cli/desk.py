@@ -6,18 +6,17 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from forensic_cli.console import note, track, wants_colour
+from forensic_cli.console import Output, note, track, wants_colour
+from forensic_cli.copies import Seen
 from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
-from forensic_cli.duplicates import Seen
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import check_labels
 from forensic_cli.model import Model
-from forensic_cli.output import Output
+from forensic_cli.record import FileResult, RunHeader, Summary
 from forensic_cli.reports import Resumable, make_report, worth_unfinished
-from forensic_cli.results import FileResult, RunHeader, Summary
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.scan import ScanSettings, run_header, scan
-from forensic_cli.seal_check import refuse_broken_seal
+from forensic_cli.seal import refuse_broken_seal
 from forensic_cli.selection import Selection, check_verdicts
 from forensic_cli.watch import LastRows, arrivals
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
-from forensic_cli.preprocess import sniff
+from forensic_cli.images.decode import sniff
 
 IMAGE_SUFFIXES = frozenset(
     (

@@ -10,7 +10,9 @@
 A bad image is none of these: it is a row with a status and a reason (`preprocess.Unreadable`).
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from importlib import import_module
 
 
 class ExitCode(IntEnum):
@@ -58,3 +60,17 @@ class DataError(GenforensicError):
 
 class TrainingError(DataError):
     """A training run that cannot start or go on."""
+
+
+def pip_line(extra: str) -> str:
+    """Return what installs an extra, from a package index and from a checkout."""
+    return f"pip install 'genforensic[{extra}]' (in a checkout: pip install '.[{extra}]')"
+
+
+def require(packages: Sequence[str], extra: str, option: str) -> None:
+    """Import what an option needs. Raises UsageError with the pip line where it is not installed."""
+    try:
+        for package in packages:
+            import_module(package)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{option} needs {packages[0]}, which is not installed; run: {pip_line(extra)}") from error

@@ -21,7 +21,6 @@ from forensic_cli.commands import (
     evaluate,
     export,
     merge,
-    models,
     report,
     scan,
     train,
@@ -158,7 +157,7 @@ app.command()(report.report)
 app.command()(verify.verify)
 app.command()(diff.diff)
 app.command()(triage.triage)
-app.command()(models.models)
+app.command()(doctor.models)
 app.command()(doctor.doctor)
 app.command()(corpus.corpus)
 app.command()(audit.audit)

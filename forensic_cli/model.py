@@ -16,8 +16,8 @@ import onnxruntime as ort
 
 from forensic_cli.card import ANY_STATE, ModelCard, Preprocessing, output_names
 from forensic_cli.errors import ModelError
-from forensic_cli.peek import MAX_EXPORT_BYTES, read_cards
-from forensic_cli.preprocess import Views
+from forensic_cli.exports import MAX_EXPORT_BYTES, read_cards
+from forensic_cli.images.views import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 

@@ -18,23 +18,14 @@ from threading import Event, Semaphore, Thread
 from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.duplicates import Original, Originals, Turns
-from forensic_cli.metadata import Claim, read_metadata
+from forensic_cli.copies import Original, Originals, Turns
+from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, name_warnings
+from forensic_cli.images.header import Header, Pixels, Unreadable, state_of
+from forensic_cli.images.history import traces_of, variants
+from forensic_cli.images.views import view_warnings, views
 from forensic_cli.model import Sample
-from forensic_cli.preprocess import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    Header,
-    Pixels,
-    Unreadable,
-    decode,
-    name_warnings,
-    view_warnings,
-    views,
-)
-from forensic_cli.reencode import variants
-from forensic_cli.state import state_of
-from forensic_cli.traces import traces_of
+from forensic_cli.provenance import read_metadata
+from forensic_cli.record import Claim
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from forensic_cli.errors import UsageError
-from forensic_cli.seal import SEAL
 
+SEAL = "seal"
+"""Key of the seal in a results file."""
 LONGEST_LINE = 1 << 24
 """Bytes; a longer line is no row."""
 _LARGEST_DOCUMENT = 1 << 31

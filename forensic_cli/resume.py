@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from forensic_cli.console import note
-from forensic_cli.duplicates import Seen
+from forensic_cli.copies import Seen
 from forensic_cli.errors import OutputError, UsageError
+from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import read_file
-from forensic_cli.preprocess import Unreadable
-from forensic_cli.records import read_row
-from forensic_cli.results import FileResult, RunHeader, Summary, printable
+from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
 from forensic_cli.results_file import LONGEST_LINE, is_row
 
 _MAY_DIFFER = ("started", "command")

@@ -1,13 +1,13 @@
 """scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,19 +15,20 @@ import onnxruntime as ort
 import PIL
 
 from forensic_cli import __version__
-from forensic_cli.card import NEVER, Decision, Preprocessing
-from forensic_cli.duplicates import Found, Seen
-from forensic_cli.ensemble import GENERATED, decide, probabilities
+from forensic_cli.card import GENERATED, NEVER, Decision, Preprocessing
+from forensic_cli.copies import Found, Seen, perceptual_hash
 from forensic_cli.exports import check_labels
-from forensic_cli.findings import perceptual_hash
-from forensic_cli.metadata import CONFLICT, disagrees
+from forensic_cli.images.decode import MAX_PIXELS
+from forensic_cli.images.header import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, state_of
+from forensic_cli.images.history import in_words
 from forensic_cli.model import Evidence, Model, Sample, images_at_once, judge_samples
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.preprocess import MAX_PIXELS
-from forensic_cli.results import FileResult, RunHeader, Verdict, printable
-from forensic_cli.stability import Judge, stable_verdicts
-from forensic_cli.state import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, state_of
-from forensic_cli.traces import in_words
+from forensic_cli.provenance import CONFLICT, disagrees
+from forensic_cli.record import FileResult, RunHeader, Verdict, printable
+from forensic_cli.verdict import decide, probabilities, with_stability
+
+Judge: TypeAlias = Callable[[Sequence[tuple[Sample, bool]]], list[Verdict]]
+"""Images, and whether training had pictures of their kind -> one verdict an image, in their order."""
 
 
 @dataclass(frozen=True)
@@ -216,3 +217,16 @@ def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
         phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
         metadata=item.metadata,
     )
+
+
+def stable_verdicts(images: Sequence[Prepared], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
+    """Judge the re-encodings of readable images, and add to each verdict how it holds.
+
+    Each re-encoding is a batch of its own, no larger than that of the originals.
+    """
+    others: list[dict[str, Verdict]] = [{} for _ in images]
+    for name in dict.fromkeys(name for image in images for name in image.variants):
+        places = [i for i, image in enumerate(images) if name in image.variants]
+        for i, other in zip(places, judge([(images[i].variants[name], True) for i in places]), strict=True):
+            others[i][name] = other
+    return [with_stability(verdict, found) for verdict, found in zip(verdicts, others, strict=True)]

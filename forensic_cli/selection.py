@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.card import REAL, UNKNOWN
-from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED
+from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
 from forensic_cli.errors import UsageError
-from forensic_cli.results import FileResult
+from forensic_cli.record import FileResult
 
 
 def _confidence(row: FileResult) -> float:

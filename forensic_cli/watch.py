@@ -6,12 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
+from forensic_cli.copies import REMEMBERED
 from forensic_cli.discover import Search, rediscover
-from forensic_cli.duplicates import REMEMBERED
-from forensic_cli.errors import UsageError
-from forensic_cli.extras import require
+from forensic_cli.errors import UsageError, require
+from forensic_cli.record import FileResult
 from forensic_cli.reports import ROW_BY_ROW
-from forensic_cli.results import FileResult
 
 SETTLED_SECONDS = 1.0
 """A file is whole when its size and its time of change have stayed the same for so long."""

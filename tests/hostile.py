@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from forensic_cli.preprocess import STATUSES, WARNINGS
+from forensic_cli.images.header import STATUSES, WARNINGS
 from pictures import (
     ARITHMETIC_JPEG,
     BAD_PROFILE,

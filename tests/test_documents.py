@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from forensic_cli.decisions import decide_now
+from forensic_cli.commands.triage import decide_now
 from forensic_cli.errors import ExitCode
-from forensic_cli.metadata import Claim
-from forensic_cli.results import FileResult, Prediction, RunHeader, Stability, Summary, Verdict
+from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Stability, Summary, Verdict
 from forensic_cli.scan import ScanSettings, run_header
 from forensic_cli.seal import Sealer
 from toys import ROOT, child_environment

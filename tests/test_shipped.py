@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forensic_cli.exports import export_files
+from forensic_cli.exports import Export, export_files
 from forensic_cli.model import Model
-from forensic_cli.peek import Export
 
 ROOT = Path(__file__).parent.parent
 EXPORTS = sorted((ROOT / "exports").glob("*.onnx"))

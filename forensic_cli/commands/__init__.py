@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from forensic_cli.errors import GenforensicError, UsageError
-from forensic_cli.extras import pip_line
-from forensic_cli.results import printable
+from forensic_cli.errors import GenforensicError, UsageError, pip_line
+from forensic_cli.record import printable
 
 if TYPE_CHECKING:
     from forensic_cli.card import ModelCard
@@ -58,8 +57,7 @@ def completing_cards(
     """Return a completion that offers what is named in the cards of the exports that are looked at, and `more`."""
 
     def offer(ctx: typer.Context, incomplete: str) -> list[str]:
-        from forensic_cli.exports import export_files
-        from forensic_cli.peek import Export
+        from forensic_cli.exports import Export, export_files
 
         names: list[str] = []
         with suppress(GenforensicError):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forensic_cli.commands import training_extra
+from forensic_cli.console import print_json
 from forensic_cli.errors import ExitCode, UsageError
-from forensic_cli.output import print_json
-from forensic_cli.results import printable
+from forensic_cli.record import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +76,7 @@ def _records(faults: "FileFaults") -> dict[str, Any]:
 
 
 def _print_faults(faults: "FileFaults") -> None:
-    from forensic_cli.reports.table import counted, visible
+    from forensic_cli.reports.text import counted, visible
 
     if faults.unreadable:
         typer.echo(f"Training would stop at {counted(len(faults.unreadable), 'image')} that cannot be read:")

@@ -14,7 +14,7 @@ from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, load_models,
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from forensic_cli.peek import Export
+    from forensic_cli.exports import Export
     from forensic_train.manifest import Row
 
 _FORMATS = ("table", "json", "markdown")

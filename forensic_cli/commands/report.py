@@ -54,15 +54,15 @@ def report(
 
     Exit code: 0 done, 2 wrong use or no results, 3 an export that cannot be used.
     """
+    from forensic_cli.console import Output, already_there
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
-    from forensic_cli.output import Output, already_there
-    from forensic_cli.reports.html.entries import Entries
+    from forensic_cli.record import printable
     from forensic_cli.reports.html.page import PageSettings, build_page
+    from forensic_cli.reports.html.rows import Entries
     from forensic_cli.reports.html.source import read_results
-    from forensic_cli.reports.table import visible
-    from forensic_cli.results import printable
-    from forensic_cli.seal_check import check_results
+    from forensic_cli.reports.text import visible
+    from forensic_cli.seal import check_results
 
     if html.exists() and not force:
         raise already_there(html)

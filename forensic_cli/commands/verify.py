@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.console import track
+from forensic_cli.console import print_json, print_text, track
 from forensic_cli.errors import ExitCode
-from forensic_cli.output import print_json, print_text
-from forensic_cli.results import printable
+from forensic_cli.record import printable
 
 if TYPE_CHECKING:
-    from forensic_cli.seal_check import Checked, Fault
+    from forensic_cli.seal import Checked, Fault
 
 _SHOWN = 50
 """Faults that are printed; --json has them all."""
@@ -51,8 +50,7 @@ def verify(
 
     Exit code: 0 all holds, 11 something does not, 2 wrong use.
     """
-    from forensic_cli.custody import check_files, check_models
-    from forensic_cli.seal_check import check_results
+    from forensic_cli.seal import check_files, check_models, check_results
 
     checked = check_results(results, seal)
     images = list(track(check_files(results, root), "comparing images", checked.rows)) if files else []
@@ -72,7 +70,7 @@ def _record(checked: "Checked", faults: "Iterable[Fault]", images: int, models: 
 
 
 def _lines(results: str, checked: "Checked", faults: "list[Fault]", images: int, models: int) -> "Iterable[str]":
-    from forensic_cli.reports.table import counted, visible
+    from forensic_cli.reports.text import counted, visible
 
     compared = f"{counted(checked.rows, 'row')}, {counted(images, 'image')} and {counted(models, 'model')} compared"
     if not faults:

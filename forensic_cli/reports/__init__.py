@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from forensic_cli.errors import UsageError
-from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.record import FileResult, RunHeader, Summary
 
 
 class Report(Protocol):
@@ -40,13 +40,13 @@ class Resumable(Protocol):
 
 
 REPORTS = {
-    "table": "forensic_cli.reports.table:TableReport",
-    "jsonl": "forensic_cli.reports.jsonl:JsonLinesReport",
-    "json": "forensic_cli.reports.json_report:JsonReport",
-    "csv": "forensic_cli.reports.csv_report:CsvReport",
-    "markdown": "forensic_cli.reports.markdown:MarkdownReport",
-    "sarif": "forensic_cli.reports.sarif:SarifReport",
-    "parquet": "forensic_cli.reports.parquet:ParquetReport",
+    "table": "forensic_cli.reports.text:TableReport",
+    "jsonl": "forensic_cli.reports.json_formats:JsonLinesReport",
+    "json": "forensic_cli.reports.json_formats:JsonReport",
+    "csv": "forensic_cli.reports.columns:CsvReport",
+    "markdown": "forensic_cli.reports.text:MarkdownReport",
+    "sarif": "forensic_cli.reports.json_formats:SarifReport",
+    "parquet": "forensic_cli.reports.columns:ParquetReport",
     "html": "forensic_cli.reports.html:HtmlReport",
 }
 """Every format by its name on the command line; imported when it is used."""

@@ -22,8 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from forensic_cli.card import Preprocessing
+from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.pipeline import Content, Prepared, Reading, cut
-from forensic_cli.preprocess import STATUSES, WARNINGS
 from mutations import mutant
 from pictures import seeds
 

@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from forensic_cli.preprocess import Pixels, Unreadable, decode
-from forensic_cli.reencode import jpeg
-from forensic_cli.state import state_of
-from forensic_cli.traces import EARLIER_JPEG, RESIZED, traces_of
+from forensic_cli.images.decode import decode
+from forensic_cli.images.header import Pixels, Unreadable, state_of
+from forensic_cli.images.history import EARLIER_JPEG, RESIZED, jpeg, traces_of
 
 _OF_A_SOURCE = 8
 _LEAST, _MOST = 256, 1032

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from forensic_cli.doctor import EXTRAS
+from forensic_cli.commands.doctor import EXTRAS
 from toys import GAINS, child_environment, genforensic, toy_card, write_toy_export, write_toy_exports
 
 HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")) or sys.platform == "win32"

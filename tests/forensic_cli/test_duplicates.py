@@ -19,10 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli import duplicates, pipeline
-from forensic_cli.duplicates import REMEMBERED, Originals, Turns
-from forensic_cli.findings import Findings
-from forensic_cli.records import read_row
+from forensic_cli import copies as duplicates, pipeline
+from forensic_cli.copies import REMEMBERED, Findings, Originals, Turns
+from forensic_cli.record import read_row
 from toys import genforensic, rows_of, solid
 
 Row = dict[str, Any]

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from forensic_cli.card import NEVER, Decision, LikelihoodRatio
-from forensic_cli.ensemble import (
+from forensic_cli.card import INCONCLUSIVE, NEVER, UNDECIDED, Decision, LikelihoodRatio
+from forensic_cli.model import softmax
+from forensic_cli.record import Verdict
+from forensic_cli.verdict import (
     FUSIONS,
-    INCONCLUSIVE,
     MOST_CANDIDATES,
-    UNDECIDED,
     decide,
     fuse_mean,
     fuse_vote,
@@ -25,8 +25,6 @@ from forensic_cli.ensemble import (
     strength,
     strength_of,
 )
-from forensic_cli.model import softmax
-from forensic_cli.results import Verdict
 from toys import DECISION, toy_card
 
 LABELS = ("real", "alpha", "beta")

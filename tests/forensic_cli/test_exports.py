@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from forensic_cli.card import ModelCard
 from forensic_cli.errors import ModelError, UsageError
-from forensic_cli.exports import check_labels, export_files, export_folders, peek_exports, select
+from forensic_cli.exports import Export, check_labels, export_files, export_folders, peek_exports, read_cards, select
 from forensic_cli.model import Model, check_against_cpu
-from forensic_cli.peek import Export, read_cards
 from toys import genforensic, toy_card, write_toy_export, write_toy_exports
 
 

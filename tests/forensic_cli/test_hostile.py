@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from forensic_cli.images.decode import MAX_PIXELS
+from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.pipeline import Prepared, prepare
-from forensic_cli.preprocess import MAX_PIXELS, STATUSES, WARNINGS
-from forensic_cli.results import printable
+from forensic_cli.record import printable
 from forensic_cli.scan import ScanSettings, scan
 from hostile import NAMES, NO_PERMISSION, TABLE, growing, scan_corpus, table
 from mutations import MUTATIONS, splice

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.reports.html.spectrum import WINDOW, residual_spectrum
-from forensic_cli.state import STATES
+from forensic_cli.images.header import STATES
+from forensic_cli.reports.html.thumbnails import WINDOW, residual_spectrum
 from pages import Page, read_page, source_hash
 from toys import DECISION, GAINS, genforensic, solid, toy_card, write_toy_export, write_toy_exports
 

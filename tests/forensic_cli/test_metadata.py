@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from forensic_cli.metadata import CLAIMS, MOST_VALUE, Claim, disagrees, read_metadata
+from forensic_cli.provenance import CLAIMS, MOST_VALUE, disagrees, read_metadata
+from forensic_cli.record import Claim
 from toys import child_environment, genforensic
 
 WEB_UI = "a cat on a mat\nNegative prompt: dogs\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"

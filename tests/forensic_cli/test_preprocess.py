@@ -15,19 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.preprocess import (
-    MAX_PIXELS,
-    STATUSES,
-    WARNINGS,
-    Decoded,
-    Unreadable,
-    decode,
-    grid_origins,
-    read_header,
-    view_places,
-    view_warnings,
-    views,
-)
+from forensic_cli.images.decode import MAX_PIXELS, Decoded, decode, read_header
+from forensic_cli.images.header import STATUSES, WARNINGS, Unreadable
+from forensic_cli.images.views import grid_origins, view_places, view_warnings, views
 from hostile import swap_tables
 from pictures import (
     BAD_PROFILE,

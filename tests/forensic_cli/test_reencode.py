@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli.preprocess import Pixels
-from forensic_cli.reencode import REENCODINGS, STABILITY, blur, crop, jpeg, resize, variants, webp
+from forensic_cli.images.header import Pixels
+from forensic_cli.images.history import REENCODINGS, STABILITY, blur, crop, jpeg, resize, variants, webp
 
 NAMES = (
     *("jpeg95", "jpeg90", "jpeg75", "jpeg50", "webp90", "webp75"),

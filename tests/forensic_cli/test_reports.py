@@ -15,9 +15,8 @@ import pytest
 from pyarrow import parquet
 
 from forensic_cli import __version__
-from forensic_cli.metadata import Claim
+from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Summary, Verdict, path_bytes
 from forensic_cli.reports import REPORTS, make_report
-from forensic_cli.results import FileResult, Prediction, RunHeader, Summary, Verdict, path_bytes
 from pages import read_page
 from toys import child_environment, genforensic, solid
 

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from forensic_cli.card import NEVER, Decision, LikelihoodRatio, Preprocessing
-from forensic_cli.state import STATES, UNJUDGED
+from forensic_cli.images.header import STATES, UNJUDGED
 from toys import (
     DECISION,
     GAINS,
@@ -787,7 +787,9 @@ class Listing:
         line = b""
         while not line.endswith(b"\n"):
             assert select.select([self.stdout], [], [], 30)[0], "nothing appeared"
-            line += os.read(self.stdout.fileno(), 1)
+            byte = os.read(self.stdout.fileno(), 1)
+            assert byte, "the scan ended"
+            line += byte
         return json.loads(line)
 
     def __enter__(self) -> "Listing":
@@ -954,7 +956,7 @@ def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
 def test_the_names_on_the_help_page_are_those_that_there_are() -> None:
     """They stand there again, so that help need not import what they name."""
     from forensic_cli.commands import scan
-    from forensic_cli.ensemble import FUSIONS
     from forensic_cli.selection import SORTS
+    from forensic_cli.verdict import FUSIONS
 
     assert (tuple(FUSIONS), tuple(SORTS)) == (scan._FUSIONS, scan._SORTS)

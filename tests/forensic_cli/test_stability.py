@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from forensic_cli.card import Decision, LikelihoodRatio, Preprocessing
-from forensic_cli.ensemble import decide
-from forensic_cli.reencode import STABILITY
-from forensic_cli.results import Stability
-from forensic_cli.stability import with_stability
+from forensic_cli.images.history import STABILITY
+from forensic_cli.record import Stability
+from forensic_cli.verdict import decide, with_stability
 from toys import LABELS, make_images, rows_of, solid, toy_card, write_toy_export
 
 WHOLE = Preprocessing("whole", 24)

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import Run
-from forensic_cli.preprocess import Pixels
-from forensic_cli.reencode import jpeg
-from forensic_cli.traces import EARLIER_JPEG, RESIZED, in_words, traces_of
+from forensic_cli.images.header import Pixels
+from forensic_cli.images.history import EARLIER_JPEG, RESIZED, in_words, jpeg, traces_of
 
 
 def textured(seed: int, side: int = 640) -> Pixels:

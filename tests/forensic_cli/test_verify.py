@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from forensic_cli import seal
 from forensic_cli.errors import UsageError
-from forensic_cli.seal import Sealer
-from forensic_cli.seal_check import KINDS, check_results
+from forensic_cli.seal import KINDS, Sealer, check_results
 from toys import genforensic, make_images, rows_of, solid, write_toy_exports
 
 Lines = list[str]

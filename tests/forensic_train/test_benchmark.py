@@ -103,7 +103,7 @@ def scenes() -> np.ndarray:
 
 
 def test_scenes_pass_the_gates_and_blur_collapse_and_wrong_subjects_do_not(scenes: np.ndarray) -> None:
-    from forensic_cli.reencode import blur
+    from forensic_cli.images.history import blur
 
     assert measure_quality(scenes, SUBJECT_NUMBERS).failed() == []
     blurred = np.stack([blur(one, 1.5) for one in scenes])
@@ -129,7 +129,7 @@ def test_the_residual_spectrum_of_a_flat_image_is_empty_and_of_noise_is_not() ->
 
 
 def test_every_generator_is_low_passed_to_the_softest(tmp_path: Path, scenes: np.ndarray) -> None:
-    from forensic_cli.reencode import blur
+    from forensic_cli.images.history import blur
 
     rows = []
     for i, pixels in enumerate(scenes[:16]):

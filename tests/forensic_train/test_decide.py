@@ -10,17 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_cli.card import NEVER, REAL, Decision, LikelihoodRatio, ModelCard
-from forensic_cli.ensemble import (
-    GENERATED,
-    INCONCLUSIVE,
-    UNDECIDED,
-    Thresholds,
-    candidates_of,
-    headline_of,
-    probabilities,
-    verdict_of,
-)
+from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, Decision, LikelihoodRatio, ModelCard
+from forensic_cli.verdict import Thresholds, candidates_of, headline_of, probabilities, verdict_of
 from forensic_train.card_markdown import card_markdown
 from forensic_train.decide import (
     COVERED,

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from forensic_cli.card import ANY_STATE, CARD_KEY, Decision, ModelCard, Preprocessing
 from forensic_cli.errors import TrainingError
+from forensic_cli.images.decode import decode
+from forensic_cli.images.views import views
 from forensic_cli.model import Model
-from forensic_cli.preprocess import decode, views
 from forensic_train.export import check_parity, export_network, parity_views, write_card
 from forensic_train.manifest import Row, count_cells
 from forensic_train.network import Encoder, Network

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forensic_cli.preprocess import Decoded, decode
+from forensic_cli.images.decode import Decoded, decode
 from forensic_train.manifest import read_manifest
 from toys import ROOT, child_environment
 

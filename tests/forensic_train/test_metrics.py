@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from forensic_cli.ensemble import top_labels
 from forensic_cli.errors import DataError
 from forensic_cli.model import Model
+from forensic_cli.verdict import top_labels
 from forensic_train.evaluate import (
     Evaluation,
     calibrated_rows,

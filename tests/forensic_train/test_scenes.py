@@ -5,7 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from forensic_cli.errors import UsageError
-from forensic_cli.preprocess import Pixels
+from forensic_cli.images.header import Pixels
 from forensic_train.benchmark.scenes import SIZE, SUBJECTS, render, render_many, scene_seed
 
 

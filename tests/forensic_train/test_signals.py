@@ -13,9 +13,10 @@ from torch import Tensor
 
 from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.errors import DataError
+from forensic_cli.images.decode import Decoded, decode
+from forensic_cli.images.header import Pixels, state_of
+from forensic_cli.images.views import views
 from forensic_cli.model import Model
-from forensic_cli.preprocess import Decoded, Pixels, decode, views
-from forensic_cli.state import state_of
 from forensic_train import signals as signals_module
 from forensic_train.dataset import loader
 from forensic_train.export import export_network

@@ -13,9 +13,9 @@ from typing import Any
 
 import typer
 
+from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.main import app
-from forensic_cli.metadata import CLAIMS
-from forensic_cli.preprocess import STATUSES, WARNINGS
+from forensic_cli.provenance import CLAIMS
 
 REFERENCE = Path(__file__).with_name("reference.md")
 _PLACE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from forensic_cli.console import track
 from forensic_cli.errors import DataError, UsageError
+from forensic_cli.images.decode import decode, read_header
+from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Unreadable, decode, read_header
 from forensic_train.manifest import Row, count_cells, same_bytes_two_generators
 from forensic_train.seeds import seed_for
 

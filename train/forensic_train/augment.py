@@ -5,8 +5,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from forensic_cli.preprocess import Pixels, pad
-from forensic_cli.reencode import blur, jpeg, webp
+from forensic_cli.images.header import Pixels
+from forensic_cli.images.history import blur, jpeg, webp
+from forensic_cli.images.views import pad
 
 JPEG, WEBP, RESIZE, BLUR, NOISE, COLOUR = 0.3, 0.05, 0.08, 0.03, 0.03, 0.03
 """Probability of each change."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forensic_cli.card import NEVER, Counts, Decision, LikelihoodRatio, ModelCard
-from forensic_cli.ensemble import known_labels
-from forensic_cli.reencode import ORIGINAL, REENCODINGS
+from forensic_cli.images.history import ORIGINAL, REENCODINGS
+from forensic_cli.verdict import known_labels
 
 _COSTS = (
     "Cllr is the cost of the ratios in bits: 0 is perfect, 1 is what a ratio that never says anything would cost. "

@@ -15,7 +15,8 @@ from PIL import Image
 
 from forensic_cli.console import track
 from forensic_cli.errors import DataError, UsageError
-from forensic_cli.preprocess import Pixels, Unreadable, decode
+from forensic_cli.images.decode import decode
+from forensic_cli.images.header import Pixels, Unreadable
 from forensic_train.manifest import MANIFEST_NAME
 from forensic_train.repository import Network, Repository, RepositoryError, check_git
 from forensic_train.run import atomic

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from forensic_cli.card import REAL
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
+from forensic_cli.images.decode import Decoded, decode
+from forensic_cli.images.header import Pixels, Unreadable
+from forensic_cli.images.views import views
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Decoded, Pixels, Unreadable, decode, views
 from forensic_train.augment import Augmented
 from forensic_train.manifest import Row
 from forensic_train.recipes import Recipe

@@ -11,16 +11,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import ANY_STATE, NEVER, REAL, UNKNOWN, Decision, LikelihoodRatio, ModelCard
-from forensic_cli.ensemble import (
+from forensic_cli.card import (
+    ANY_STATE,
     GENERATED,
     INCONCLUSIVE,
+    NEVER,
+    REAL,
     UNDECIDED,
-    answer_of,
-    generated_score,
-    probabilities,
-    top_labels,
+    UNKNOWN,
+    Decision,
+    LikelihoodRatio,
+    ModelCard,
 )
+from forensic_cli.verdict import answer_of, generated_score, probabilities, top_labels
 from forensic_train.likelihood import fit_ratio
 from forensic_train.manifest import source_weights, unit_of
 from forensic_train.scores import Scores

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from forensic_cli.card import REAL, UNKNOWN, Decision, ModelCard
+from forensic_cli.card import INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN, Decision, ModelCard
 from forensic_cli.console import track
-from forensic_cli.ensemble import INCONCLUSIVE, UNDECIDED, answer_of, probabilities, top_labels
 from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
+from forensic_cli.verdict import answer_of, probabilities, top_labels
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 from forensic_train.network import Network

@@ -10,8 +10,8 @@ from torch.export import Dim
 
 from forensic_cli.card import ModelCard, Preprocessing, card_key, output_names
 from forensic_cli.errors import DataError, TrainingError
+from forensic_cli.images.views import Views, views
 from forensic_cli.model import Model, formula_views
-from forensic_cli.preprocess import Views, views
 from forensic_train.dataset import read_pixels
 from forensic_train.manifest import Row
 from forensic_train.network import Network

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import UNKNOWN, ModelCard
-from forensic_cli.ensemble import known_labels
 from forensic_cli.model import softmax
+from forensic_cli.verdict import known_labels
 from forensic_train.decide import (
     Answers,
     by_generator,

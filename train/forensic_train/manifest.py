@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import REAL
+from forensic_cli.card import INCONCLUSIVE, REAL
 from forensic_cli.discover import LeftOut, discover
-from forensic_cli.ensemble import INCONCLUSIVE
 from forensic_cli.errors import DataError, UsageError
+from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
-from forensic_cli.preprocess import Unreadable
 from forensic_train.seeds import generator_for
 
 SPLITS = ("train", "val", "adapt", "test")

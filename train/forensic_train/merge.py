@@ -9,11 +9,10 @@ import onnx
 from onnx import compose
 
 from forensic_cli.card import output_names
+from forensic_cli.console import already_there
 from forensic_cli.errors import ModelError
-from forensic_cli.exports import check_labels
+from forensic_cli.exports import Export, check_labels
 from forensic_cli.model import Model
-from forensic_cli.output import already_there
-from forensic_cli.peek import Export
 from forensic_train.card_markdown import card_markdown
 from forensic_train.export import write_model
 from forensic_train.run import atomic

@@ -8,7 +8,7 @@ import numpy as np
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
-from forensic_cli.preprocess import Pixels
+from forensic_cli.images.header import Pixels
 from forensic_train.augment import Augmented, augment_patch
 from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SmallResNet, SpectralEncoder, StateEncoder
 

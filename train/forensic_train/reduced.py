@@ -16,8 +16,8 @@ import onnx
 from forensic_cli.card import Preprocessing
 from forensic_cli.console import note
 from forensic_cli.errors import ModelError, TrainingError
+from forensic_cli.images.views import views
 from forensic_cli.model import Logits, Model, softmax
-from forensic_cli.preprocess import views
 from forensic_train.dataset import read_pixels
 from forensic_train.evaluate import expected_calibration_error, infer, targets_of
 from forensic_train.export import write_model

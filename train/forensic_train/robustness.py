@@ -12,9 +12,9 @@ import numpy.typing as npt
 from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.console import track
 from forensic_cli.errors import DataError
+from forensic_cli.images.history import ORIGINAL, REENCODINGS
 from forensic_cli.model import Model, Sample, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.reencode import ORIGINAL, REENCODINGS
 from forensic_train.evaluate import check_labels_known, check_readable, targets_of
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forensic_cli.reencode import ORIGINAL
+from forensic_cli.images.history import ORIGINAL
 from forensic_train.robustness import RobustnessPoint, by_model
 
 if TYPE_CHECKING:

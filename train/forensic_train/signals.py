@@ -21,10 +21,10 @@ from torch.utils.data import Dataset
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.console import track
+from forensic_cli.images.header import Header, Pixels, jpeg_state, state_of
+from forensic_cli.images.history import jpeg, webp
+from forensic_cli.images.views import views
 from forensic_cli.pipeline import default_workers, ordered_map
-from forensic_cli.preprocess import Header, Pixels, views
-from forensic_cli.reencode import jpeg, webp
-from forensic_cli.state import jpeg_state, state_of
 from forensic_train.dataset import read_labelled
 from forensic_train.manifest import Row
 from forensic_train.network import Encoder, as_images

@@ -4,9 +4,9 @@ entries.py makes the rows short, groups.py finds those that are one finding, pic
 files again, cards.py reads the models' cards, page.py puts them together with template.html, style.css and the scripts.
 """
 
-from forensic_cli.reports.html.entries import Entries
+from forensic_cli.record import FileResult, RunHeader, Summary
 from forensic_cli.reports.html.page import PageSettings, build_page
-from forensic_cli.results import FileResult, RunHeader, Summary
+from forensic_cli.reports.html.rows import Entries
 
 
 class HtmlReport:

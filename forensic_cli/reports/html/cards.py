@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from forensic_cli.card import NEVER, Decision, ModelCard
-from forensic_cli.ensemble import known_labels
-from forensic_cli.reencode import ORIGINAL, REENCODINGS
+from forensic_cli.images.history import ORIGINAL, REENCODINGS
+from forensic_cli.verdict import known_labels
 
 _SETS = ("left-out", "unseen", "test")
 """Image sets in a card's metrics, the hardest first."""

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import Decision, Preprocessing
-from forensic_cli.ensemble import probabilities
+from forensic_cli.images.views import Views, view_places
 from forensic_cli.model import Model, Sample, judge_samples
-from forensic_cli.preprocess import Views, view_places
+from forensic_cli.verdict import probabilities
 
 Values: TypeAlias = npt.NDArray[np.float64]
 """Places x labels of a model."""

@@ -14,20 +14,28 @@ from markupsafe import Markup
 
 from forensic_cli.card import REAL, ModelCard
 from forensic_cli.console import track
-from forensic_cli.custody import file_sha256
-from forensic_cli.ensemble import known_labels
-from forensic_cli.metadata import CLAIMS
+from forensic_cli.images.decode import MAX_PIXELS
+from forensic_cli.images.header import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING, WARNINGS
 from forensic_cli.model import CUDA, Model
 from forensic_cli.pipeline import default_workers, ordered_map
-from forensic_cli.preprocess import MAX_PIXELS, WARNINGS
+from forensic_cli.provenance import CLAIMS
+from forensic_cli.record import printable
 from forensic_cli.reports.html.cards import card_tables, limits
-from forensic_cli.reports.html.entries import Entries, as_json
 from forensic_cli.reports.html.evidence import EvidenceMap, evidence_map
-from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Closer, Picture, picture_of
-from forensic_cli.reports.html.spectrum import Power, spectrum_png
-from forensic_cli.reports.table import P_MEANING, STRENGTH_MEANING, visible
-from forensic_cli.results import printable
-from forensic_cli.state import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAINING
+from forensic_cli.reports.html.rows import Entries, as_json
+from forensic_cli.reports.html.thumbnails import (
+    NOT_JUDGED,
+    NOTES,
+    OVER_LIMIT,
+    Closer,
+    Picture,
+    Power,
+    picture_of,
+    spectrum_png,
+)
+from forensic_cli.reports.text import P_MEANING, STRENGTH_MEANING, visible
+from forensic_cli.seal import file_sha256
+from forensic_cli.verdict import known_labels
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("dom.js", "groups.js", "gallery.js", "image.js", "start.js")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
-from forensic_cli.reports.table import visible
+from forensic_cli.reports.text import visible
 from forensic_cli.results_file import WANTED, read_entries
 
 Row: TypeAlias = Mapping[str, Any]

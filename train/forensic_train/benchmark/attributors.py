@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from forensic_cli.images.history import blur
 from forensic_cli.model import Logits, Model, softmax
-from forensic_cli.reencode import blur
 from forensic_train.benchmark.checkpoints import THIRD_SEED
 from forensic_train.benchmark.families import SWAPPED
 from forensic_train.benchmark.quality import Images

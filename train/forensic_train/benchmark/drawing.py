@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.preprocess import Pixels
+from forensic_cli.images.header import Pixels
 
 Points = npt.NDArray[np.float64]
 """Corners of an outline, N x 2."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from forensic_cli.preprocess import Pixels
+from forensic_cli.images.header import Pixels
 from forensic_train.run import atomic
 
 

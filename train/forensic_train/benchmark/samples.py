@@ -8,8 +8,9 @@ import numpy as np
 
 from forensic_cli.card import REAL
 from forensic_cli.errors import DataError
-from forensic_cli.preprocess import Pixels, Unreadable, decode
-from forensic_cli.reencode import blur
+from forensic_cli.images.decode import decode
+from forensic_cli.images.header import Pixels, Unreadable
+from forensic_cli.images.history import blur
 from forensic_train.audit import read_counts
 from forensic_train.benchmark.checkpoints import CHECKPOINTS, THIRD_SEED, Checkpoint, draw_images, torch_generator_for
 from forensic_train.benchmark.families import OUTSIDER, PAPER_FAMILIES, SWAPPED

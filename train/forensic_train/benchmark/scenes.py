@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from forensic_cli.errors import UsageError
-from forensic_cli.preprocess import Pixels
+from forensic_cli.images.header import Pixels
 from forensic_train.benchmark import living, made
 from forensic_train.benchmark.drawing import Canvas
 from forensic_train.benchmark.generators.base import SIZE

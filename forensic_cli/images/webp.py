@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
-from forensic_cli.headers.base import truncated as ends_early
+from forensic_cli.images.header import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
+from forensic_cli.images.header import truncated as ends_early
 
 _ALPHA, _KEY_FRAME = 0x10, b"\x9d\x01\x2a"
 _MOST_CHUNKS = 1 << 18

@@ -3,13 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from forensic_cli.metadata import Claim
-
+from typing import Any
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -26,6 +22,22 @@ def path_bytes(name: str) -> bytes:
     r"""Return the bytes of a path that `printable` wrote; a lone surrogate, which no scan writes, stays an escape."""
     escaped = name.encode("utf-8", "backslashreplace")
     return _ESCAPE.sub(lambda hit: bytes([int(hit[1], 16)]), escaped)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that a file says of its origin."""
+
+    source: str
+    """Where it stands: exif, xmp, iptc, png, comment or c2pa."""
+    claim: str
+    """A name from CLAIMS."""
+    value: str
+    """What stands there, at most MOST_VALUE characters on one line."""
+
+    def record(self) -> dict[str, str]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -315,3 +327,51 @@ class Summary:
             "verdicts": dict(sorted(self.verdicts.items(), key=lambda item: (-item[1], item[0]))),
             "statuses": dict(sorted(self.statuses.items())),
         }
+
+
+_PLAIN = (
+    *("path", "status", "reason", "sha256", "bytes", "format", "width", "height", "views"),
+    *("state", "duplicate_of", "cluster", "phash"),
+)
+
+
+def read_row(record: Mapping[str, Any]) -> FileResult:
+    """Return the row of a record as JSON gives it back. Raises KeyError, TypeError or ValueError for anything else."""
+    plain = {name: record[name] for name in _PLAIN}
+    metadata = tuple(Claim(**one) for one in record["metadata"])
+    verdict = None if record["verdict"] is None else _verdict(record)
+    return FileResult(**plain, verdict=verdict, warnings=tuple(record["warnings"]), metadata=metadata)
+
+
+def _verdict(record: Mapping[str, Any]) -> Verdict:
+    stability = record["stability"]
+    return Verdict(
+        headline=record["headline"],
+        p_generated=record["p_generated"],
+        generated_log10_lr=record["generated_log10_lr"],
+        strength=record["strength"],
+        verdict=record["verdict"],
+        label=record["label"],
+        confidence=record["confidence"],
+        scores=dict(record["scores"]),
+        agreement=record["agreement"],
+        techniques={name: _prediction(one) for name, one in dict(record["techniques"]).items()},
+        candidates=tuple(record["candidates"]),
+        log10_lr=dict(record["log10_lr"]),
+        stability=None if stability is None else _stability(stability),
+    )
+
+
+def _prediction(record: Mapping[str, Any]) -> Prediction:
+    return Prediction(
+        label=record["label"],
+        confidence=record["confidence"],
+        p_generated=record["p_generated"],
+        scores=dict(record["scores"]),
+        candidates=tuple(record["candidates"]),
+        log10_lr=dict(record["log10_lr"]),
+    )
+
+
+def _stability(record: Mapping[str, Any]) -> Stability:
+    return Stability(record["lowest"], record["highest"], dict(record["flips"]), tuple(record["reencodings"]))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from forensic_cli.headers.base import Header, Unreadable, bad_header, make_header, truncated
+from forensic_cli.images.header import Header, Unreadable, bad_header, make_header, truncated
 
 _EXTENSION, _PICTURE, _END = 0x21, 0x2C, 0x3B
 _CONTROL = 0xF9  # the extension that says whether the next picture has a transparent colour

@@ -5,16 +5,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.custody import find_file
+from forensic_cli.images.decode import Decoded, decode
+from forensic_cli.images.header import Pixels, Unreadable, state_of
+from forensic_cli.images.views import Views, even_origins, pad, views
 from forensic_cli.pipeline import read_file
-from forensic_cli.preprocess import Decoded, Pixels, Unreadable, Views, decode, views
-from forensic_cli.reports.html.entries import Entry
-from forensic_cli.reports.html.spectrum import Power, residual_spectrum
-from forensic_cli.state import state_of
+from forensic_cli.reports.html.rows import Entry
+from forensic_cli.seal import find_file
+
+Power: TypeAlias = npt.NDArray[np.float64]
+"""Mean log power, WINDOW x WINDOW, frequency 0 in the middle."""
 
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side; smaller images are not enlarged."""
@@ -115,3 +121,38 @@ def _shrunk(pixels: Pixels, side: int, quality: int) -> bytes:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     return bytes(cv2.imencode(".webp", small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1])
+
+
+WINDOW = 64
+"""Side of the windows whose spectra are averaged, in pixels; they overlap by up to a half."""
+_MOST_WINDOWS = 16
+"""Along one side."""
+_FLOOR = 0.1
+_LUMA = np.array([0.299, 0.587, 0.114])
+_DARKEST, _BRIGHTEST = 2.0, 99.7
+"""Percentiles of a spectrum that become black and white."""
+
+
+def residual_spectrum(pixels: Pixels) -> Power:
+    """Average the log power spectra of the luma of (image - its 3 x 3 median) over windows of the image."""
+    padded = pad(pixels, WINDOW)
+    residual = (padded.astype(np.float64) - cv2.medianBlur(padded, 3)) @ _LUMA
+    taper = np.outer(np.hanning(WINDOW), np.hanning(WINDOW))
+    total, count = np.zeros((WINDOW, WINDOW)), 0
+    for top in _origins(residual.shape[0]):
+        for left in _origins(residual.shape[1]):
+            window = residual[top : top + WINDOW, left : left + WINDOW] * taper
+            total += np.log(np.abs(np.fft.fft2(window)) ** 2 + _FLOOR)
+            count += 1
+    return np.asarray(np.fft.fftshift(total / count), np.float64)
+
+
+def spectrum_png(power: Power) -> bytes:
+    """Return a spectrum as a grey PNG, stretched from its darkest to its brightest frequencies."""
+    low, high = np.percentile(power, [_DARKEST, _BRIGHTEST])
+    grey = np.clip((power - low) / max(high - low, 1e-9) * 255, 0, 255).round().astype(np.uint8)
+    return bytes(cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])
+
+
+def _origins(length: int) -> list[int]:
+    return even_origins(length, WINDOW, min(_MOST_WINDOWS, 2 * (length // WINDOW) - 1))

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
-from forensic_cli.headers.base import truncated as ends_early
+from forensic_cli.images.header import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
+from forensic_cli.images.header import truncated as ends_early
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
 _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)

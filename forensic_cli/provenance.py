@@ -1,16 +1,156 @@
-"""What a file says of its own origin, beside what its pixels say. Anybody can write, forge or remove such metadata.
+"""Finds the blocks of metadata in an image file's bytes without decoding it: bounded work on whatever bytes they are.
 
-Sources: Exif 3.0 (tags), IPTC NewsCodes "Digital Source Type", IPTC IIM 4.2, and what each tool writes into its images.
+Sources: ITU-T T.81 Annex B (JPEG), PNG 3rd edition section 5, Google's WebP container, ISO/IEC 14496-12 (AVIF, HEIC),
+and C2PA 2.2 section A.3 (where each of them keeps a manifest).
 """
 
+import json
 import re
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from io import BytesIO
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
-from forensic_cli.card import REAL
-from forensic_cli.containers import Block, blocks
-from forensic_cli.ensemble import GENERATED
+from forensic_cli.card import GENERATED, REAL
+from forensic_cli.errors import pip_line
+from forensic_cli.images.webp import webp_chunks
+from forensic_cli.record import Claim
+
+MOST_BYTES = 1 << 16
+"""Of one block; the rest of a longer one is not looked at."""
+_MOST_SEGMENTS = 4096
+"""Segments, chunks or boxes that are walked past in one file."""
+_MOST_BLOCKS = 64
+"""Blocks that are looked into in one file."""
+_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF = b"Exif\0\0"
+_C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+
+
+class Block(NamedTuple):
+    """One piece of metadata, as stored."""
+
+    kind: Literal["exif", "xmp", "iptc", "text", "comment", "c2pa"]
+    """exif: a TIFF structure. iptc: Photoshop resources. text: a PNG text. c2pa: only that a manifest is there."""
+    data: bytes
+    """At most MOST_BYTES, but for a TIFF: that is one block."""
+    key: str = ""
+    """Keyword of a PNG text."""
+
+
+def blocks(data: bytes) -> Iterator[Block]:
+    """Yield the metadata of a JPEG, PNG, WebP, TIFF, AVIF or HEIC file; nothing for other bytes. Never raises."""
+    walk = None
+    if data.startswith(b"\xff\xd8"):
+        walk = _jpeg_blocks(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        walk = _png_blocks(data)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        walk = _webp_blocks(data)
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        walk = iter([Block("exif", data)])  # EXIF has the structure of a TIFF
+    elif data[4:8] == b"ftyp":
+        walk = _boxes_blocks(data)
+    for _, block in zip(range(_MOST_BLOCKS), walk or (), strict=False):
+        yield block
+
+
+def _jpeg_blocks(data: bytes) -> Iterator[Block]:
+    place = 2
+    for _ in range(_MOST_SEGMENTS):
+        if len(data) < place + 4 or data[place] != 0xFF:
+            return
+        marker = data[place + 1]
+        if marker == 0xFF:  # fill
+            place += 1
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker in (0xDA, 0xD9) or length < 2:  # the picture begins, or there is none
+            return
+        payload = place + 4
+        end = place + 2 + length
+        if marker == 0xE1 and data.startswith(_EXIF, payload):
+            yield Block("exif", data[payload + len(_EXIF) : end])
+        elif marker == 0xE1 and data.startswith(_XMP_HEADER, payload):
+            yield Block("xmp", data[payload + len(_XMP_HEADER) : end])
+        elif marker == 0xED and data.startswith(b"Photoshop 3.0\0", payload):
+            yield Block("iptc", data[payload:end])
+        elif marker == 0xEB and data.startswith(b"JP", payload) and data.find(b"c2pa", payload, payload + 64) > 0:
+            yield Block("c2pa", b"")
+        elif marker == 0xFE:
+            yield Block("comment", data[payload:end])
+        place = end
+
+
+def _png_blocks(data: bytes) -> Iterator[Block]:
+    place = 8
+    for _ in range(_MOST_SEGMENTS):
+        if len(data) < place + 8:
+            return
+        length = int.from_bytes(data[place : place + 4], "big")
+        name = data[place + 4 : place + 8]
+        if name not in (b"IDAT", b"IHDR"):
+            chunk = data[place + 8 : place + 8 + min(length, MOST_BYTES)]
+            if name in (b"tEXt", b"zTXt", b"iTXt"):
+                yield _png_text(name, chunk)
+            elif name == b"eXIf":
+                yield Block("exif", chunk)
+            elif name == b"caBX":
+                yield Block("c2pa", b"")
+        place += 12 + length
+
+
+def _png_text(name: bytes, chunk: bytes) -> Block:
+    key, _, rest = chunk.partition(b"\0")
+    if name == b"zTXt":
+        rest = _inflated(rest[1:])
+    elif name == b"iTXt":
+        packed = rest[:1] == b"\1"
+        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+        rest = _inflated(rest) if packed else rest
+    if key == b"XML:com.adobe.xmp":
+        return Block("xmp", rest)
+    return Block("text", rest, key[:79].decode("latin-1"))
+
+
+def _inflated(packed: bytes) -> bytes:
+    """Unpack zlib data, and no more of it than MOST_BYTES: a small chunk may hold gigabytes."""
+    try:
+        return zlib.decompressobj().decompress(packed, MOST_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _webp_blocks(data: bytes) -> Iterator[Block]:
+    for name, start, end in islice(webp_chunks(data), _MOST_SEGMENTS):
+        body = slice(start, min(end, start + MOST_BYTES))
+        if name == b"EXIF":
+            yield Block("exif", data[body].removeprefix(_EXIF))
+        elif name == b"XMP ":
+            yield Block("xmp", data[body])
+        elif name == b"C2PA":
+            yield Block("c2pa", b"")
+
+
+def _boxes_blocks(data: bytes) -> Iterator[Block]:
+    """Walk the outermost boxes, of which one may be a C2PA manifest. EXIF and XMP lie deeper and are not read."""
+    place = 0
+    for _ in range(_MOST_SEGMENTS):
+        if len(data) < place + 8:
+            return
+        length = int.from_bytes(data[place : place + 4], "big")
+        head = 8
+        if length == 1:
+            length, head = int.from_bytes(data[place + 8 : place + 16], "big"), 16
+        if data[place + 4 : place + 8] == b"uuid" and data.startswith(_C2PA_BOX, place + head):
+            yield Block("c2pa", b"")
+        if length < head:  # 0: up to the end of the file
+            return
+        place += length
+
 
 CLAIMS = {
     "generated": "the file says that an AI made it",
@@ -68,22 +208,6 @@ _CREDIT = re.compile(rb"photoshop:Credit(?:=[\"']|>)([^\"'<]{1,200})")
 _AI_SYSTEM = re.compile(rb"AISystemUsed(?:=[\"']|>)([^\"'<]{1,200})")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One thing that a file says of its origin."""
-
-    source: str
-    """Where it stands: exif, xmp, iptc, png, comment or c2pa."""
-    claim: str
-    """A name from CLAIMS."""
-    value: str
-    """What stands there, at most MOST_VALUE characters on one line."""
-
-    def record(self) -> dict[str, str]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
-
-
 def read_metadata(data: bytes) -> tuple[Claim, ...]:
     """Return what an encoded image says of its origin, without decoding it. Never raises, whatever the bytes."""
     found: dict[Claim, None] = {}
@@ -111,8 +235,6 @@ def source_type(term: str) -> str:
 def _claims(block: Block, data: bytes) -> Iterator[tuple[str, str, str]]:
     """Yield (source, claim, value)."""
     if block.kind == "c2pa":
-        from forensic_cli.manifests import manifest_claims  # only the few files that have one pay for it
-
         yield from (("c2pa", claim, value) for claim, value in manifest_claims(data))
     elif block.kind == "xmp":
         yield from _xmp(block.data)
@@ -233,3 +355,73 @@ def _bounded(value: str) -> str:
     """Return a value on one line, without control characters, cut."""
     line = " ".join("".join(c if c.isprintable() else " " for c in value[: 2 * MOST_VALUE]).split())
     return line if len(line) <= MOST_VALUE else f"{line[: MOST_VALUE - 1]}…"
+
+
+_MANIFEST_TERM = re.compile(r"digitalsourcetype/([A-Za-z]{1,64})")
+_OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+_MOST_MANIFESTS = 8
+_LONGEST_JSON = 1 << 22
+"""Characters of a manifest store as JSON; a longer one is not looked into."""
+
+
+def manifest_claims(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (claim, value) for the manifests of a file that has some. Never raises."""
+    store, problem = _store(data)
+    if store is None:
+        yield "unread", problem
+        return
+    state = str(store.get("validation_state", "unknown")).lower()
+    active = store.get("active_manifest")
+    manifests = store.get("manifests")
+    if not isinstance(manifests, dict) or active not in manifests:
+        yield "unread", "a C2PA manifest without an active part"
+        return
+    # The active manifest speaks of this file, the others of what it was made of
+    ordered = [active, *(label for label in manifests if label != active)][:_MOST_MANIFESTS]
+    for label in ordered:
+        yield from _manifest(manifests[label], "" if label == active else "ingredient, ", state)
+
+
+def _manifest(manifest: Any, part: str, state: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(manifest, Mapping):
+        return
+    who = _generator(manifest)
+    terms = list(dict.fromkeys(_MANIFEST_TERM.findall(json.dumps(manifest.get("assertions", [])))))
+    for term in terms[:4]:
+        claim = source_type(term)
+        if part and claim == "generated":
+            claim = "composite"
+        yield ("software" if part and claim == "camera" else claim), f"{part}{term}, by {who}, signature {state}"
+    if not terms and not part:
+        yield "software", f"{who}, signature {state}"
+
+
+def _generator(manifest: Mapping[str, Any]) -> str:
+    named = manifest.get("claim_generator_info")
+    if isinstance(named, list) and named and isinstance(named[0], Mapping) and named[0].get("name"):
+        return str(named[0]["name"])
+    return str(manifest.get("claim_generator") or "an unnamed program")
+
+
+def _store(data: bytes) -> tuple[dict[str, Any] | None, str]:
+    """Return the manifest store, or None and why there is none."""
+    try:
+        import c2pa
+    except ImportError:
+        return None, f"a C2PA manifest; to read it: {pip_line('c2pa')}"
+    try:
+        with c2pa.Reader(None, BytesIO(data), context=_context()) as reader:
+            text = reader.json()
+        if len(text) > _LONGEST_JSON:
+            return None, "a C2PA manifest that is too long to be read"
+        store = json.loads(text)
+        return (store, "") if isinstance(store, dict) else (None, "a C2PA manifest that is not understood")
+    except (c2pa.C2paError, ValueError, RecursionError, OSError) as error:
+        return None, f"a C2PA manifest that cannot be read ({str(error)[:80]})"
+
+
+@cache
+def _context() -> Any:
+    import c2pa
+
+    return c2pa.Context.from_dict(_OFFLINE)

@@ -1,16 +1,76 @@
-"""SARIF 2.1.0, for code-scanning pages and CI: one result a file. Source: OASIS, "Static Analysis Results Interchange
-Format (SARIF) Version 2.1.0", 2020.
-"""
+"""JSON Lines: the run header, one evidence record a line, then the seal. For pipelines, and for scans of any size."""
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from forensic_cli.card import REAL, UNKNOWN
-from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED, shown_name
-from forensic_cli.reports.table import chance
-from forensic_cli.results import FileResult, RunHeader, Summary, Verdict, path_bytes
+from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
+from forensic_cli.record import FileResult, RunHeader, Summary, Verdict, path_bytes
+from forensic_cli.reports.text import chance
+from forensic_cli.seal import Sealer, seal_line
+from forensic_cli.verdict import shown_name
+
+
+class JsonLinesReport:
+    """One JSON object a line; the first one is {"genforensic": run header}, the last one {"seal": ...}."""
+
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
+        self._sealer = Sealer("")
+
+    def begin(self, header: RunHeader) -> str:
+        """Return the header line."""
+        text = json.dumps({"genforensic": header.record()}, ensure_ascii=False)
+        self._sealer = Sealer(text)
+        return text + "\n"
+
+    def go_on(self, lines: Iterable[bytes]) -> None:
+        """Take the header and the rows of an earlier scan, each without its newline, as if they had been returned."""
+        kept = iter(lines)
+        self._sealer = Sealer(next(kept))
+        for line in kept:
+            self._sealer.add(line)
+
+    def row(self, result: FileResult) -> str:
+        """Return one line."""
+        text = json.dumps(result.record(), ensure_ascii=False)
+        self._sealer.add(text)
+        return text + "\n"
+
+    def end(self, summary: Summary) -> str:
+        """Return the seal, and no totals: the lines say it all."""
+        del summary
+        return seal_line(self._sealer.close()) + "\n"
+
+
+class JsonReport:
+    """One document; each row stands on a line of its own."""
+
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        del colour, quiet
+        self._separator = "\n"
+        self._sealer = Sealer("")
+
+    def begin(self, header: RunHeader) -> str:
+        """Return the run header and the opened list of files."""
+        text = json.dumps(header.record(), ensure_ascii=False)
+        self._sealer = Sealer(text)
+        return f'{{"run": {text},\n"files": ['
+
+    def row(self, result: FileResult) -> str:
+        """Return one element of the list."""
+        text = json.dumps(result.record(), ensure_ascii=False)
+        self._sealer.add(text)
+        before, self._separator = self._separator, ",\n"
+        return before + text
+
+    def end(self, summary: Summary) -> str:
+        """Close the list, and add the totals and the seal."""
+        text = json.dumps(summary.record(), ensure_ascii=False)
+        return f'\n],\n"summary": {text},\n"seal": {json.dumps(self._sealer.close(text))}}}\n'
+
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _UNREADABLE = "unreadable"

@@ -1,53 +1,30 @@
 """THE preprocessing: encoded bytes -> pixels -> views. Training and scanning share it; nobody else decodes."""
 
-import math
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
-from PIL import Image
 
-from forensic_cli.card import Preprocessing
 from forensic_cli.console import silence_c_libraries
-from forensic_cli.headers import inspect, read_header, sniff
-from forensic_cli.headers.base import STATUSES, WARNINGS, Header, Unreadable, truncated
-from forensic_cli.headers.general import after_failure, open_image, stored_colours
-from forensic_cli.headers.gif import first_picture
-from forensic_cli.headers.heic import open_heic
-from forensic_cli.headers.jpeg import without_metadata as bare_jpeg
-from forensic_cli.headers.png import without_metadata as bare_png
-
-__all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "STATUSES",
-    "WARNINGS",
-    "WRONG_SUFFIX",
-    "Decoded",
-    "Header",
-    "Pixels",
-    "Unreadable",
-    "Views",
-    "decode",
-    "even_origins",
-    "grid_origins",
-    "name_warnings",
-    "pad",
-    "read_header",
-    "sniff",
-    "view_warnings",
-    "views",
-]
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-"""RGB, H x W x 3."""
-Views: TypeAlias = npt.NDArray[np.uint8]
-"""RGB, V x S x S x 3."""
+from forensic_cli.images.containers import iso_format
+from forensic_cli.images.gif import first_picture, inspect_gif
+from forensic_cli.images.header import Header, Pixels, Unreadable, truncated
+from forensic_cli.images.jpeg import inspect_jpeg
+from forensic_cli.images.jpeg import without_metadata as bare_jpeg
+from forensic_cli.images.other_formats import (
+    after_failure,
+    inspect_general,
+    inspect_heic,
+    open_heic,
+    open_image,
+    stored_colours,
+)
+from forensic_cli.images.png import SIGNATURE, inspect_png
+from forensic_cli.images.png import without_metadata as bare_png
+from forensic_cli.images.webp import inspect_webp
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused on their header, before anything is decoded, unless a caller says otherwise."""
@@ -81,6 +58,47 @@ _JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's words, when it runs out o
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 silence_c_libraries()
+
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    SIGNATURE: "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\0\0\0\x0cjP  ": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}
+_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
+_LONGEST_BRANDS = 256
+"""Bytes of a first box that are looked at; real ones have ten brands or so."""
+
+
+def sniff(head: bytes) -> str | None:
+    """Return the image format that the first bytes promise, or None; 16 bytes do, more tell AVIF from HEIC better."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        return iso_format(head)
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def inspect(data: bytes) -> Header | Unreadable:
+    """Return what an encoded image says of itself, or why it cannot give pixels; never raises for bad input."""
+    if not data:
+        return Unreadable("empty", "the file is empty")
+    promised = sniff(data[:_LONGEST_BRANDS])
+    own = _OWN.get(promised or "")
+    return own(data) if own else inspect_general(data, promised)
+
+
+def read_header(data: bytes) -> Header | None:
+    """Return what the header of an encoded image says, or None where it cannot be read."""
+    found = inspect(data)
+    return found if isinstance(found, Header) else found.header
 
 
 @dataclass(frozen=True)
@@ -147,74 +165,9 @@ def _decode(data: bytes, header: Header) -> Decoded | Unreadable:
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
-def views(pixels: Pixels, preprocessing: Preprocessing) -> Views:
-    """Turn one image into its views, uint8 V x S x S x 3; the same pixels give the same array, bit for bit.
-
-    `whole`: one view, resized to S x S with Pillow's antialiased bilinear filter, aspect not kept (PAPER,
-    "Common to all techniques"; torchvision's Resize on a PIL image). `patches`: an even grid of S x S
-    patches at native resolution; an image smaller than S is mirrored at its border.
-    """
-    size = preprocessing.size
-    if preprocessing.mode == "whole":
-        resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-        return np.array(resized)[None]  # an array of its own: PyTorch warns of read-only ones
-    padded = pad(pixels, size)
-    corners = _corners(padded.shape[0], padded.shape[1], preprocessing)
-    return np.stack([padded[top : top + size, left : left + size] for top, left in corners])
-
-
-def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int, int, int]]:
-    """Return where each view of an image of these sides lies in it: (top, left, bottom, right), in the views' order.
-
-    What was mirrored at a border is left out, so every place lies within the image.
-    """
-    size = preprocessing.size
-    if preprocessing.mode == "whole":
-        return [(0, 0, height, width)]
-    corners = _corners(max(height, size), max(width, size), preprocessing)
-    return [(top, left, min(top + size, height), min(left + size, width)) for top, left in corners]
-
-
-def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int]]:
-    size, grid, align = preprocessing.size, preprocessing.grid, preprocessing.align
-    # Two origins less than a step of the alignment apart would be one patch twice
-    tops, lefts = (
-        dict.fromkeys(origin // align * align for origin in grid_origins(side, size, grid)) for side in (height, width)
-    )
-    return [(top, left) for top in tops for left in lefts]
-
-
-def view_warnings(pixels: Pixels, preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Return the warnings that cutting views from these pixels deserves."""
-    if min(pixels.shape[:2]) >= preprocessing.size:
-        return ()
-    return ("padded",) if preprocessing.mode == "patches" else ("upscaled",)
-
-
 def name_warnings(path: Path, found: str) -> tuple[str, ...]:
     """Return the warning that a file's name deserves: its suffix promises another format than its bytes have."""
     return (WRONG_SUFFIX,) if found not in _SUFFIXES.get(path.suffix.lower(), (found,)) else ()
-
-
-def pad(pixels: Pixels, size: int) -> Pixels:
-    """Mirror the border so that both sides measure at least `size` pixels."""
-    below = max(0, size - pixels.shape[0])
-    right = max(0, size - pixels.shape[1])
-    if not below and not right:
-        return pixels
-    return np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
-
-
-def grid_origins(length: int, size: int, most: int) -> list[int]:
-    """Return where patches of `size` begin along a side: evenly spread, from edge to edge, `most` at most."""
-    return even_origins(length, size, min(most, math.ceil(length / size)))
-
-
-def even_origins(length: int, size: int, count: int) -> list[int]:
-    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; one is in the middle."""
-    if count == 1:
-        return [(length - size) // 2]
-    return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
 def _decode_jpeg(data: bytes, header: Header) -> Decoded | Unreadable:

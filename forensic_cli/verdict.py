@@ -5,21 +5,27 @@ A new fusion of several techniques is one more function in FUSIONS.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from forensic_cli.card import LEAST_PROBABILITY, NEVER, REAL, UNKNOWN, Decision, ModelCard
-from forensic_cli.results import Prediction, Verdict
+from forensic_cli.card import (
+    GENERATED,
+    INCONCLUSIVE,
+    LEAST_PROBABILITY,
+    NEVER,
+    REAL,
+    UNDECIDED,
+    UNKNOWN,
+    Decision,
+    ModelCard,
+)
+from forensic_cli.record import Prediction, Stability, Verdict
 
 Probabilities: TypeAlias = npt.NDArray[np.float64]
 
-INCONCLUSIVE = "inconclusive"
-"""Verdict where the evidence carries neither a name nor `real`."""
-GENERATED, UNDECIDED = "generated", "undecided"
-"""Headlines beside `real`."""
 MOST_CANDIDATES = 3
 """Longer short lists help nobody."""
 
@@ -282,3 +288,37 @@ def shown_name(verdict: str, candidates: Sequence[str]) -> str:
     if len(candidates) == 1:
         return f"perhaps {candidates[0]}"
     return " or ".join(filter(None, [", ".join(candidates[:-1]), *candidates[-1:]]))
+
+
+def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
+    """Add what the same image's verdicts under re-encodings ({name: verdict}) say of its own verdict.
+
+    The raw label, its confidence and its scores stay. Where any re-encoding has another raw label, the verdict
+    becomes `inconclusive`; where `real` and the generators change sides, the headline becomes `undecided`. A lower
+    confidence alone changes nothing but the range.
+    """
+    confidences = [verdict.confidence, *(other.scores[verdict.label] for other in others.values())]
+    flips = {name: other.label for name, other in others.items() if other.label != verdict.label}
+    flips |= {name: _side(other) for name, other in others.items() if name not in flips and _turned(verdict, other)}
+    stability = Stability(min(confidences), max(confidences), flips, tuple(others))
+    if not flips:
+        return replace(verdict, stability=stability)
+    headline = UNDECIDED if any(_turned(verdict, other) for other in others.values()) else verdict.headline
+    survives = headline == verdict.headline and {*flips.values()} <= {*verdict.candidates}
+    return replace(
+        verdict,
+        headline=headline,
+        verdict=INCONCLUSIVE,
+        strength=strength_of(headline, INCONCLUSIVE, verdict.log10_lr),
+        candidates=verdict.candidates if survives else (),
+        stability=stability,
+    )
+
+
+def _side(verdict: Verdict) -> str:
+    """Return which of the two is more probable, `real` or "generated", whatever the thresholds."""
+    return REAL if verdict.scores.get(REAL, 0.0) > 0.5 else GENERATED
+
+
+def _turned(verdict: Verdict, other: Verdict) -> bool:
+    return _side(verdict) != _side(other)

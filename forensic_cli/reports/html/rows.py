@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forensic_cli.card import REAL, UNKNOWN
-from forensic_cli.ensemble import GENERATED, INCONCLUSIVE, UNDECIDED
-from forensic_cli.metadata import CONFLICT
-from forensic_cli.reports.html.groups import Groups
-from forensic_cli.results import Summary
+from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
+from forensic_cli.provenance import CONFLICT
+from forensic_cli.record import Summary
 
 _KNOWN = {
     *(
@@ -219,3 +217,33 @@ def as_json(value: Any) -> str:
     """Return JSON that can stand in a script element: without `<` there is no end tag and no comment in it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
+
+
+class Groups:
+    """Gathers the rows of a scan, in their order."""
+
+    def __init__(self) -> None:
+        self._members: dict[tuple[str, Any], list[int]] = {}
+        self._answers: dict[tuple[str, Any], set[tuple[str | None, str | None]]] = {}
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """Take a row; a copy has the cluster of its original."""
+        fields = ((name, row.get(name)) for name in ("cluster", "sha256"))
+        key = next((field for field in fields if field[1] is not None), ("row", number))
+        self._members.setdefault(key, []).append(number)
+        self._answers.setdefault(key, set()).add((row.get("headline"), row.get("verdict")))
+
+    @property
+    def judged(self) -> int:
+        """Findings whose images were judged."""
+        return sum(answers != {(None, None)} for answers in self._answers.values())
+
+    @property
+    def mixed(self) -> int:
+        """Findings whose images have different answers."""
+        return sum(len(answers) > 1 for answers in self._answers.values())
+
+    @property
+    def several(self) -> list[list[int]]:
+        """The rows of each finding that has more than one."""
+        return [members for members in self._members.values() if len(members) > 1]

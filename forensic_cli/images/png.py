@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from forensic_cli.headers.base import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
-from forensic_cli.headers.base import truncated as ends_early
+from forensic_cli.images.header import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
+from forensic_cli.images.header import truncated as ends_early
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"

@@ -1,0 +1,1 @@
+"""Encoded bytes of an image -> its header, its pixels, its views."""
