@@ -45,13 +45,13 @@ class TableReport:
 
     def begin(self, header: RunHeader) -> str:
         """Return what judges the files."""
-        self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._labels = known_labels(header.labels)
         self._name = max(len(name) for name in self._labels)
         self._techniques = len(header.models)
         self._has_strength = has_strength(header)
         self._reencodings = header.reencodings
         self._has_findings = header.dedupe is not None
-        models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
+        models = ", ".join(f"{model.name} (sha256 {model.sha256[:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (
             f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))} "
@@ -150,7 +150,7 @@ def _named(result: FileResult) -> Text:
 
 def has_strength(header: RunHeader) -> bool:
     """Tell whether any model of a scan has a likelihood ratio."""
-    decisions = (one for model in header.models for one in model.get("decisions", {}).values())
+    decisions = (one for model in header.models for one in model.decisions.values())
     return any(decision["log10_lr_bounds"] for decision in decisions)
 
 
@@ -170,7 +170,11 @@ def totals(summary: Summary) -> Iterator[tuple[str, int, bool]]:
         if not (count := summary.headlines.get(headline, 0)):
             continue
         yield headline, count, False
-        parts = {name: images for name, images in summary.parts[headline].items() if shown_name(name, ())}
+        parts = {
+            name: images
+            for (which, name), images in summary.answers.items()
+            if which == headline and shown_name(name, ())
+        }
         yield from ((shown_name(name, ()), images, True) for name, images in sorted(parts.items(), key=_largest_first))
         if parts and (rest := count - sum(parts.values())):
             yield "no generator named", rest, True
@@ -214,11 +218,11 @@ class MarkdownReport:
 
     def begin(self, header: RunHeader) -> str:
         """Return the title, what judged the files, and the head of the table."""
-        self._labels = known_labels(tuple(header.models[0]["labels"]))
+        self._labels = known_labels(header.labels)
         self._has_strength = has_strength(header)
         about = [
             f"genforensic {header.version}, started {header.started}",
-            *(f"model {model['name']}, sha256 `{model['sha256']}`" for model in header.models),
+            *(f"model {model.name}, sha256 `{model.sha256}`" for model in header.models),
             f"{', '.join(sorted(set(header.providers)))} of ONNX Runtime {header.onnxruntime}",
         ]
         if header.ensemble:
