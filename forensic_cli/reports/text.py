@@ -99,7 +99,7 @@ class TableReport:
                 parts.append(Text(f"  and {summary.unreadable - _LISTED} more; --format jsonl names them all"))
         if summary.copies:
             files = "1 file is a copy" if summary.copies == 1 else f"{summary.copies} files are copies"
-            parts.append(Text(f"{files} of another, byte for byte, and not judged again."))
+            parts.append(Text(f"{files} of another, byte for byte."))
         if summary.left_out:
             parts.append(Text(f"Left out, because not an image: {summary.left_out}."))
         if self._reencodings:

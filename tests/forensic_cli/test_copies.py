@@ -1,4 +1,4 @@
-"""Tests of duplicates: equal bytes are judged once, equal looks are one finding, and neither depends on threads."""
+"""Tests of copies and near-duplicates: equal bytes, equal looks, and neither depends on threads."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ import shutil
 import sys
 import tracemalloc
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli import copies as duplicates, pipeline
-from forensic_cli.copies import REMEMBERED, Findings, Originals, Turns
+from forensic_cli import copies
+from forensic_cli.copies import REMEMBERED, Clusters, Seen
 from forensic_cli.record import read_row
 from toys import genforensic, rows_of, solid
 
@@ -58,20 +58,20 @@ def test_a_copy_has_the_row_of_the_first_but_for_its_path(run: Any, toy_exports:
     rows = rows_of(done.stdout)
     assert [row["path"] for row in rows] == sorted(map(str, copied.iterdir()))
     first = {row["path"]: row for row in rows}
-    copies = {Path(row["path"]).name: row for row in rows if row["duplicate_of"]}
-    assert {name: Path(row["duplicate_of"]).name for name, row in copies.items()} == {
+    marked = {Path(row["path"]).name: row for row in rows if row["duplicate_of"]}
+    assert {name: Path(row["duplicate_of"]).name for name, row in marked.items()} == {
         "2-green.webp": "0-green.webp",
         "3-again.dat": "1-red.png",
         "6-empty.png": "5-empty.png",
         "7-broken.jpg": "4-broken.png",
         "9-linked.png": "1-red.png",
     }
-    for row in copies.values():
+    for row in marked.values():
         original = first[row["duplicate_of"]]
         assert {name: row[name] for name in row if name not in COPY} == {
             name: original[name] for name in original if name not in COPY
         }
-    assert {(row["status"], row["verdict"]) for row in copies.values()} == {
+    assert {(row["status"], row["verdict"]) for row in marked.values()} == {
         *(("ok", "alpha"), ("ok", "real"), ("empty", None), ("not_an_image", None)),
     }
 
@@ -83,27 +83,13 @@ def test_a_file_that_is_met_again_is_no_copy_of_itself(toy_exports: Path, images
     assert [row["duplicate_of"] for row in rows_of(done.stdout)] == [None, None, str(once), None]
 
 
-def test_a_copy_is_not_decoded(run: Any, toy_exports: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
-    decode = pipeline.decode
-
-    def counted(data: bytes, most: int) -> Any:
-        decoded.append(data)
-        return decode(data, most)
-
-    monkeypatch.setattr(pipeline, "decode", counted)
-    done = run("scan", copied, "--exports", toy_exports, "-f", "jsonl", "--workers", 4)
-    assert len(rows_of(done.stdout)) == 12
-    assert len(decoded) == len(set(decoded)) == 7
-
-
 def test_the_report_for_people_names_copies_and_counts_them(run: Any, toy_exports: Path, copied: Path) -> None:
     lines = run("scan", copied, "--exports", toy_exports).stdout.splitlines()
     cells = "real               p 0.035   PNG, lossless      "
     assert f"{cells}{copied}/9-linked.png  [copy of {copied}/1-red.png]" in lines
     cells = f"{'not judged':<{len(cells)}}"
     assert f"{cells}{copied}/6-empty.png  [copy of {copied}/5-empty.png]  (empty)" in lines
-    assert "5 files are copies of another, byte for byte, and not judged again." in lines
+    assert "5 files are copies of another, byte for byte." in lines
 
 
 def test_json_and_csv_carry_copies(run: Any, toy_exports: Path, copied: Path) -> None:
@@ -137,7 +123,7 @@ def test_what_is_a_copy_depends_on_the_order_of_the_files_alone(
 ) -> None:
     """Against a list of what was met last, kept by hand."""
     many_copies(tmp_path / "in", workers)
-    monkeypatch.setattr(duplicates, "REMEMBERED", remembered)
+    monkeypatch.setattr(copies, "REMEMBERED", remembered)
     done = run(
         *("scan", tmp_path / "in", "--exports", toy_exports, "-f", "jsonl"),
         *("--workers", workers, "--batch-size", batch),
@@ -155,33 +141,17 @@ def test_what_is_a_copy_depends_on_the_order_of_the_files_alone(
     assert 20 < sum(1 for one in expected if one) < 120
 
 
-def test_a_batch_that_fails_passes_its_turn() -> None:
-    """Else a fault of the tool would be a scan that hangs: the pool would wait for its threads for ever."""
-    turns = Turns(Originals())
-
-    def work(number: int) -> bool:
-        with turns.turn(number) as claim:
-            if number == 0:
-                raise RuntimeError
-            return claim(["ab"])[0][1]
-
-    with ThreadPoolExecutor(3) as pool:
-        futures = [pool.submit(work, number) for number in range(3)]
-        with pytest.raises(RuntimeError):
-            futures[0].result(20)
-        assert [one.result(20) for one in futures[1:]] == [False, True]
-
-
-def test_the_memory_of_what_was_met_is_bounded(run: Any, toy_exports: Path, images: Path) -> None:
-    line = run("scan", images / "1-red.png", "--exports", toy_exports, "-f", "jsonl", "-t", "all").stdout.splitlines()[
-        1
-    ]
+def test_the_memory_of_what_was_met_is_bounded(
+    run: Any, toy_exports: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = run("scan", images / "1-red.png", "--exports", toy_exports, "-f", "jsonl").stdout.splitlines()[1]
     row = read_row(json.loads(line))
-    remembered = Originals(200)
+    monkeypatch.setattr(copies, "REMEMBERED", 200)
+    seen = Seen()
 
     def meet(numbers: range) -> int:
         for i in numbers:
-            remembered.claim(f"{i:064x}")[0].keep(row)
+            seen.mark(replace(row, sha256=f"{i:064x}", path=f"{i}.png"))
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
@@ -191,7 +161,7 @@ def test_the_memory_of_what_was_met_is_bounded(run: Any, toy_exports: Path, imag
         later = meet(range(400, 4000)) - before
     finally:
         tracemalloc.stop()
-    assert full / 200 < 2048  # bytes a content
+    assert full / 200 < 1024  # bytes for each content
     assert later < 1.1 * full
 
 
@@ -269,19 +239,19 @@ def test_a_missing_package_is_one_line(
     st.integers(0, 6),
 )
 def test_an_image_belongs_to_the_finding_of_the_first_that_it_is_close_to(hashes: list[int], distance: int) -> None:
-    findings = Findings(distance)
+    clusters = Clusters(distance)
     numbers: list[int] = []
     for i, one in enumerate(hashes):
         close = [numbers[j] for j in range(i) if (one ^ hashes[j]).bit_count() <= distance]
         expected = close[0] if close else max(numbers, default=0) + 1
-        assert findings.number(one) == expected
+        assert clusters.number(one) == expected
         numbers.append(expected)
 
 
 def test_more_findings_than_there_was_room_for() -> None:
-    findings = Findings(0)
-    assert [findings.number(i * 0x9E3779B97F4A7C15 % 2**64) for i in range(1, 3000)] == list(range(1, 3000))
-    assert findings.number(0x9E3779B97F4A7C15) == 1
+    clusters = Clusters(0)
+    assert [clusters.number(i * 0x9E3779B97F4A7C15 % 2**64) for i in range(1, 3000)] == list(range(1, 3000))
+    assert clusters.number(0x9E3779B97F4A7C15) == 1
 
 
 def test_a_copy_with_another_suffix_has_the_warning_that_its_own_name_deserves(
@@ -292,17 +262,3 @@ def test_a_copy_with_another_suffix_has_the_warning_that_its_own_name_deserves(
     rows = rows_of(run("scan", tmp_path, "--exports", toy_exports, "-f", "jsonl").stdout)
     assert names(rows, "duplicate_of") == [None, "1.png", "1.png"]
     assert ["wrong_suffix" in row["warnings"] for row in rows] == [True, False, True]
-
-
-def test_a_batch_holds_no_more_bytes_than_allowed(
-    run: Any, toy_exports: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is too much together is read again when it is its turn."""
-    shared = ("scan", copied, "--exports", toy_exports, "-f", "jsonl", "--batch-size", 8)
-    kept = rows_of(run(*shared).stdout)
-    monkeypatch.setattr(pipeline, "MOST_HELD", 300)
-    reads = []
-    read_file = pipeline.read_file
-    monkeypatch.setattr(pipeline, "read_file", lambda path: (reads.append(path), read_file(path))[1])
-    assert rows_of(run(*shared).stdout) == kept
-    assert len(reads) > len(kept)
