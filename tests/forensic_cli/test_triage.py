@@ -137,7 +137,7 @@ def test_a_verdict_that_the_models_do_not_know_is_wrong_use(option: str, scan: A
     done = scan(option, "gamma")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        f"genforensic: {option} 'gamma' is no answer of this scan; allowed: "
+        f"genforensic: {option} 'gamma' is not an answer of this scan; allowed: "
         "generated, real, undecided, alpha, beta, inconclusive, unknown\n"
     )
 
