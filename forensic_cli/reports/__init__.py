@@ -1,4 +1,4 @@
-"""Report formats, and which rows a report shows. A new format is a class with the methods of Report and a line in REPORTS.
+"""Report formats, and which rows a report shows. A new format is a class with the methods of Report, named in REPORTS.
 
 A report is a stream: it turns the header, each row and the summary into text (or bytes) as soon as they are known, so a
 scan of any size needs no more memory than one row, and an interrupted scan leaves what was done.
