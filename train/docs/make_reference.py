@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -78,7 +78,16 @@ def _names(one: Any) -> str:
     names = ", ".join(sorted(one.opts, key=len, reverse=True))
     if one.secondary_opts:
         return f"{names} / {', '.join(one.secondary_opts)}"
-    return names if one.is_flag else f"{names} {one.metavar or 'N'}"
+    return (
+        names if one.is_flag else f"{names} {one.metavar or '|'.join(_choices(one.type_descriptor.annotation)) or 'N'}"
+    )
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the names that an option takes, where its type is a Literal of them, or that and None."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [name for part in get_args(annotation) for name in _choices(part)]
 
 
 def _limits(one: Any) -> str:
