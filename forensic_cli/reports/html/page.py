@@ -33,7 +33,7 @@ from forensic_cli.reports.html.thumbnails import (
     picture_of,
     spectrum_png,
 )
-from forensic_cli.reports.text import P_MEANING, STRENGTH_MEANING, visible
+from forensic_cli.reports.text import NO_PROOF, P_MEANING, RATIO_MEANING, visible
 from forensic_cli.seal import file_sha256
 from forensic_cli.verdict import known_labels
 
@@ -98,7 +98,7 @@ def build_page(
         tables=card_tables(cards),
         limits=limits(cards),
         generators=[label for label in known_labels(tuple(entries.labels)) if label != REAL],
-        meanings={"p": P_MEANING, "support": STRENGTH_MEANING},
+        meanings={"p": P_MEANING, "support": RATIO_MEANING, "proof": NO_PROOF},
         spectra=_average_spectra(gathered.spectra),
         **_data(run, entries, gathered),
     )
