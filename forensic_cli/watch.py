@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from forensic_cli.copies import REMEMBERED
 from forensic_cli.discover import Search, rediscover
 from forensic_cli.errors import UsageError, require
 from forensic_cli.record import FileResult
@@ -14,6 +13,8 @@ from forensic_cli.reports import ROW_BY_ROW
 
 SETTLED_SECONDS = 1.0
 """A file is whole when its size and its time of change have stayed the same for so long."""
+_REMEMBERED = 4096
+"""Files whose last rows are remembered."""
 _TICK_MS = 200
 """How often files that are being written are looked at."""
 
@@ -114,7 +115,7 @@ class LastRows:
         content = result.status, result.sha256
         is_news = self._last.pop(result.path, None) != content
         self._last[result.path] = content
-        if len(self._last) > REMEMBERED:
+        if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
         return is_news
 

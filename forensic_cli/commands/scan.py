@@ -206,13 +206,12 @@ def scan(
     130 interrupted.
     """
     from forensic_cli.copies import dedupe_distance
-    from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, sources
     from forensic_cli.exports import check_labels, export_files, load_models, peek_exports, select
     from forensic_cli.images.decode import MAX_PIXELS
     from forensic_cli.images.history import STABILITY
-    from forensic_cli.scan import ScanSettings
-    from forensic_cli.selection import Selection, check_verdicts
+    from forensic_cli.reports import Selection, check_verdicts
+    from forensic_cli.scan import ScanSettings, Target, report_scan
     from forensic_cli.watch import check_watch
 
     named = sources(paths)

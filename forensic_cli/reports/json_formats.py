@@ -9,67 +9,73 @@ from urllib.parse import quote
 from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
 from forensic_cli.record import FileResult, RunHeader, Summary, Verdict, path_bytes
 from forensic_cli.reports.text import chance
+from forensic_cli.results_file import FILES, JSONL_RUN, RUN, SEAL, SUMMARY
 from forensic_cli.seal import Sealer, seal_line
 from forensic_cli.verdict import shown_name
 
 
 class JsonLinesReport:
-    """One JSON object a line; the first one is {"genforensic": run header}, the last one {"seal": ...}."""
+    """One JSON object a line: {"genforensic": run header}, the evidence records, {"seal": ...}."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
-        self._sealer = Sealer("")
+        self._sealer: Sealer
 
     def begin(self, header: RunHeader) -> str:
         """Return the header line."""
-        text = json.dumps({"genforensic": header.record()}, ensure_ascii=False)
-        self._sealer = Sealer(text)
-        return text + "\n"
+        line = _json({JSONL_RUN: header.record()}) + "\n"
+        self._sealer = Sealer(line)
+        return line
 
     def go_on(self, lines: Iterable[bytes]) -> None:
-        """Take the header and the rows of an earlier scan, each without its newline, as if they had been returned."""
+        """Take the header and the rows of an earlier scan as if they had just been returned."""
         kept = iter(lines)
         self._sealer = Sealer(next(kept))
         for line in kept:
-            self._sealer.add(line)
+            self._sealer.add_row(line)
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
-        text = json.dumps(result.record(), ensure_ascii=False)
-        self._sealer.add(text)
-        return text + "\n"
+        line = _json(result.record()) + "\n"
+        self._sealer.add_row(line)
+        return line
 
     def end(self, summary: Summary) -> str:
-        """Return the seal, and no totals: the lines say it all."""
+        """Return the seal, and no totals: anyone can count lines."""
         del summary
-        return seal_line(self._sealer.close()) + "\n"
+        return seal_line(self._sealer.seal())
 
 
 class JsonReport:
-    """One document; each row stands on a line of its own."""
+    """One JSON document: {"run": ..., "files": [...], "summary": ..., "seal": ...}, with each row on its own line."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
-        self._separator = "\n"
-        self._sealer = Sealer("")
+        self._sealer: Sealer
+        self._separator = ""
 
     def begin(self, header: RunHeader) -> str:
         """Return the run header and the opened list of files."""
-        text = json.dumps(header.record(), ensure_ascii=False)
+        text = f'{{"{RUN}": {_json(header.record())},\n"{FILES}": [\n'
         self._sealer = Sealer(text)
-        return f'{{"run": {text},\n"files": ['
+        return text
 
     def row(self, result: FileResult) -> str:
-        """Return one element of the list."""
-        text = json.dumps(result.record(), ensure_ascii=False)
-        self._sealer.add(text)
-        before, self._separator = self._separator, ",\n"
-        return before + text
+        """Return one element of the list. The comma comes first, so that every chunk is a whole line."""
+        line = f"{self._separator}{_json(result.record())}\n"
+        self._sealer.add_row(line)
+        self._separator = ","
+        return line
 
     def end(self, summary: Summary) -> str:
         """Close the list, and add the totals and the seal."""
-        text = json.dumps(summary.record(), ensure_ascii=False)
-        return f'\n],\n"summary": {text},\n"seal": {json.dumps(self._sealer.close(text))}}}\n'
+        text = f'],\n"{SUMMARY}": {_json(summary.record())},\n'
+        self._sealer.add_end(text)
+        return f'{text}"{SEAL}": {_json(self._sealer.seal())}}}\n'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -90,7 +96,7 @@ class SarifReport:
 
     def begin(self, header: RunHeader) -> str:
         """Return the tool, its rules (one a headline and a generator), and the opened list of results."""
-        labels = header.models[0]["labels"]
+        labels = header.labels
         self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, UNKNOWN, _UNREADABLE]))
         driver = {
             "name": "genforensic",
@@ -98,18 +104,18 @@ class SarifReport:
             "rules": [_rule(name) for name in self._rules],
         }
         run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "properties": {"run": header.record()}}
-        opened = json.dumps(run, ensure_ascii=False).removesuffix("}")
+        opened = _json(run).removesuffix("}")
         return f'{{"$schema": {json.dumps(SCHEMA)}, "version": "2.1.0",\n"runs": [{opened},\n"results": ['
 
     def row(self, result: FileResult) -> str:
         """Return one result."""
         before, self._separator = self._separator, ",\n"
-        return before + json.dumps(self._result(result), ensure_ascii=False)
+        return before + _json(self._result(result))
 
     def end(self, summary: Summary) -> str:
         """Close the list, and say how the run went."""
         invocation = {"executionSuccessful": True, "properties": {"summary": summary.record()}}
-        return f'\n],\n"invocations": [{json.dumps(invocation, ensure_ascii=False)}]}}]}}\n'
+        return f'\n],\n"invocations": [{_json(invocation)}]}}]}}\n'
 
     def _result(self, result: FileResult) -> dict[str, Any]:
         verdict = result.verdict

@@ -44,8 +44,8 @@ class TableReport:
     def begin(self, header: RunHeader) -> str:
         """Return a line that says what judges the files."""
         self._header = header
-        self._labels = known_labels(tuple(header.models[0]["labels"]))
-        models = ", ".join(f"{model['name']} (sha256 {model['sha256'][:12]})" for model in header.models)
+        self._labels = known_labels(header.labels)
+        models = ", ".join(f"{model.name} (sha256 {model.sha256[:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (
             f"genforensic {header.version}: {models}{fused}, on {', '.join(sorted(set(header.providers)))} "
@@ -131,7 +131,7 @@ def _named(result: FileResult) -> Text:
 
 def has_strength(header: RunHeader) -> bool:
     """Tell whether any model of a scan has a likelihood ratio."""
-    decisions = (decision for model in header.models for decision in model.get("decisions", {}).values())
+    decisions = (decision for model in header.models for decision in model.decisions.values())
     return any(decision["log10_lr_bounds"] for decision in decisions)
 
 
@@ -158,7 +158,7 @@ def _totals(summary: Summary, cell: Callable[[str], str] = str) -> Table:
             continue
         styles[len(rows)] = _STYLES[headline]
         add(headline, count)
-        named = {name: images for name, images in summary.parts[headline].items() if shown_name(name, ())}
+        named = {name: n for (which, name), n in summary.answers.items() if which == headline and shown_name(name, ())}
         for name, images in sorted(named.items(), key=lambda item: (-item[1], item[0])):
             add(f"  {cell(shown_name(name, ()))}", images)
         if named and (rest := count - sum(named.values())):
@@ -202,7 +202,7 @@ class MarkdownReport:
         self._header = header
         about = [
             f"genforensic {header.version}, started {header.started}",
-            *(f"model {model['name']}, sha256 `{model['sha256']}`" for model in header.models),
+            *(f"model {model.name}, sha256 `{model.sha256}`" for model in header.models),
             f"{', '.join(sorted(set(header.providers)))} of ONNX Runtime {header.onnxruntime}",
         ]
         if header.ensemble:
@@ -235,7 +235,7 @@ class MarkdownReport:
             parts.append("\n".join(self._unreadable + more))
         if summary.left_out:
             parts.append(f"Skipped, because not an image: {summary.left_out}.")
-        labels = known_labels(tuple(self._header.models[0]["labels"]))
+        labels = known_labels(self._header.labels)
         parts.append(" ".join(map(escaped, meanings(labels, has_strength(self._header)))))
         return "\n" + "\n\n".join(parts) + "\n"
 

@@ -956,7 +956,7 @@ def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
 def test_the_names_on_the_help_page_are_those_that_there_are() -> None:
     """They stand there again, so that help need not import what they name."""
     from forensic_cli.commands import scan
-    from forensic_cli.selection import SORTS
+    from forensic_cli.reports import SORTS
     from forensic_cli.verdict import FUSIONS
 
     assert (tuple(FUSIONS), tuple(SORTS)) == (scan._FUSIONS, scan._SORTS)

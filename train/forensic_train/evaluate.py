@@ -74,9 +74,10 @@ def calibrated_rows(card: ModelCard, logits: Logits, states: Sequence[str]) -> n
 
 def infer(model: Model, rows: Sequence[Row]) -> tuple[Logits, npt.NDArray[np.float32], list[str]]:
     """Return logits B x K, distances B and states B of images, in their order, whatever their labels."""
-    reading = Reading((model.card.preprocessing,), batch_size=images_at_once([model]))
-    judged = work_on((row.path for row in rows), reading, partial(_batch, model))
-    parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / reading.batch_size)))
+    batch_size = images_at_once([model])
+    reading = Reading((model.card.preprocessing,))
+    judged = work_on((row.path for row in rows), reading, partial(_batch, model), batch_size)
+    parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / batch_size)))
     if not parts:
         return np.zeros((0, len(model.card.labels)), np.float32), np.zeros(0, np.float32), []
     evidence, states = zip(*parts, strict=True)
