@@ -150,7 +150,7 @@ def test_models_lists_the_exports(run: RunCommand, toy_exports: Path) -> None:
     for technique in ("baseline", "weighted", "finetune", "adversarial"):
         assert f"native-{technique}" in done.stdout
     assert f"Folder: {toy_exports}" in done.stdout
-    assert "labels: real, alpha, beta" in done.stdout
+    assert "Labels: real, alpha, beta" in done.stdout
 
 
 def test_models_as_json_is_the_whole_card(run: RunCommand, toy_exports: Path) -> None:

@@ -17,10 +17,9 @@ from forensic_cli.exports import export_files
 from forensic_cli.images.decode import Decoded, decode
 from forensic_cli.images.header import Pixels, state_of
 from forensic_cli.images.views import views
+from forensic_cli.table import MISSING, Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from forensic_cli.model import Logits, Model
 
 EXTRAS = {
@@ -229,30 +228,28 @@ def models(
     """
     from forensic_cli.exports import export_files, load_models, peek_exports
 
-    found = load_models(peek_exports(export_files(exports)), "cpu")
+    exported = load_models(peek_exports(export_files(exports)), "cpu")
     if as_json:
-        cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in found]
+        cards = [{"file": str(m.path), "sha256": m.sha256, "card": asdict(m.card)} for m in exported]
         print_json(cards)
         return
     from forensic_cli.console import stdout_console
 
     console = stdout_console()
-    console.print(_table(found))
-    console.print(f"Folder: {found[0].path.parent}", soft_wrap=True)
+    console.print(_table(exported).rich())
+    console.print(f"Labels: {', '.join(exported[0].card.labels)}", soft_wrap=True)
+    console.print(f"Folder: {exported[0].path.parent}", soft_wrap=True)
 
 
-def _table(found: "list[Model]") -> "Table":
-    from rich.table import Table
-
-    table = Table("model", "views", "images", "accuracy", "answers for", "sha256", title="Exports")
-    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
-    for model in found:
+def _table(exported: "list[Model]") -> Table:
+    rows = []
+    for model in exported:
         card, pre = model.card, model.card.preprocessing
         views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
         answered = ", ".join(state for state, decision in card.decisions.items() if not decision.is_silent)
         images = sum(sum(row.values()) for row in card.data.values())
         sets = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
-        measured = ", ".join(f"{name} {one['accuracy']:.3f} (n {one['images']})" for name, one in sets) or "–"
-        table.add_row(card.name, views, str(images), measured, answered or "–", model.sha256[:12])
-    table.caption = f"labels: {', '.join(found[0].card.labels)}"
-    return table
+        measured = ", ".join(f"{name} {metrics['accuracy']:.3f} (n {metrics['images']})" for name, metrics in sets)
+        rows.append((card.name, views, images, measured or MISSING, answered or MISSING, model.sha256[:12]))
+    columns = ("model", "views", "images", "accuracy", "answers for", "sha256")
+    return Table("Exports", columns, rows, left=(0, 1, 3, 4, 5), unbroken=(0, 5))

@@ -89,7 +89,7 @@ def test_the_report_for_people_names_copies_and_counts_them(run: Any, toy_export
     assert f"{cells}{copied}/9-linked.png  [copy of {copied}/1-red.png]" in lines
     cells = f"{'not judged':<{len(cells)}}"
     assert f"{cells}{copied}/6-empty.png  [copy of {copied}/5-empty.png]  (empty)" in lines
-    assert "5 files are copies of another, byte for byte." in lines
+    assert "5 files are exact copies of another file." in lines
 
 
 def test_json_and_csv_carry_copies(run: Any, toy_exports: Path, copied: Path) -> None:

@@ -390,7 +390,8 @@ def with_ratios(header: RunHeader = HEADER) -> RunHeader:
     return replace(header, models=(replace(first, decisions=known), second))
 
 
-P_MEANS = "p is the probability that a generator made the image, if it was as likely as not before anybody looked."
+P_MEANS = "p is the probability that a generator made the image, assuming even odds beforehand."
+NO_PROOF = "An answer is an investigative lead, not proof. The only generators that can be named are: alpha."
 
 
 def test_the_table_by_hand() -> None:
@@ -425,9 +426,8 @@ def test_the_table_by_hand() -> None:
         "\n"
         "1 file could not be read:\n"
         "  case/b.png: the file ends before the picture does\n"
-        "Left out, because not an image: 2.\n"
-        f"{P_MEANS}\n"
-        "An answer is no proof, and no generator can be named but alpha.\n"
+        "Skipped, because not an image: 2.\n"
+        f"{P_MEANS}\n{NO_PROOF}\n"
     )
 
 
@@ -443,9 +443,10 @@ def test_the_table_says_how_strong_an_answer_is_and_what_that_means() -> None:
     assert "│   no generator named │      2 │  66.7% │" in lines
     assert lines[-3:] == [
         P_MEANS,
-        "Support says how many times more probable the measurement is if the answer is true than if it is not: weak "
-        "from 2 on, moderate from 10, moderately strong from 100, strong from 1,000, very strong from 10,000.",
-        "An answer is no proof, and no generator can be named but alpha.",
+        "Support is a likelihood ratio: how many times more probable the measurement is if the answer is true than if "
+        "it is false. It is weak from 2, moderate from 10, moderately strong from 100, strong from 1,000, very strong "
+        "from 10,000 and extremely strong from 1,000,000. It is not the probability that the answer is true.",
+        NO_PROOF,
     ]
 
 
@@ -507,20 +508,20 @@ def test_markdown_by_hand() -> None:
         "- CPUExecutionProvider of ONNX Runtime 1.31.1\n"
         "- fused by mean\n\n"
         "| answer | generator | support | p | state | file | sha256 | remarks |\n"
-        "|---|---|---|---|---|---|---|---|\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
         f"| generated | alpha | – | 0.703 | WebP, lossy | case/a.png | {'c' * 64} | – |\n"
         f"| undecided | – | – | 0.703 | WebP, lossy | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
         "| generated | alpha or real | moderately strong support | \\>0.999 | JPEG, quality 78 | case/w.png "
         f"| {'c' * 64} | – |\n"
         f"| not judged | – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
         "## 3 images judged\n\n"
-        "| answer | images | share |\n|---|---:|---:|\n"
-        "| **generated** | 2 | 66.7% |\n| alpha | 1 | 33.3% |\n| no generator named | 1 | 33.3% |\n"
+        "| answer | images | share |\n| --- | ---: | ---: |\n"
+        "| **generated** | 2 | 66.7% |\n|   alpha | 1 | 33.3% |\n|   no generator named | 1 | 33.3% |\n"
         "| **undecided** | 1 | 33.3% |\n\n"
         "## 1 file could not be read\n\n"
         "- case/b.png: the file ends before the picture does\n\n"
-        "Left out, because not an image: 2.\n\n"
-        f"{P_MEANS} An answer is no proof, and no generator can be named but alpha.\n"
+        "Skipped, because not an image: 2.\n\n"
+        f"{P_MEANS} {NO_PROOF.replace(':', chr(92) + ':')}\n"
     )
 
 

@@ -268,7 +268,7 @@ def test_what_finetune_adapts_to_is_drawn_several_times(run: RunCommand, labelle
     text = run("evaluate", output, "--format", "markdown").stdout
     values = [one["accuracy"] for one in tested]
     assert f"| toy-finetune | 3 | 9 | {fmean(values):.3f} | {stdev(values):.3f} |" in text
-    assert "Accuracy over the draws of what finetune adapts to" in run("evaluate", output).stdout
+    assert "Accuracy over the draws that finetune adapts to" in run("evaluate", output).stdout
 
 
 def test_one_technique_that_fails_does_not_stop_the_others(run: RunCommand, labelled: Path, tmp_path: Path) -> None:

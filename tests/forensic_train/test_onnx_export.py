@@ -206,5 +206,5 @@ def test_the_card_in_markdown_has_the_table_of_counts(path: Path) -> None:
     assert f"| gamma | {counts['gamma']['face']} | · | {counts['gamma']['face']} |" in text
     assert text.startswith(f"# {path.stem}\n")
     assert f"file `{path.name}`" in text
-    assert "**test** (held out of every technique's training)" in text
-    assert "- seed 3, fitted on the split" in text
+    assert "images (held out from the training of every technique)" in text
+    assert "- seed 3, trained on the split" in text

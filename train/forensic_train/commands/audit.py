@@ -10,10 +10,9 @@ from forensic_cli.commands import training_extra
 from forensic_cli.console import print_json
 from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.record import printable
+from forensic_cli.table import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from forensic_train.audit import Bias, FileFaults, Shortcut
 
 
@@ -90,9 +89,14 @@ def _print_faults(faults: "FileFaults") -> None:
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
     from forensic_cli.console import note, stdout_console
+    from forensic_cli.reports.cards import counts_table
 
+    counts = {
+        generator: dict(zip(bias.subjects, row, strict=True))
+        for generator, row in zip(bias.generators, bias.counts, strict=True)
+    }
     console = stdout_console()
-    console.print(_counts_table(bias))
+    console.print(counts_table("Images per cell", counts, "generator").rich())
     cells = len(bias.generators) * len(bias.subjects)
     console.print(
         f"H(G) {bias.generator_entropy:.3f}   H(S) {bias.subject_entropy:.3f}   "
@@ -107,39 +111,18 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
         )
     if not shortcuts:
         return
-    console.print(_shortcut_table(shortcuts))
-    found = [shortcut.name for shortcut in shortcuts if shortcut.suspicious]
-    if found:
+    console.print(_shortcut_table(shortcuts).rich())
+    suspicious = [shortcut.name for shortcut in shortcuts if shortcut.suspicious]
+    if suspicious:
         note(
-            f"Warning: {', '.join(found)} alone predict(s) the generator. A network may learn that instead of the "
-            "image: save all images in one format, size and quality, and judge by whole sources held out.",
+            f"Warning: {', '.join(suspicious)} alone can predict the generator. A network may learn that instead of "
+            "the image: save all images in one format, size and quality, and evaluate on held-out sources.",
             "yellow",
         )
 
 
-def _counts_table(bias: "Bias") -> "Table":
-    from rich.table import Column, Table
-
-    table = Table(
-        Column("generator", no_wrap=True),
-        *(subject or "–" for subject in bias.subjects),
-        "total",
-        title="Images per cell",
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for generator, row in zip(bias.generators, bias.counts, strict=True):
-        table.add_row(generator, *(str(n) if n else "·" for n in row), str(sum(row)))
-    columns = [sum(column) for column in zip(*bias.counts, strict=True)]
-    table.add_row("total", *map(str, columns), str(sum(columns)), style="bold")
-    return table
-
-
-def _shortcut_table(shortcuts: "list[Shortcut]") -> "Table":
-    from rich.table import Table
-
-    table = Table("property", "balanced accuracy", "chance", title="Shortcut probe: the generator from the file alone")
-    for shortcut in shortcuts:
-        style = "yellow" if shortcut.suspicious else ""
-        table.add_row(shortcut.name, f"{shortcut.balanced_accuracy:.3f}", f"{shortcut.chance:.3f}", style=style)
-    return table
+def _shortcut_table(shortcuts: "list[Shortcut]") -> Table:
+    rows = [(one.name, f"{one.balanced_accuracy:.3f}", f"{one.chance:.3f}") for one in shortcuts]
+    columns = ("property", "balanced accuracy", "chance")
+    suspicious = {place: "yellow" for place, one in enumerate(shortcuts) if one.suspicious}
+    return Table("Shortcut probe: the generator from the file alone", columns, rows, styles=suspicious)

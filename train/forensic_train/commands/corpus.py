@@ -7,6 +7,7 @@ import typer
 
 from forensic_cli.commands import training_extra
 from forensic_cli.console import note, stdout_console
+from forensic_cli.table import Table
 
 if TYPE_CHECKING:
     from forensic_train.corpus import Corpus
@@ -62,15 +63,12 @@ def corpus(
 
 
 def _print(built: "Corpus") -> None:
-    from rich.table import Table
-
     from forensic_train.corpus import counted
 
-    table = Table("label", "sources", "images", title=str(built.manifest))
-    for label, images in built.images.items():
-        table.add_row(label, str(built.sources[label]), str(images))
-    table.add_row("total", str(sum(built.sources.values())), str(sum(built.images.values())), style="bold")
-    stdout_console().print(table)
+    rows: list[tuple[str, int, int]] = [(label, built.sources[label], count) for label, count in built.images.items()]
+    rows.append(("total", sum(built.sources.values()), sum(built.images.values())))
+    table = Table(str(built.manifest), ("label", "sources", "images"), rows, styles={len(rows) - 1: "bold"})
+    stdout_console().print(table.rich())
     if built.left_out:
         note(f"Left out: {counted(built.left_out)}.")
     for line in built.missing:
