@@ -25,7 +25,7 @@ def train(
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR|CSV", help="ROOT/<generator>/<subject>/... or a manifest.")
+        Path | None, typer.Option(metavar="DIR|CSV", help="`ROOT/<generator>/<subject>/...` or a manifest.")
     ] = None,
     recipe: Annotated[
         str,

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 
@@ -55,7 +55,7 @@ def _described(text: str) -> Iterator[str]:
     examples = []
     for paragraph in textwrap.dedent(text).split("\n\n"):
         if paragraph.startswith("    "):
-            examples.append(paragraph.strip())
+            examples.append(textwrap.dedent(paragraph).strip())
         elif paragraph not in ("Examples:", "Example:"):
             yield f"{_prose(paragraph)}\n"
     yield "\n".join(["```sh", *examples, "```\n"])
@@ -78,7 +78,8 @@ def _names(one: Any) -> str:
     names = ", ".join(sorted(one.opts, key=len, reverse=True))
     if one.secondary_opts:
         return f"{names} / {', '.join(one.secondary_opts)}"
-    return names if one.is_flag else f"{names} {one.metavar or 'N'}"
+    choices = "|".join(name for name in get_args(one.type_descriptor.annotation) if isinstance(name, str))
+    return names if one.is_flag else f"{names} {one.metavar or choices or 'N'}"
 
 
 def _limits(one: Any) -> str:
