@@ -63,7 +63,7 @@ def test_rows_are_sorted_by_path_however_they_were_found(run: Any, toy_exports: 
     given = [images / name for name in ("3-blue.bmp", "1-red.png", "2-green.webp")]
     done = run("scan", *given, "--exports", toy_exports, "-f", "jsonl", "--sort", "path")
     assert names(done.stdout) == ["1-red.png", "2-green.webp", "3-blue.bmp"]
-    assert done.stderr == "Rows are sorted: none is written before all are known\n"
+    assert done.stderr == "With --sort, no row is written before all images have been judged\n"
 
 
 def test_rows_are_sorted_by_confidence_and_unreadable_ones_come_last(scan: Any, images: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_verdict_that_the_models_do_not_know_is_wrong_use(option: str, scan: A
 def test_an_unknown_order_is_wrong_use(scan: Any) -> None:
     done = scan("--sort", "size")
     assert done.exit_code == 2
-    assert "'size' is not one of confidence, path, disagreement" in done.stderr
+    assert "'size' is not one of 'confidence', 'path', 'disagreement'" in done.stderr
 
 
 @pytest.mark.parametrize(

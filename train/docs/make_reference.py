@@ -55,7 +55,7 @@ def _described(text: str) -> Iterator[str]:
     examples = []
     for paragraph in textwrap.dedent(text).split("\n\n"):
         if paragraph.startswith("    "):
-            examples.append(paragraph.strip())
+            examples.append(textwrap.dedent(paragraph).strip())
         elif paragraph not in ("Examples:", "Example:"):
             yield f"{_prose(paragraph)}\n"
     yield "\n".join(["```sh", *examples, "```\n"])

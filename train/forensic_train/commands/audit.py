@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def audit(
     data: Annotated[
         Path | None,
-        typer.Argument(help="ROOT/<generator>/<subject>/... or a CSV manifest.", show_default=False),
+        typer.Argument(help="`ROOT/<generator>/<subject>/...` or a CSV manifest.", show_default=False),
     ] = None,
     counts: Annotated[
         Path | None,

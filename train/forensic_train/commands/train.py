@@ -24,7 +24,7 @@ def train(
         typer.Option("--technique", "-t", help="What to train."),
     ],
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR|CSV", help="ROOT/<generator>/<subject>/... or a manifest.")
+        Path | None, typer.Option(metavar="DIR|CSV", help="`ROOT/<generator>/<subject>/...` or a manifest.")
     ] = None,
     recipe: Annotated[
         str,
