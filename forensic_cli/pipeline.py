@@ -19,7 +19,7 @@ from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.copies import Original, Originals, Turns
-from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, name_warnings
+from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, inspect, name_warnings
 from forensic_cli.images.header import Header, Pixels, Unreadable, state_of
 from forensic_cli.images.history import traces_of, variants
 from forensic_cli.images.views import view_warnings, views
@@ -135,8 +135,9 @@ def cut(content: Content, reading: "Reading") -> Prepared:
     path, data = content.path, _read_again(content) if content.data is None else content.data
     if isinstance(data, Unreadable):
         return Prepared(path, None, None, None, None, (), data)
-    said = read_metadata(data)
-    decoded = decode(data, reading.max_pixels)
+    inspection = inspect(data)
+    said = read_metadata(data, inspection.blocks)
+    decoded = decode(data, reading.max_pixels, inspection)
     if isinstance(decoded, Unreadable):
         return Prepared(path, content.sha256, len(data), decoded.header, None, (), decoded, metadata=said)
     pixels, header = decoded.pixels, decoded.header
