@@ -102,7 +102,7 @@ def _techniques() -> str:
     cards, rows = shipped_cards(), []
     for title, state, form in (
         ("lossless, as published", "lossless", AS_PUBLISHED),
-        ("JPEG 80 to 92", "jpeg-80", "all forms"),
+        ("JPEG 80 to 92, all forms", "jpeg-80", "all forms"),
     ):
         for name in TECHNIQUES:
             measured = cards[name].decisions[state].measured[form]
