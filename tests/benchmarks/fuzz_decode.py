@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.images.header import STATUSES, WARNINGS
-from forensic_cli.pipeline import Content, Prepared, Reading, cut
+from forensic_cli.pipeline import Prepared, Reading, prepare_bytes
 from mutations import mutant
 from pictures import seeds
 
@@ -59,7 +59,7 @@ def broken_promise(found: Prepared, max_pixels: int) -> str | None:
 
 def judge(data: bytes, max_pixels: int) -> tuple[str, str | None]:
     """Read metadata, decode and cut as a scan does; returns the status, and what is wrong."""
-    found = cut(Content(Path("fuzz.png"), data, None), Reading(RECIPES, max_pixels=max_pixels))
+    found = prepare_bytes(Path("fuzz.png"), data, Reading(RECIPES, max_pixels=max_pixels))
     named = bool({"damaged_data", "damaged_metadata", "scans_missing"} & set(found.warnings))
     status = found.failure.status if found.failure else "ok, with damage named" if named else "ok"
     return status, broken_promise(found, max_pixels)

@@ -6,6 +6,7 @@ import os
 import struct
 import time
 import zlib
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -436,7 +437,7 @@ def check_bounds(found: tuple[Claim, ...]) -> None:
         assert one.claim in CLAIMS
         assert len(one.value) <= MOST_VALUE
         assert one.value.isprintable()
-        json.dumps(one.record()).encode()
+        json.dumps(asdict(one)).encode()
 
 
 @given(head=st.sampled_from(HEADS), tail=st.binary(max_size=600))
