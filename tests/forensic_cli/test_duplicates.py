@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli import copies as duplicates
-from forensic_cli import pipeline
+from forensic_cli import copies as duplicates, pipeline
 from forensic_cli.copies import REMEMBERED, Findings, Originals, Turns
 from forensic_cli.record import read_row
 from toys import genforensic, rows_of, solid

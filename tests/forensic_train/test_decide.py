@@ -14,26 +14,21 @@ from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, D
 from forensic_cli.verdict import Thresholds, candidates_of, headline_of, probabilities, verdict_of
 from forensic_train.card_markdown import card_markdown
 from forensic_train.crossfit.scores import Scores
-from forensic_train.decide import (
+from forensic_train.decide import Answers, by_generator, by_source, fit_decisions, measure, nested_answers, silenced
+from forensic_train.manifest import Row
+from forensic_train.signals import FORMS, ORIGINAL
+from forensic_train.thresholds import (
     COVERED,
     LEAST_NAME,
     LEAST_SOURCES,
     RIGHT_HEADLINES,
     WRONG_PHOTOGRAPHS,
-    Answers,
     Entries,
-    by_generator,
-    by_source,
     fit_decision,
-    fit_decisions,
-    measure,
-    nested_answers,
-    silenced,
     state_entries,
     with_ratios,
 )
-from forensic_train.manifest import Row, source_weights
-from forensic_train.signals import FORMS, ORIGINAL
+from forensic_train.weights import source_weights
 from toys import toy_card
 
 LABELS = ("real", "alpha", "beta", "gamma")

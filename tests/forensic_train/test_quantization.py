@@ -22,7 +22,7 @@ from forensic_train.onnx_export import export_network
 from forensic_train.quantization import loss_p_value, reduce_export
 from forensic_train.recipes import RECIPES
 from forensic_train.run import read_split
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from toys import solid, toy_card, write_toy_export
 
 

@@ -19,7 +19,7 @@ from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.robustness import RobustnessPoint, card_robustness, measure_test, robustness, robustness_all
 from forensic_train.robustness_report import draw_robustness, robustness_tables
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from toys import LABELS, solid, toy_card, write_toy_export
 
 ALL = ("original", *REENCODINGS)

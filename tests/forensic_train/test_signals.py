@@ -34,7 +34,8 @@ from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
 from forensic_train.techniques.base import Context
 from forensic_train.techniques.finetune import Finetune, FinetuneSettings
-from forensic_train.training import TrainOptions, train
+from forensic_train.training import train
+from forensic_train.training_plan import TrainOptions
 
 VIEWS = Preprocessing("patches", 32, grid=2, align=32)
 KEY = "0123456789abcdef"
