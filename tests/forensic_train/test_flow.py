@@ -198,7 +198,7 @@ def test_a_damaged_training_image_is_named(run: RunCommand, labelled: Path, tmp_
         path.write_bytes(b"no image: " + path.name.encode() + path.parent.name.encode())
     options = ["train", "-t", "baseline", "--data", tmp_path / "d", "--recipe", "toy", "--output", tmp_path / "r"]
     line = one_line(run(*options, "--device", "cpu"), 4)
-    assert line.endswith(".png: no known image format; mend it or take it out of the data")
+    assert line.endswith(".png: no known image format; repair or remove it")
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_bad_data_is_a_data_error(exports: Path, rows: list[Row], tmp_path: Path
     with pytest.raises(DataError, match=r"^native-baseline does not know gamma; its labels are real, alpha, beta$"):
         robustness(model, [replace(rows[0], generator="gamma")])
     (tmp_path / "bad.png").write_text("text")
-    with pytest.raises(DataError, match=r"bad\.png: no known image format; mend it or take it out of the data$"):
+    with pytest.raises(DataError, match=r"bad\.png: no known image format; repair or remove it$"):
         robustness(model, [*rows, replace(rows[0], path=tmp_path / "bad.png")])
 
 
