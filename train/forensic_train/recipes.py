@@ -10,7 +10,8 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.images.header import Pixels
 from forensic_train.augment import Augmented, augment_patch
-from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.encoders import ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.network import Encoder
 
 
 @dataclass(frozen=True)
