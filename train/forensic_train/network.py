@@ -85,7 +85,7 @@ class Network(nn.Module):
             return self.encoder.finish(self.encoder.signal(as_images(inputs)))
 
     def features(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Return features B x width of uint8 views B x S x S x 3 or of their signal, given the index of their states."""
+        """Return features B x width of uint8 views B x S x S x 3 or of their signal; `state`: index of each one, B."""
         encoded: Tensor = self.encoder(self.signal(inputs), state)
         return encoded
 
