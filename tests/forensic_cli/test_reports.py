@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from forensic_cli import __version__
-from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Summary, Verdict, path_bytes
+from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Summary, UsedModel, Verdict, path_bytes
 from forensic_cli.reports import REPORTS, make_report
 from pages import read_page
 from toys import child_environment, genforensic, solid
@@ -57,15 +57,15 @@ FIELDS = [
 HEADER = RunHeader(
     version="1.2.3",
     models=tuple(
-        {
-            "name": f"native-{technique}",
-            "technique": technique,
-            "recipe": "native",
-            "labels": ["real", "alpha"],
-            "decisions": {"any": {"log10_lr_bounds": {}}},
-            "file": f"native-{technique}.onnx",
-            "sha256": digit * 64,
-        }
+        UsedModel(
+            name=f"native-{technique}",
+            technique=technique,
+            recipe="native",
+            labels=("real", "alpha"),
+            decisions={"any": {"log10_lr_bounds": {}}},
+            file=f"native-{technique}.onnx",
+            sha256=digit * 64,
+        )
         for technique, digit in (("baseline", "a"), ("weighted", "b"))
     ),
     providers=("CPUExecutionProvider", "CPUExecutionProvider"),
@@ -78,29 +78,29 @@ HEADER = RunHeader(
 
 def good(path: str = "case/a.png", verdict: str = "alpha", warnings: tuple[str, ...] = ()) -> FileResult:
     techniques = {
-        "baseline": Prediction("alpha", 0.9375, {"real": 0.0625, "alpha": 0.9375}, 0.9375),
-        "weighted": Prediction("real", 0.53125, {"real": 0.53125, "alpha": 0.46875}, 0.46875),
+        "baseline": Prediction("alpha", 0.9375, 0.9375, {"real": 0.0625, "alpha": 0.9375}),
+        "weighted": Prediction("real", 0.53125, 0.46875, {"real": 0.53125, "alpha": 0.46875}),
     }
     headline = {"real": "real", "inconclusive": "undecided"}.get(verdict, "generated")
     scores = {"real": 0.296875, "alpha": 0.703125}
-    judged = Verdict(headline, 0.703125, None, verdict, "alpha", 0.703125, scores, 0.5, techniques)
-    return FileResult(path, "ok", None, "WebP, lossy", judged, "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
+    judged = Verdict(headline, 0.703125, None, verdict, "alpha", 0.703125, None, 0.5, (), scores, {}, techniques)
+    return FileResult(path, "ok", None, judged, "WebP, lossy", "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
 
 
 def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("alpha", "real")) -> FileResult:
     """Return a row of models with ratios: generated, without a name."""
     ratios = {"real": -2.5, "alpha": 0.5}
     techniques = {
-        "baseline": Prediction("alpha", 0.75, {"real": 0.25, "alpha": 0.75}, 0.75, ("alpha",), {"alpha": 1.25}),
-        "weighted": Prediction("alpha", 0.625, {"real": 0.375, "alpha": 0.625}, 0.625, (), ratios),
+        "baseline": Prediction("alpha", 0.75, 0.75, {"real": 0.25, "alpha": 0.75}, ("alpha",), {"alpha": 1.25}),
+        "weighted": Prediction("alpha", 0.625, 0.625, {"real": 0.375, "alpha": 0.625}, (), ratios),
     }
     scores = {"real": 0.00011, "alpha": 0.99989}
     words = "moderately strong support"
     judged = Verdict(
-        *("generated", 0.99989, 2.5, "inconclusive", "alpha", 0.99989, scores, 1.0, techniques),
-        *(words, candidates, ratios),
+        *("generated", 0.99989, 2.5, "inconclusive", "alpha", 0.99989),
+        *(words, 1.0, candidates, scores, ratios, techniques),
     )
-    return FileResult(path, "ok", None, "JPEG, quality 78", judged, "c" * 64, 12345, "JPEG", 640, 479, 4, ())
+    return FileResult(path, "ok", None, judged, "JPEG, quality 78", "c" * 64, 12345, "JPEG", 640, 479, 4, ())
 
 
 def bad(path: str = "case/b.png", reason: str = "the file ends before the picture does") -> FileResult:
@@ -110,7 +110,7 @@ def bad(path: str = "case/b.png", reason: str = "the file ends before the pictur
 def render(
     name: str, rows: list[FileResult], left_out: int = 0, colour: bool = False, header: RunHeader = HEADER
 ) -> str:
-    report, summary = make_report(name, colour), Summary.empty()
+    report, summary = make_report(name, colour), Summary()
     summary.left_out = left_out
     chunks = [report.begin(header)]
     for row in rows:
@@ -348,8 +348,8 @@ def test_real_file_names_of_any_bytes_reach_every_report(name: str, tmp_path: Pa
 def with_ratios(header: RunHeader = HEADER) -> RunHeader:
     """Return the header of a scan whose first model has a ratio of alpha."""
     first, second = header.models
-    known = {"decisions": {"lossless": {"log10_lr_bounds": {"alpha": [-1.0, 1.5]}}}}
-    return replace(header, models=({**first, **known}, second))
+    known = {"lossless": {"log10_lr_bounds": {"alpha": [-1.0, 1.5]}}}
+    return replace(header, models=(replace(first, decisions=known), second))
 
 
 P_MEANS = "p is the probability that a generator made the image, assuming even odds beforehand."
@@ -445,7 +445,7 @@ def test_the_table_lists_twenty_unreadable_files_and_counts_the_rest() -> None:
     tail = text[text.index("23 files could not be read:") :].splitlines()
     assert tail[1] == "  00.png: the file ends before the picture does"
     assert tail[20] == "  19.png: the file ends before the picture does"
-    assert tail[21] == "  and 3 more; --format jsonl names them all"
+    assert tail[21] == "  and 3 more; --format jsonl lists them all"
 
 
 def test_the_table_has_colours_only_where_asked() -> None:
