@@ -1,13 +1,13 @@
-"""The exceptions of genforensic, and the exit code that each one ends a command with.
+"""The exceptions of genforensic, and the exit code with which each one ends a command.
 
     GenforensicError
-    ├── UsageError          2   an option, a path or a combination of them
-    │   └── OutputError     2   a report that cannot be written, or not any further
-    ├── ModelError          3   an export that is missing, damaged or does not fit the others
-    └── DataError           4   a manifest or a labelled folder
-        └── TrainingError   4   a run that cannot start, go on or be read back
+    ├── UsageError          2   a wrong option or path, or a wrong combination of them
+    │   └── OutputError     2   a report that cannot be written
+    ├── ModelError          3   an export that is missing, damaged or incompatible with the others
+    └── DataError           4   training data that cannot be used
+        └── TrainingError   4   a training run that cannot start, continue or be read back
 
-A bad image is none of these: it is a row with a status and a reason (`preprocess.Unreadable`).
+A bad image is not an exception but a row with a status and a reason (`images.header.Unreadable`).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from importlib import import_module
 
 
 class ExitCode(IntEnum):
-    """What a finished command tells the shell."""
+    """The exit codes of all commands."""
 
     DONE = 0
     SOME_UNREADABLE = 1
@@ -24,22 +24,22 @@ class ExitCode(IntEnum):
     MODEL = 3
     DATA = 4
     VERDICT_FOUND = 10
-    """`scan --fail-on`: a row has such a verdict."""
+    """`scan --fail-on`: an image has one of the answers asked for."""
     NOT_HELD = 11
-    """`verify`: a results file, an image or a model is not what it was."""
+    """`verify`: a results file, an image or a model has changed."""
     DIFFERENT = 12
     """`diff`: the two scans differ."""
     INTERRUPTED = 130
 
 
 class GenforensicError(Exception):
-    """A failure that a user can act upon; its text is one line: what is wrong, what is allowed, what to do."""
+    """A failure that users can fix. Its text is one line: what is wrong, what is allowed, what to do next."""
 
     exit_code = ExitCode.USAGE
 
 
 class UsageError(GenforensicError):
-    """A wrong option, path or combination."""
+    """A wrong option or path, or a wrong combination of them."""
 
 
 class OutputError(UsageError):
@@ -59,16 +59,16 @@ class DataError(GenforensicError):
 
 
 class TrainingError(DataError):
-    """A training run that cannot start or go on."""
+    """A training run that cannot start, continue or be read back."""
 
 
 def pip_line(extra: str) -> str:
-    """Return what installs an extra, from a package index and from a checkout."""
+    """Return the commands that install an extra: from a package index, and in a checkout."""
     return f"pip install 'genforensic[{extra}]' (in a checkout: pip install '.[{extra}]')"
 
 
 def require(packages: Sequence[str], extra: str, option: str) -> None:
-    """Import what an option needs. Raises UsageError with the pip line where it is not installed."""
+    """Import the packages that an option needs. Raises UsageError with the pip command if one is missing."""
     try:
         for package in packages:
             import_module(package)

@@ -17,7 +17,7 @@ from threading import Event, Semaphore, Thread
 from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, name_warnings
+from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, inspect, name_warnings
 from forensic_cli.images.header import Header, Pixels, Unreadable, state_of
 from forensic_cli.images.history import traces_of, variants
 from forensic_cli.images.views import view_warnings, views
@@ -82,8 +82,9 @@ def prepare(path: Path, reading: Reading) -> Prepared:
     data = read_file(path)
     if isinstance(data, Unreadable):
         return Prepared(path, failure=data)
-    sha256, claims = hashlib.sha256(data).hexdigest(), read_metadata(data)
-    decoded = decode(data, reading.max_pixels)
+    inspection = inspect(data)
+    sha256, claims = hashlib.sha256(data).hexdigest(), read_metadata(data, inspection.blocks)
+    decoded = decode(data, reading.max_pixels, inspection)
     if isinstance(decoded, Unreadable):
         return Prepared(path, sha256, len(data), decoded.header, decoded, metadata=claims)
     pixels, header = decoded.pixels, decoded.header

@@ -149,7 +149,7 @@ class FileResult:
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
-        row = {name: msgspec.to_builtins(getattr(self, name)) for name in _FILE_FIELDS}
+        row = {name: _json_ready(getattr(self, name)) for name in _FILE_FIELDS}
         verdict = row["verdict"] or dict.fromkeys(_VERDICT_FIELDS)
         beginning = {name: row.pop(name) for name in ("path", "status", "reason")}
         return beginning | verdict | {name: value for name, value in row.items() if name != "verdict"}
@@ -159,10 +159,14 @@ _VERDICT_FIELDS = tuple(declared.name for declared in fields(Verdict))
 _FILE_FIELDS = tuple(declared.name for declared in fields(FileResult))
 
 
+def _json_ready(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 @cache
 def row_fields() -> dict[str, Any]:
     """Return {name: type} of every field in a row's record, in its order; `X | None` counts as X."""
-    return {name: (field_types(Verdict) | field_types(FileResult))[name] for name in _EMPTY.record()}
+    return {name: (field_types(FileResult) | field_types(Verdict))[name] for name in _EMPTY.record()}
 
 
 @cache
@@ -248,7 +252,7 @@ class RunHeader:
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
         names = [declared.name for declared in fields(self) if declared.name != "exports"]
-        return {name: msgspec.to_builtins(getattr(self, name)) for name in names}
+        return {name: _json_ready(getattr(self, name)) for name in names}
 
     @property
     def labels(self) -> tuple[str, ...]:

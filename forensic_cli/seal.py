@@ -33,7 +33,7 @@ _JSON_ROWS_END = b"],\n"
 
 KINDS = (
     *("header_edited", "rows_changed", "end_edited", "rows_appended", "seal_missing", "seal_edited", "resealed"),
-    *("file_changed", "file_missing", "model_changed", "model_missing"),
+    *("row_unreadable", "file_changed", "file_missing", "model_changed", "model_missing"),
 )
 """Every kind of fault."""
 
@@ -141,13 +141,13 @@ def check_results(path: Path, noted: str | None = None) -> Checked:
     found, seal_text, appended = _hash_again(path)
     if seal_text is None:
         message = (
-            "no seal: the scan was stopped before its end, or the seal was removed; "
+            "no seal: the scan was stopped before its end, the seal was removed, or the file was reformatted; "
             f"{found['rows']} rows cannot be checked"
         )
         return Checked(header, found["rows"], None, (Fault("seal_missing", "", message),))
     faults = [Fault("rows_appended", "", f"{appended} lines were appended after the seal")] if appended else []
     seal = _read_seal(seal_text)
-    if seal is None:
+    if seal is None or seal_text != seal_line(seal).encode():
         faults.append(Fault("seal_edited", "", "the seal was edited: it is not one that a scan writes"))
     elif seal != found:
         faults.append(_difference(path, seal, found))
@@ -177,10 +177,10 @@ def _hash_again(path: Path, every: int | None = None) -> tuple[dict[str, Any], b
         sealer, in_rows = Sealer(first if is_lines else first + stream.readline(), every), True
         for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
             if line.startswith(_JSONL_SEAL if is_lines else _JSON_SEAL):
-                text = line if is_lines else b"{" + line.rstrip().removesuffix(b"}") + b"}"
-                return sealer.seal(), text, sum(1 for _ in stream)
+                return sealer.seal(), line if is_lines else b"{" + line, sum(1 for _ in stream)
             in_rows = in_rows and (is_lines or line != _JSON_ROWS_END)
-            (sealer.add_row if in_rows else sealer.add_end)(line)
+            # A part of an endless line, or a last line that was cut off, is not a row
+            (sealer.add_row if in_rows and line.endswith(b"\n") else sealer.add_end)(line)
         return sealer.seal(), None, 0
 
 
@@ -203,9 +203,11 @@ def _difference(path: Path, seal: Mapping[str, Any], found: Mapping[str, Any]) -
     if place == 0:
         return Fault("header_edited", "", "the run header was edited")
     if place is None and sealed == now:
-        edited = seal["sha256"] != found["sha256"]
-        rest = "what follows the last mark was edited: the summary, the last rows" if edited else "the seal was edited"
-        return Fault("end_edited" if edited else "seal_edited", "", rest)
+        if seal["sha256"] == found["sha256"]:
+            return Fault("seal_edited", "", "the seal was edited: its marks are not those of the file")
+        last = every * (len(pairs) - 1)
+        message = f"what follows row {last} was edited: a later row, the summary or the hash in the seal"
+        return Fault("end_edited", "", message)
     first = ((len(pairs) if place is None else place) - 1) * every + 1
     name = _path_of_row(path, first) if every == 1 else ""
     row = f"row {first}{f' ({name})' if name else ''}" if every == 1 else f"one of rows {first} to {first + every - 1}"
@@ -226,9 +228,12 @@ def _path_of_row(path: Path, number: int) -> str:
 
 def check_files(path: Path, root: Path) -> Iterator[Fault | None]:
     """Compare every image with its row, in the rows' order; None for one that holds. Relative paths start at `root`."""
-    for kind, row in read_parts(path):
-        if kind == "row" and isinstance(row, dict) and isinstance(row.get("path"), str):
+    rows = (value for kind, value in read_parts(path) if kind == "row")
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict) and isinstance(row.get("path"), str):
             yield check_file(row["path"], row.get("sha256"), str(row.get("status")), root)
+        else:
+            yield Fault("row_unreadable", "", f"row {number} is not a record: its image cannot be compared")
 
 
 def check_models(header: Mapping[str, Any], exports: Path | None) -> Iterator[Fault | None]:

@@ -1,34 +1,37 @@
-"""The commands, one file each: parse, call one function, render."""
+"""The commands, one file each, which parse options, call one function and print its result; and what they share."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from forensic_cli.errors import GenforensicError, UsageError, pip_line
+from forensic_cli.errors import UsageError, pip_line
 from forensic_cli.record import printable
 
-if TYPE_CHECKING:
-    from forensic_cli.card import ModelCard
+# Options that several commands share
+Exports = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder with .onnx exports. Default: $GENFORENSIC_EXPORTS, or the exports that ship."
+    ),
+]
+Root = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder that relative paths in the results start from.", show_default=False)
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where models run; auto is the GPU if one works.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bar.")]
 
 T = TypeVar("T", str, str | None)
 
 DEVICES = ("auto", "cpu", "cuda")
-"""What --device takes; auto is the GPU where one works."""
 COMMAND_LINE = "genforensic.command_line"
-"""Key in the context's `meta` of the words that the command was given."""
-_TRAINING_PACKAGES = (
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxscript",
-    "sklearn",
-    "scipy",
-    "matplotlib",
-    "forensic_train",
-)
+"""Key of the user's command line in the context's `meta`."""
+TRAINING_MODULES = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+"""What the extra `train` installs, and the training package itself."""
 
 
 def one_of(allowed: Collection[str]) -> Callable[[T], T]:
@@ -51,37 +54,19 @@ def completing(names: Collection[str]) -> Callable[[str], list[str]]:
     return offer
 
 
-def completing_cards(
-    names_in: Callable[["ModelCard"], Iterable[str]], *more: str
-) -> Callable[[typer.Context, str], list[str]]:
-    """Return a completion that offers what is named in the cards of the exports that are looked at, and `more`."""
-
-    def offer(ctx: typer.Context, incomplete: str) -> list[str]:
-        from forensic_cli.exports import Export, export_files
-
-        names: list[str] = []
-        with suppress(GenforensicError):
-            for file in export_files(Path(ctx.params["exports"]) if ctx.params.get("exports") else None):
-                with suppress(GenforensicError):  # a file that is no export
-                    names += [name for export in Export.peek(file) for name in names_in(export.card)]
-        return completing(dict.fromkeys([*names, *more]))(incomplete)
-
-    return offer
-
-
 def command_line(ctx: typer.Context) -> tuple[str, ...]:
-    """Return the words that the user typed, as text that every output can carry."""
+    """Return the user's command line as words that any output can print."""
     return tuple(printable(word) for word in ctx.meta.get(COMMAND_LINE, ()))
 
 
 def on_command_line(ctx: typer.Context, parameter: str) -> bool:
-    """Tell whether a parameter was given there, and not by the environment or a file."""
+    """Tell whether a parameter was given on the command line, not by the environment or a file."""
     source = ctx.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:
-    """Return --set KEY=VALUE entries as a dict. Raises UsageError for an entry that is not one."""
+    """Return --set KEY=VALUE entries as a dict. Raises UsageError for an entry of any other form."""
     pairs = {}
     for entry in entries or ():
         name, equals, value = entry.partition("=")
@@ -93,12 +78,12 @@ def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:
 
 @contextmanager
 def training_extra(command: str) -> Iterator[None]:
-    """Turn a missing training package into one line that says what to install."""
+    """Turn a missing training package into a UsageError that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in _TRAINING_PACKAGES:
+        if package not in TRAINING_MODULES:
             raise
         raise UsageError(
             f"`genforensic {command}` needs {package}, which is not installed; run: {pip_line('train')}"

@@ -1,18 +1,25 @@
-"""`genforensic scan`: judge images, print the report."""
+"""`genforensic scan`: judge images and write a report."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from forensic_cli.commands import DEVICES, command_line, completing, completing_cards, on_command_line, one_of
+from forensic_cli.commands import Device, Exports, Force, Quiet, command_line, on_command_line
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
-from forensic_cli.reports import REPORTS, choose_format
+from forensic_cli.reports import choose_format
 
-_FUSIONS = ("mean", "vote")
-_SORTS = ("confidence", "path", "disagreement")
-_answers = completing_cards(lambda card: card.labels, "generated", "real", "undecided", "inconclusive", "unknown")
+# The names in reports.REPORTS, verdict.FUSIONS and selection.SORTS; the last two would import NumPy for a help page
+Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
+Fusion: TypeAlias = Literal["mean", "vote"]
+Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
+
+# The sections of the help page; options that other commands share come before them
+_files, _models, _answers, _output, _speed = (
+    partial(typer.Option, rich_help_panel=heading) for heading in ("Files", "Models", "Answers", "Output", "Speed")
+)
 
 
 def scan(
@@ -20,190 +27,156 @@ def scan(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Images, and folders of images; - for a list of paths on standard input, ended by newline or NUL.",
+            help="Images and folders of images, or - to read a list of paths, one per line or NUL-separated, from "
+            "standard input.",
             show_default=False,
         ),
     ],
-    technique: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--technique",
-            "-t",
-            metavar="NAME|all",
-            autocompletion=completing_cards(lambda card: [card.technique], "all"),
-            help="Technique to scan with; repeat it, or say all, for several.",
-        ),
-    ] = None,
-    ensemble: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(_FUSIONS),
-            callback=one_of(_FUSIONS),
-            autocompletion=completing(_FUSIONS),
-            help="How several techniques are fused.",
-        ),
-    ] = "mean",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=completing_cards(lambda card: [card.recipe]),
-            help="Recipe of the exports, where a folder has several.",
-        ),
-    ] = None,
-    exports: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of .onnx exports; else $GENFORENSIC_EXPORTS, else what ships."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the report here, not to the screen."),
-    ] = None,
-    report_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(REPORTS),
-            callback=one_of(REPORTS),
-            autocompletion=completing(REPORTS),
-            help="Report format; else by the suffix of --output, such as .jsonl, else table.",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on where a scan into this JSON Lines file was stopped; rows whose files changed go."
-        ),
-    ] = False,
-    recursive: Annotated[bool, typer.Option(help="Look into folders within folders.")] = True,
+    recursive: Annotated[bool, _files(help="Search subfolders.")] = True,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="In folders, only files that match, such as '*.png'; may be repeated."),
+        _files(metavar="GLOB", help="In folders, scan only files that match, such as '*.png'. May be repeated."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="In folders, leave out matching files and folders; may be repeated."),
+        _files(metavar="GLOB", help="In folders, skip matching files and subfolders. May be repeated."),
     ] = None,
+    watch: Annotated[
+        bool,
+        _files(
+            "--watch",
+            help="After the scan, wait for new and changed files in the folders and scan them too, until Ctrl-C. Needs "
+            "the package watchfiles.",
+        ),
+    ] = False,
+    max_pixels: Annotated[
+        int | None,
+        _files(
+            metavar="N",
+            min=1,
+            help="Do not decode images with more pixels than this; their status is `too_large`. Default: 200000000.",
+        ),
+    ] = None,
+    technique: Annotated[
+        list[str] | None,
+        _models(
+            "--technique",
+            "-t",
+            metavar="NAME|all",
+            help="Technique to scan with. May be repeated. Default: `baseline`, if there is one.",
+        ),
+    ] = None,
+    ensemble: Annotated[Fusion, _models(help="How the scores of several techniques are combined.")] = "mean",
+    recipe: Annotated[
+        str | None,
+        _models(metavar="NAME", help="Recipe of the exports, if the folder has several."),
+    ] = None,
+    exports: Exports = None,
+    device: Device = "auto",
+    require_gpu: Annotated[bool, _models("--require-gpu", help="Fail rather than run on the CPU.")] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(
+        _answers(
             min=0,
             max=1,
-            help="Probability among the generators from which on one is named: higher names fewer images and is wrong "
-            "less often; else the model card's, for each state.",
+            help="Name a generator only if its probability among all generators is at least this. A higher value names "
+            "fewer images, and fewer wrongly. Default: the thresholds in the model card.",
             show_default=False,
         ),
     ] = None,
     stability: Annotated[
         bool,
-        typer.Option(
+        _answers(
             "--stability",
-            help="Judge a few realistic re-encodings of each image, too: report the range of the confidence, and leave "
-            "open what does not survive them.",
-        ),
-    ] = False,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            help="Then wait for new and changed files in the folders and judge these, until Ctrl-C; needs watchfiles.",
+            help="Also judge several re-encodings of each image, report how far the confidence varies, and give no "
+            "answer that does not hold for all of them.",
         ),
     ] = False,
     dedupe: Annotated[
         bool,
-        typer.Option(
-            "--dedupe",
-            help="Gather images that look the same as one finding, numbered in the rows; needs imagehash.",
+        _answers(
+            "--dedupe", help="Group images that look the same into numbered findings. Needs the package imagehash."
         ),
     ] = False,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(DEVICES),
-            callback=one_of(DEVICES),
-            autocompletion=completing(DEVICES),
-            help="auto: the GPU where one works.",
-        ),
-    ] = "auto",
-    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")] = False,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=0, max=4096, help="Images that go through a model at once; 0: one on a CPU, 32 on a GPU."),
-    ] = 0,
-    workers: Annotated[
-        int, typer.Option(min=0, max=256, help="Threads that each read and judge their own images; 0: one a core.")
-    ] = 0,
-    threads: Annotated[
-        int, typer.Option(min=1, max=256, help="Threads within one run of a model; more help where images are few.")
-    ] = 1,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Images with more pixels by their header are `too_large`; else 200000000."
+    fail_on: Annotated[
+        list[str] | None,
+        _answers(
+            metavar="ANSWER", help="Exit with code 10 if any image has this headline or verdict. May be repeated."
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        _output("--output", "-o", metavar="FILE", help="Write the report to this file."),
+    ] = None,
+    report_format: Annotated[
+        Format | None,
+        _output(
+            "--format",
+            "-f",
+            help="Report format. Default: chosen by the suffix of --output, such as .jsonl, else table.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+    resume: Annotated[
+        bool,
+        _output(
+            "--resume",
+            help="Continue an interrupted scan into the same JSON Lines file. Files that have changed since are judged "
+            "again.",
+        ),
+    ] = False,
     sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(_SORTS),
-            callback=one_of(_SORTS),
-            autocompletion=completing(_SORTS),
-            help="Order of the rows: surest first, by path, or where techniques disagree first. No row is written "
-            "before all are known, and all are held in memory.",
+        Sort | None,
+        _output(
+            help="Order of the rows: most confident first, by path, or most disputed among the techniques first. All "
+            "rows are held in memory and written at the end."
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
+        _output(
             metavar="ANSWER",
-            autocompletion=_answers,
-            help="Show only rows with this headline or verdict, and files that cannot be read; may be repeated.",
+            help="Show only images with this headline or verdict, and unreadable files. May be repeated.",
         ),
     ] = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, metavar="N", help="Show only rows with at least this confidence.")
+        float,
+        _output(min=0, max=1, metavar="N", help="Show only images with at least this confidence."),
     ] = 0.0,
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ANSWER",
-            autocompletion=_answers,
-            help="Exit code 10 when an image has this headline or verdict; may be repeated.",
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    quiet: Quiet = False,
+    batch_size: Annotated[
+        int,
+        _speed(min=0, max=4096, help="Images per run of a model; 0 means 1 on a CPU and 32 on a GPU."),
+    ] = 0,
+    workers: Annotated[
+        int,
+        _speed(min=0, max=256, help="Threads that decode and judge images in parallel; 0 means one per core."),
+    ] = 0,
+    threads: Annotated[
+        int,
+        _speed(min=1, max=256, help="Threads within each run of a model; more than 1 helps if there are few images."),
+    ] = 1,
 ) -> None:
-    """Say of each image whether a generator made it, and which one, with an evidence record.
+    """Tell whether images are AI-generated, and by which generator, with the evidence for each answer.
 
-    The headline is `generated`, `real` or `undecided`. Where the evidence carries a name the verdict is that generator;
-    else it is `inconclusive`, with a short list where that helps. The raw label, all scores and the likelihood ratios
-    stay beside it. Files with the same bytes are judged once, and each has its row.
+    Each image gets a headline, `generated`, `real` or `undecided`, and a verdict: the name of the generator if the
+    evidence supports one, otherwise `inconclusive`, with a shortlist of candidates where that helps. Every row keeps
+    all scores and likelihood ratios. Identical files are judged once, but each has its own row.
 
     Examples:
 
         genforensic scan ./images
-
-        genforensic scan ./images --technique all --ensemble mean
-
         genforensic scan ./images --technique all --stability
-
         genforensic scan case-17/ --output case-17.jsonl --resume
-
-        genforensic scan inbox/ --watch --output inbox.jsonl
-
         genforensic scan case-17/ --output case-17.html
-
+        genforensic scan inbox/ --watch --output inbox.jsonl
+        genforensic scan incoming/ --technique all --sort disagreement --only undecided
+        genforensic scan incoming/ --fail-on generated --quiet
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
-        genforensic scan incoming/ --technique all --sort disagreement --only undecided
-
-        genforensic scan incoming/ --fail-on generated --quiet
-
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 3 no usable exports, 10 --fail-on,
-    130 interrupted.
+    Exit codes: 0 success; 1 success, but some files could not be read; 2 wrong usage; 3 no usable exports; 10 an image
+    has one of the answers of --fail-on; 130 interrupted.
     """
     from forensic_cli.copies import dedupe_distance
     from forensic_cli.discover import Search, sources
@@ -220,8 +193,9 @@ def scan(
     if watch:
         check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
-    wanted = "cuda" if require_gpu else device
-    models = load_models(select(peek_exports(export_files(exports)), technique or [], recipe), wanted, threads)
+    models = load_models(
+        select(peek_exports(export_files(exports)), technique or [], recipe), "cuda" if require_gpu else device, threads
+    )
     settings = ScanSettings(
         ensemble,
         threshold,
@@ -234,7 +208,7 @@ def scan(
     )
     check_verdicts("--fail-on", fail_on or (), check_labels(models))
     if sort and not quiet:
-        note("Rows are sorted: none is written before all are known")
+        note("With --sort, no row is written before all images have been judged")
     shown = Selection(sort, tuple(only or ()), min_confidence)
     summary = report_scan(named, search, models, settings, Target(output, chosen, force, quiet, resume, shown, watch))
     if any(summary.verdicts.get(name) or summary.headlines.get(name) for name in fail_on or ()):

@@ -1,4 +1,7 @@
-"""JSON Lines: the run header, one evidence record a line, then the seal. For pipelines, and for scans of any size."""
+"""Rows as JSON: JSON Lines for pipelines and scans of any size, one JSON document, and SARIF for code-scanning pages.
+
+Source of SARIF: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0", 2020.
+"""
 
 import json
 import os
@@ -87,7 +90,7 @@ _NOT_PROOF = "An answer is no proof."
 
 
 class SarifReport:
-    """One log with one run; each result stands on a line of its own."""
+    """SARIF 2.1.0: one log with one run, each result on a line of its own."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
@@ -95,7 +98,7 @@ class SarifReport:
         self._rules: list[str] = []
 
     def begin(self, header: RunHeader) -> str:
-        """Return the tool, its rules (one a headline and a generator), and the opened list of results."""
+        """Return the tool, its rules (one for each headline and generator), and the opened list of results."""
         labels = header.labels
         self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, UNKNOWN, _UNREADABLE]))
         driver = {
@@ -122,7 +125,7 @@ class SarifReport:
         rule = _rule_of(verdict) if verdict else _UNREADABLE
         kind, level = _KINDS[verdict.headline] if verdict else ("fail", "error")
         text = f"{_answer(verdict)}. {_NOT_PROOF}" if verdict else f"{result.status}: {result.reason}."
-        found: dict[str, Any] = {
+        sarif: dict[str, Any] = {
             "ruleId": rule,
             "ruleIndex": self._rules.index(rule),
             "kind": kind,
@@ -132,8 +135,8 @@ class SarifReport:
             "properties": result.record(),
         }
         if result.sha256:
-            found["fingerprints"] = {"sha256/v1": result.sha256}
-        return found
+            sarif["fingerprints"] = {"sha256/v1": result.sha256}
+        return sarif
 
 
 def uri(path: str) -> str:
@@ -158,8 +161,8 @@ def _rule(name: str) -> dict[str, Any]:
     described = {
         GENERATED: "A generator made the image; which one is not named.",
         REAL: "No generator made the image.",
-        UNDECIDED: "The evidence carries no answer.",
-        UNKNOWN: "A generator made the image, and none of those that can be named.",
+        UNDECIDED: "The evidence does not support an answer.",
+        UNKNOWN: "A generator made the image, but none of those that can be named.",
         _UNREADABLE: "The file could not be read as an image.",
     }.get(name, f"The generator {name} made the image.")
     return {"id": name, "shortDescription": {"text": described}, "help": {"text": _NOT_PROOF}}

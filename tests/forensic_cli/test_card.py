@@ -189,7 +189,7 @@ def test_another_card_version_says_what_to_do(version: object) -> None:
     with pytest.raises(ModelError) as caught:
         ModelCard.from_json(json.dumps(raw))
     assert str(caught.value) == (
-        f"the model card has version {version!r}, this genforensic reads 2: "
+        f"the model card has version {version!r}, but this genforensic reads version 2: "
         "export the run again with `genforensic export`"
     )
 

@@ -18,7 +18,7 @@ HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")
 
 
 def checks(done: Any) -> dict[str, tuple[str, str]]:
-    return {one["name"]: (one["state"], one["detail"]) for one in json.loads(done.stdout)["checks"]}
+    return {check["name"]: (check["state"], check["detail"]) for check in json.loads(done.stdout)["checks"]}
 
 
 def test_a_whole_installation_is_healthy(run: Any, toy_exports: Path) -> None:
@@ -107,18 +107,18 @@ def test_an_export_that_gives_two_results_is_a_fault(run: Any, tmp_path: Path) -
     model.graph.node.extend([noise, helper.make_node("Add", ["steady", "noise"], ["logits"])])
     onnx.save(model, path)
     found = checks(run("doctor", "--exports", tmp_path, "--json"))
-    assert found["native-baseline"] == ("fault", "the same image gives two results; check the memory of this machine")
+    assert found["native-baseline"] == ("fault", "the same image gave two results; check the memory of this machine")
 
 
-def test_a_missing_extra_is_named_with_what_mends_it(
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     run: Any, toy_exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(EXTRAS, "parquet", ("no_such_package",))  # type: ignore[misc]
+    monkeypatch.setitem(EXTRAS, "parquet", ("scan --format parquet", ("no_such_package",)))
     done = run("doctor", "--exports", toy_exports, "--json")
     assert done.exit_code == 0  # a scan does without
     assert checks(done)["extra parquet"] == (
         "absent",
-        "no no_such_package; for scan --format parquet: pip install 'genforensic[parquet]' (in a checkout: "
+        "no_such_package not installed; for scan --format parquet: pip install 'genforensic[parquet]' (in a checkout: "
         "pip install '.[parquet]')",
     )
 
@@ -132,4 +132,4 @@ def test_two_runtimes_in_one_environment_are_a_fault(toy_exports: Path, tmp_path
     done = genforensic("doctor", "--exports", toy_exports, env={"PYTHONPATH": path})
     assert done.returncode == 3
     assert "onnxruntime 9.9" in done.stdout
-    assert "two in one environment break each other: pip uninstall all of them" in done.stdout
+    assert "exactly one must be installed: uninstall all of them with pip" in done.stdout

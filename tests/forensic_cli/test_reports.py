@@ -6,9 +6,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -62,9 +63,9 @@ HEADER = RunHeader(
             technique=technique,
             recipe="native",
             labels=("real", "alpha"),
-            decisions={"any": {"log10_lr_bounds": {}}},
             file=f"native-{technique}.onnx",
             sha256=digit * 64,
+            decisions={"any": {"log10_lr_bounds": {}}},
         )
         for technique, digit in (("baseline", "a"), ("weighted", "b"))
     ),
@@ -76,31 +77,58 @@ HEADER = RunHeader(
 )
 
 
+def prediction(
+    real: float, candidates: tuple[str, ...] = (), ratios: Mapping[str, float] = MappingProxyType({})
+) -> Prediction:
+    label = "real" if real > 0.5 else "alpha"
+    scores = {"real": real, "alpha": 1 - real}
+    return Prediction(label, scores[label], 1 - real, scores, candidates, dict(ratios))
+
+
+def verdict_row(path: str, state: str, judged: Verdict, **fields: Any) -> FileResult:
+    shared: dict[str, Any] = {"status": "ok", "reason": None, "sha256": "c" * 64, "bytes": 12345, "format": "WEBP"}
+    shared |= {"width": 640, "height": 479, "views": 4, "warnings": ()}
+    return FileResult(path=path, state=state, verdict=judged, **(shared | fields))
+
+
 def good(path: str = "case/a.png", verdict: str = "alpha", warnings: tuple[str, ...] = ()) -> FileResult:
-    techniques = {
-        "baseline": Prediction("alpha", 0.9375, 0.9375, {"real": 0.0625, "alpha": 0.9375}),
-        "weighted": Prediction("real", 0.53125, 0.46875, {"real": 0.53125, "alpha": 0.46875}),
-    }
-    headline = {"real": "real", "inconclusive": "undecided"}.get(verdict, "generated")
-    scores = {"real": 0.296875, "alpha": 0.703125}
-    judged = Verdict(headline, 0.703125, None, verdict, "alpha", 0.703125, None, 0.5, (), scores, {}, techniques)
-    return FileResult(path, "ok", None, judged, "WebP, lossy", "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
+    judged = Verdict(
+        headline={"real": "real", "inconclusive": "undecided"}.get(verdict, "generated"),
+        p_generated=0.703125,
+        generated_log10_lr=None,
+        verdict=verdict,
+        label="alpha",
+        confidence=0.703125,
+        strength=None,
+        agreement=0.5,
+        candidates=(),
+        scores={"real": 0.296875, "alpha": 0.703125},
+        log10_lr={},
+        techniques={"baseline": prediction(0.0625), "weighted": prediction(0.53125)},
+    )
+    return verdict_row(path, "WebP, lossy", judged, warnings=warnings)
 
 
 def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("alpha", "real")) -> FileResult:
     """Return a row of models with ratios: generated, without a name."""
-    ratios = {"real": -2.5, "alpha": 0.5}
-    techniques = {
-        "baseline": Prediction("alpha", 0.75, 0.75, {"real": 0.25, "alpha": 0.75}, ("alpha",), {"alpha": 1.25}),
-        "weighted": Prediction("alpha", 0.625, 0.625, {"real": 0.375, "alpha": 0.625}, (), ratios),
-    }
-    scores = {"real": 0.00011, "alpha": 0.99989}
-    words = "moderately strong support"
     judged = Verdict(
-        *("generated", 0.99989, 2.5, "inconclusive", "alpha", 0.99989),
-        *(words, 1.0, candidates, scores, ratios, techniques),
+        headline="generated",
+        p_generated=0.99989,
+        generated_log10_lr=2.5,
+        verdict="inconclusive",
+        label="alpha",
+        confidence=0.99989,
+        strength="moderately strong support",
+        agreement=1.0,
+        candidates=candidates,
+        scores={"real": 0.00011, "alpha": 0.99989},
+        log10_lr={"real": -2.5, "alpha": 0.5},
+        techniques={
+            "baseline": prediction(0.25, ("alpha",), {"alpha": 1.25}),
+            "weighted": prediction(0.375, (), {"real": -2.5, "alpha": 0.5}),
+        },
     )
-    return FileResult(path, "ok", None, judged, "JPEG, quality 78", "c" * 64, 12345, "JPEG", 640, 479, 4, ())
+    return verdict_row(path, "JPEG, quality 78", judged, format="JPEG")
 
 
 def bad(path: str = "case/b.png", reason: str = "the file ends before the picture does") -> FileResult:
@@ -269,11 +297,21 @@ def test_json_is_one_document_with_run_files_and_summary() -> None:
 
 def test_csv_columns() -> None:
     head = next(csv.reader([render("csv", [])]))
-    assert head[:20] == [
-        *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason", "label", "confidence"),
-        *("generated_log10_lr", "agreement", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
-        "candidates",
+    assert head[:13] == [
+        *(
+            "path",
+            "status",
+            "reason",
+            "headline",
+            "p_generated",
+            "generated_log10_lr",
+            "verdict",
+            "label",
+            "confidence",
+        ),
+        *("strength", "agreement", "candidates", "score_real"),
     ]
+    assert head[-5:] == ["tool", "models", "providers", "onnxruntime", "started"]
     assert len(head) == len(set(head))
 
 
@@ -429,7 +467,7 @@ def test_no_probability_looks_certain_by_rounding(p: float, words: str) -> None:
 
 
 def test_the_label_unknown_has_no_column_of_ratios() -> None:
-    models = tuple({**one, "labels": ["real", "alpha", "unknown"]} for one in HEADER.models)
+    models = tuple(replace(model, labels=("real", "alpha", "unknown")) for model in HEADER.models)
     head = next(csv.reader([render("csv", [], header=replace(HEADER, models=models))]))
     assert "score_unknown" in head
     assert [name for name in head if name.startswith("log10_lr_")] == ["log10_lr_real", "log10_lr_alpha"]

@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -428,9 +428,12 @@ def test_a_missing_path_is_wrong_use(run: Any, toy_exports: Path, images: Path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--format", "xml"), "'xml' is not one of table, jsonl, json, csv, markdown, sarif, parquet, html"),
-        (("--ensemble", "max"), "'max' is not one of mean, vote"),
-        (("--device", "tpu"), "'tpu' is not one of auto, cpu, cuda"),
+        (
+            ("--format", "xml"),
+            "'xml' is not one of 'table', 'jsonl', 'json', 'csv', 'markdown', 'sarif', 'parquet', 'html'",
+        ),
+        (("--ensemble", "max"), "'max' is not one of 'mean', 'vote'"),
+        (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (("--threshold", "1.5"), "Invalid value for '--threshold': Input should be less than or equal to 1"),
         (("--batch-size", "-1"), "Invalid value for '--batch-size': Input should be greater than or equal to 0"),
         (("--frobnicate",), "No such option: --frobnicate"),
@@ -501,7 +504,7 @@ def test_an_export_with_a_damaged_card_is_a_model_error(run: Any, tmp_path: Path
     result = run("scan", images, "--exports", path.parent)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == (
-        f"genforensic: {path}: the model card has version None, this genforensic reads 2: "
+        f"genforensic: {path}: the model card has version None, but this genforensic reads version 2: "
         "export the run again with `genforensic export`\n"
     )
 
@@ -691,7 +694,7 @@ def test_help_on_a_full_standard_output_is_one_line(arguments: tuple[str, ...]) 
     with Path("/dev/full").open("w") as full:
         done = genforensic(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
-    assert done.stderr == "genforensic: No space left on device; check the path and the space on the disk\n"
+    assert done.stderr == "genforensic: No space left on device; check the path and the free disk space\n"
 
 
 def test_a_closed_standard_output_is_one_line(toy_exports: Path, images: Path, tmp_path: Path) -> None:
@@ -860,7 +863,7 @@ def test_a_full_disk_says_that_a_report_without_its_end_is_of_no_use(
             "onnxruntime",
             "raise ImportError('initialization failed') from KeyboardInterrupt()",
             ("models",),
-            "genforensic: interrupted; what was written so far is whole\n",
+            "genforensic: interrupted; everything written so far is complete\n",
         ),
     ],
 )
@@ -953,10 +956,12 @@ def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
     assert cards[0]["card"]["data"] == {"alpha": {"cats": 3, "dogs": 4}}
 
 
-def test_the_names_on_the_help_page_are_those_that_there_are() -> None:
-    """They stand there again, so that help need not import what they name."""
+def test_the_choices_of_the_options_are_the_names_in_the_code() -> None:
+    """They are repeated as types, so that a help page need not import what they name."""
     from forensic_cli.commands import scan
-    from forensic_cli.reports import SORTS
+    from forensic_cli.reports import REPORTS, SORTS
     from forensic_cli.verdict import FUSIONS
 
-    assert (tuple(FUSIONS), tuple(SORTS)) == (scan._FUSIONS, scan._SORTS)
+    assert get_args(scan.Format) == tuple(REPORTS)
+    assert get_args(scan.Fusion) == tuple(FUSIONS)
+    assert get_args(scan.Sort) == tuple(SORTS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, Decision, LikelihoodRatio, ModelCard
 from forensic_cli.verdict import Thresholds, candidates_of, headline_of, probabilities, verdict_of
 from forensic_train.card_markdown import card_markdown
+from forensic_train.crossfit.scores import Scores
 from forensic_train.decide import (
     COVERED,
     LEAST_NAME,
@@ -32,7 +33,6 @@ from forensic_train.decide import (
     with_ratios,
 )
 from forensic_train.manifest import Row, source_weights
-from forensic_train.scores import Scores
 from forensic_train.signals import FORMS, ORIGINAL
 from toys import toy_card
 

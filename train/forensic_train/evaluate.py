@@ -17,12 +17,12 @@ from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.verdict import answer_of, probabilities, top_labels
+from forensic_train.crossfit.scores import Scores
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
 from forensic_train.run import EXPORTS_FOLDER, draw_folders, read_split
-from forensic_train.scores import Scores
 from forensic_train.signals import FORMS, ORIGINAL, Signals, measure_signals
 
 _BINS = 15
