@@ -126,7 +126,7 @@ def _thresholds(card: ModelCard) -> Table:
         "`name from` is a probability among the generators, `short list holds` how much of it the candidates have "
         "together; an image farther from the training images than `farthest` stays `undecided`."
     )
-    return Table("Thresholds", columns, rows, note)
+    return Table("Thresholds", columns, rows, note, left=(0, 3))
 
 
 def _likelihood_ratios(card: ModelCard) -> Table:
