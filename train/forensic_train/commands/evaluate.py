@@ -156,20 +156,20 @@ def evaluate(
         models = load_models(_wanted(peek_exports(export_files(folder)), technique, recipe), device)
         own = run if data is None and exports is None else None
         draws = evaluate_draws(own, models, device) if own is not None else []
-        found = evaluate_all(models, rows)
+        evaluations = evaluate_all(models, rows)
         points = measure_test(models, rows) if robustness else []
         target = output or (run / "evaluation" if run is not None else None)
         if target is not None:
-            draw_confusions(found, target)
+            draw_confusions(evaluations, target)
             if points:
                 draw_robustness(points, target)
-            (target / "evaluation.json").write_text(as_json(found, points, draws), encoding="utf-8")
-            (target / "evaluation.md").write_text(as_markdown(found, points, draws), encoding="utf-8")
+            (target / "evaluation.json").write_text(as_json(evaluations, points, draws), encoding="utf-8")
+            (target / "evaluation.md").write_text(as_markdown(evaluations, points, draws), encoding="utf-8")
     _show(
         report_format,
-        lambda: as_tables(found, points, draws),
-        lambda: as_json(found, points, draws),
-        lambda: as_markdown(found, points, draws),
+        lambda: as_tables(evaluations, points, draws),
+        lambda: as_json(evaluations, points, draws),
+        lambda: as_markdown(evaluations, points, draws),
     )
     if target is not None:
         note(f"Pictures and tables: {target}")
@@ -178,13 +178,15 @@ def evaluate(
 def _wanted(exports: "Sequence[Export]", technique: str, recipe: str | None) -> "list[Export]":
     """Return the exports of a technique and a recipe, or of all. Raises UsageError where there are none."""
     for name, wanted, here in (
-        ("recipe", recipe, sorted({one.card.recipe for one in exports})),
-        ("technique", technique, sorted({one.card.technique for one in exports})),
+        ("recipe", recipe, sorted({export.card.recipe for export in exports})),
+        ("technique", technique, sorted({export.card.technique for export in exports})),
     ):
         if wanted not in (None, ALL, *here):
             raise UsageError(f"no export has {name} {wanted!r}; allowed: {', '.join(here)}, {ALL}")
     chosen = [
-        one for one in exports if recipe in (None, ALL, one.card.recipe) and technique in (ALL, one.card.technique)
+        export
+        for export in exports
+        if recipe in (None, ALL, export.card.recipe) and technique in (ALL, export.card.technique)
     ]
     if not chosen:
         raise UsageError(f"no export has both technique {technique!r} and recipe {recipe!r}")
