@@ -238,5 +238,6 @@ def test_an_export_may_carry_its_robustness(trained_run: Path, tmp_path: Path) -
     assert card.robustness["original"]["accuracy"] == pytest.approx(card.metrics["test"]["accuracy"])
     assert card.robustness["original"]["images"] == card.metrics["test"]["images"]
     assert card.metrics == plain.metrics
-    lines = path.with_suffix(".md").read_text(encoding="utf-8").partition("### Under re-encoding")[2].splitlines()
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    lines = text.partition("## Robustness to re-encoding")[2].splitlines()
     assert [line.split(" | ")[0] for line in lines[6:]][: len(ALL)] == [f"| {name}" for name in ALL]

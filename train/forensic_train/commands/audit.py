@@ -125,7 +125,7 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
 
 
 def _shortcut_table(shortcuts: "list[Shortcut]") -> Table:
-    rows = [(one.name, f"{one.balanced_accuracy:.3f}", f"{one.chance:.3f}") for one in shortcuts]
+    rows = [(shortcut.name, f"{shortcut.balanced_accuracy:.3f}", f"{shortcut.chance:.3f}") for shortcut in shortcuts]
     columns = ("property", "balanced accuracy", "chance")
-    suspicious = {place: "yellow" for place, one in enumerate(shortcuts) if one.suspicious}
+    suspicious = {place: "yellow" for place, shortcut in enumerate(shortcuts) if shortcut.suspicious}
     return Table("Shortcut probe: the generator from the file alone", columns, rows, styles=suspicious)

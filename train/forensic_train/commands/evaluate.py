@@ -162,20 +162,20 @@ def evaluate(
         models = load_models(_wanted(peek_exports(export_files(folder)), technique, recipe), device)
         own = run if data is None and exports is None else None
         draws = evaluate_draws(own, models, device) if own is not None else []
-        found = evaluate_all(models, rows)
+        evaluations = evaluate_all(models, rows)
         points = measure_test(models, rows) if robustness else []
         target = output or (run / "evaluation" if run is not None else None)
         if target is not None:
-            draw_confusions(found, target)
+            draw_confusions(evaluations, target)
             if points:
                 draw_robustness(points, target)
-            (target / "evaluation.json").write_text(as_json(found, points, draws), encoding="utf-8")
-            (target / "evaluation.md").write_text(as_markdown(found, points, draws), encoding="utf-8")
+            (target / "evaluation.json").write_text(as_json(evaluations, points, draws), encoding="utf-8")
+            (target / "evaluation.md").write_text(as_markdown(evaluations, points, draws), encoding="utf-8")
     _show(
         report_format,
-        lambda: as_tables(found, points, draws),
-        lambda: as_json(found, points, draws),
-        lambda: as_markdown(found, points, draws),
+        lambda: as_tables(evaluations, points, draws),
+        lambda: as_json(evaluations, points, draws),
+        lambda: as_markdown(evaluations, points, draws),
     )
     if target is not None:
         note(f"Pictures and tables: {target}")
