@@ -46,15 +46,10 @@ class Session:
     turns: AbstractContextManager[Any]
     """Entered around each run: a lock on a GPU, where concurrent runs would compete for memory; no lock on a CPU."""
 
-    @property
-    def provider(self) -> str:
-        """The execution provider in use; the available providers of ONNX Runtime may not work."""
-        return str(self.runtime.get_providers()[0])
-
     def run(self, outputs: Sequence[str], images: Sequence[Views], states: Sequence[int]) -> list[Logits]:
         """Run B images, each as views uint8 V x S x S x 3 (V may differ) with the index of its state.
 
-        Returns the named outputs, float32 with B rows each. Raises ModelError if the run fails or gives NaN or infinity.
+        Returns the named outputs, float32 with B rows each. Raises ModelError if it fails or computes infinity or NaN.
         """
         counts = [len(views) for views in images]
         try:
@@ -125,8 +120,8 @@ class Model:
             stream.seek(0)
             data = stream.read()
         runtime = _start(path, data, device, threads)
-        on_cpu = runtime.get_providers()[0] == CPU
-        session = Session(path, hashlib.sha256(data).hexdigest(), runtime, nullcontext() if on_cpu else Lock())
+        turns = nullcontext() if runtime.get_providers()[0] == CPU else Lock()
+        session = Session(path, hashlib.sha256(data).hexdigest(), runtime, turns)
         models = [cls(card, session, output_names(card.technique, len(cards))) for card in cards]
         _check_signature(models)
         return models
@@ -143,8 +138,8 @@ class Model:
 
     @property
     def provider(self) -> str:
-        """The execution provider in use."""
-        return self.session.provider
+        """The execution provider in use, which may be another than ONNX Runtime lists as available."""
+        return str(self.session.runtime.get_providers()[0])
 
     def judge(self, images: Sequence[Views], states: Sequence[str]) -> Evidence:
         """Judge B images, each as views uint8 V x S x S x 3 (V may differ) with the name of its state."""
@@ -168,7 +163,8 @@ def judge_samples(
         states = [card.states.index(sample.state) if sample.state in card.states else 0 for sample in samples]
         names = [name for i in places for name in models[i].outputs]
         outputs = session.run(names, [sample.views[views] for sample in samples], states)
-        evidence |= {i: Evidence(*outputs[2 * place : 2 * place + 2]) for place, i in enumerate(places)}
+        for i, logits, distances in zip(places, outputs[::2], outputs[1::2], strict=True):
+            evidence[i] = Evidence(logits, distances)
     return [evidence[i] for i in range(len(models))]
 
 
@@ -246,11 +242,8 @@ def _check_signature(models: Sequence[Model]) -> None:
     size = card.preprocessing.size
     inputs = {node.name: (node.type, list(node.shape[1:])) for node in session.runtime.get_inputs()}
     outputs = {node.name: list(node.shape[1:]) for node in session.runtime.get_outputs()}
-    fits = inputs == {
-        "views": ("tensor(uint8)", [size, size, 3]),
-        "image": ("tensor(int64)", []),
-        "state": ("tensor(int64)", []),
-    }
+    indices = ("tensor(int64)", list[int]())
+    fits = inputs == {"views": ("tensor(uint8)", [size, size, 3]), "image": indices, "state": indices}
     for model in models:
         logits, distances = model.outputs
         fits &= outputs.pop(logits, None) == [len(model.card.labels)] and outputs.pop(distances, None) == []
