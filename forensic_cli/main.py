@@ -11,22 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from forensic_cli import __version__
-from forensic_cli.commands import (
-    COMMAND_LINE,
-    audit,
-    benchmark,
-    corpus,
-    diff,
-    doctor,
-    evaluate,
-    export,
-    merge,
-    report,
-    scan,
-    train,
-    triage,
-    verify,
-)
+from forensic_cli.commands import COMMAND_LINE, diff, doctor, report, scan, triage, verify
 from forensic_cli.config import (
     FILE,
     TRACEBACK,
@@ -38,6 +23,7 @@ from forensic_cli.config import (
 )
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
+from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, train
 
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of its user
 

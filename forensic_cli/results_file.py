@@ -1,186 +1,132 @@
-"""Reads a results file of a scan back, JSON Lines or JSON: run header, rows, summary and seal, as they stand there."""
+"""Reads a results file back: the run header, the rows, the summary and the seal of JSON Lines or a JSON document."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
+import msgspec
+
+from forensic_cli.console import note
 from forensic_cli.errors import UsageError
+from forensic_cli.record import FileResult, RunHeader, read_row
 
-SEAL = "seal"
-"""Key of the seal in a results file."""
+RUN, FILES, SUMMARY, SEAL = "run", "files", "summary", "seal"
+"""Keys of a JSON document, in their order."""
+JSONL_RUN = "genforensic"
+"""Key of the run header in JSON Lines."""
+WANTED = "what `genforensic scan --output FILE.jsonl` wrote"
+"""What a command that reads results asks for."""
 LONGEST_LINE = 1 << 24
-"""Bytes; a longer line is no row."""
+"""Bytes; a longer line is not a row."""
 _LARGEST_DOCUMENT = 1 << 31
 """Bytes of a JSON document, which is read whole; JSON Lines have no limit."""
-_RUN = "genforensic"
-"""Key of the run header in JSON Lines."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One part of a results file, in the file's order."""
-
-    kind: Literal["header", "row", "summary", "seal", "odd", "cut", "foreign"]
-    """odd: a line that is no JSON object, or none of the others. cut: a last line without its end. foreign: a key of a
-    JSON document that no scan writes; the text is its name."""
-    text: bytes
-    """What the seal was made of: the line without its newline, or a JSON document's element as a scan writes it."""
-    record: Mapping[str, Any]
-    """What it says; empty where it is odd."""
-    number: int
-    """Of a row: the first is 1. Of an odd line: its line."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole results file in memory."""
+    """A results file in memory."""
 
     path: Path
     """The file."""
-    header: Mapping[str, Any]
-    """The run header; see results.RunHeader."""
-    rows: tuple[Mapping[str, Any], ...]
-    """Evidence records; see results.FileResult."""
-    summary: Mapping[str, Any] | None
-    """The totals, which JSON has and JSON Lines have not."""
-    seal: Mapping[str, Any] | None
-    """None: the scan was stopped, or is older than seals."""
+    header: RunHeader
+    """What judged the files."""
+    rows: tuple[FileResult, ...]
+    """In the scan's order."""
+    left_out: int | None
+    """Entries of the folders that are not images; None in JSON Lines, which have no summary."""
 
 
 def load_results(path: Path) -> Results:
-    """Read a results file whole; odd lines are left out. Raises UsageError for a file that is none."""
-    header: Mapping[str, Any] = {}
-    parts: dict[str, Mapping[str, Any]] = {}
-    rows = []
-    for entry in read_entries(path):
-        if entry.kind == "header":
-            header = entry.record
-        elif entry.kind == "row":
-            rows.append(entry.record)
-        else:
-            parts[entry.kind] = entry.record
-    return Results(path, header, tuple(rows), parts.get("summary"), parts.get("seal"))
+    """Read a results file whole. Raises UsageError for a file that is not one, or has a line that is not a row.
+
+    A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
+    """
+    parts = read_parts(path)
+    header = _convert(path, "the run header", next(parts)[1], RunHeader)
+    rows: list[FileResult] = []
+    left_out = None
+    for kind, value in parts:
+        if kind == "row":
+            rows.append(_row(path, len(rows) + 1, value))
+        elif kind == SUMMARY:
+            left_out = value.get("left_out")
+        elif kind == "cut":
+            note(f"{path}: the last line is cut off and was left out", "yellow")
+    return Results(path, header, tuple(rows), left_out if isinstance(left_out, int) else None)
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the parts of a results file, JSON Lines without holding them all.
+def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, JSON value): `header`, each `row`, and `summary`, `seal` or `cut`; JSON Lines one at a time.
 
-    The first one is the header. Raises UsageError for a file that is no results file or cannot be read.
+    A row is any line between header and seal, and None if it is not a JSON object. Raises UsageError for a file that
+    does not begin like results or cannot be read.
     """
     try:
         if not path.is_file():
-            raise UsageError(f"{path}: {'is no file' if path.exists() else 'no such file'}; give {WANTED}")
+            raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give {WANTED}")
         with path.open("rb") as stream:
-            first = stream.readline(LONGEST_LINE)
-            header = _object(first).get(_RUN)
-            stream.seek(0)
-            yield from _lines(stream) if isinstance(header, dict) else _document(path, stream)
+            header = _object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
+            if isinstance(header, dict):
+                yield "header", header
+                yield from _lines(stream)
+            else:
+                stream.seek(0)
+                yield from _document(path, stream.read(_LARGEST_DOCUMENT))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-WANTED = "what `genforensic scan --output FILE.jsonl` wrote"
-"""What a command that reads results asks for."""
-
-
-def is_row(record: Any) -> bool:
-    """Tell whether a JSON value is an evidence record, by the fields that every reader relies on."""
-    return (
-        isinstance(record, dict)
-        and all(isinstance(record.get(name), str) for name in ("path", "status"))
-        and all(
-            isinstance(record.get(name), str | None) for name in ("reason", "sha256", "headline", "verdict", "label")
-        )
-        and all(isinstance(record.get(name), int | float | None) for name in ("p_generated", "confidence", "agreement"))
-        and all(isinstance(record.get(name), list | None) for name in ("warnings", "candidates"))
-        and _are_scores(record.get("scores"))
-        and _are_predictions(record.get("techniques"))
-    )
-
-
-def _are_scores(value: Any) -> bool:
-    return value is None or (isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values()))
-
-
-def _are_predictions(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, dict)
-        and all(
-            isinstance(one, dict)
-            and isinstance(one.get("confidence"), int | float | None)
-            and _are_scores(one.get("scores"))
-            for one in value.values()
-        )
-    )
-
-
-def _lines(stream: BinaryIO) -> Iterator[Entry]:
-    rows = 0
-    number = 0
+def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
     while line := stream.readline(LONGEST_LINE):
-        number += 1
-        whole = line.endswith(b"\n")
-        text = line[:-1] if whole else line
-        record = _object(text) if whole else {}
-        if number == 1:
-            yield Entry("header", text, record[_RUN], number)
-        elif not whole and _skip_line(stream):  # other readers may see a row in it, or several
-            yield Entry("odd", text, {}, number)
-        elif not whole:
-            yield Entry("cut", text, {}, number)
-        elif set(record) == {SEAL} and isinstance(record[SEAL], dict):
-            yield Entry("seal", text, record[SEAL], number)
-        elif is_row(record):
-            rows += 1
-            yield Entry("row", text, record, rows)
+        value = _object(line)
+        if set(value) == {SEAL}:
+            yield SEAL, value[SEAL]
+        elif not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+            yield "cut", None
         else:
-            yield Entry("odd", text, {}, number)
+            yield "row", value or None
 
 
-def _skip_line(stream: BinaryIO) -> bool:
-    """Read on to the end of a line; tells whether there was more of it."""
-    first = chunk = stream.readline(LONGEST_LINE)
-    while chunk and not chunk.endswith(b"\n"):
-        chunk = stream.readline(LONGEST_LINE)
-    return bool(first)
-
-
-def _document(path: Path, stream: BinaryIO) -> Iterator[Entry]:
-    data = stream.read(_LARGEST_DOCUMENT)
+def _document(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
     document = _object(data)
-    run, files = document.get("run"), document.get("files")
+    run, files = document.get(RUN), document.get(FILES)
     if not isinstance(run, dict) or not isinstance(files, list):
         begun = data.lstrip().startswith((b'{"run": ', b'{"genforensic": '))
-        why = "ends too early, as a scan that was stopped leaves it" if begun else "no results of a scan"
-        raise UsageError(f"{path}: {why}; give {WANTED}")
-    yield Entry("header", _text(run), run, 0)
-    for number, row in enumerate(files, 1):
-        yield Entry("row", _text(row), row, number) if is_row(row) else Entry("odd", _text(row), {}, number)
-    for name in document:
-        if name not in ("run", "files", "summary", SEAL):
-            yield Entry("foreign", name.encode("utf-8", "backslashreplace"), {}, 0)
-    for kind in ("summary", "seal"):
-        if isinstance(part := document.get(kind), dict):
-            yield Entry("summary" if kind == "summary" else "seal", _text(part), part, 0)
+        problem = "ends too early, as a scan that was stopped leaves it" if begun else "not the results of a scan"
+        raise UsageError(f"{path}: {problem}; give {WANTED}")
+    yield "header", run
+    yield from (("row", row) for row in files)
+    yield from ((kind, document[kind]) for kind in (SUMMARY, SEAL) if isinstance(document.get(kind), dict))
 
 
 def _object(text: bytes) -> dict[str, Any]:
     """Return a JSON object, or nothing for any other bytes."""
     try:
-        found = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):  # two readers could see two different rows in it
-        raise ValueError("a name stands twice in one object")
-    return found
+def _row(path: Path, number: int, value: Any) -> FileResult:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{path}: row {number} is not a record; give {WANTED}, and see `genforensic verify`")
+    try:
+        return read_row(value)
+    except msgspec.ValidationError as error:
+        raise _unusable(path, f"row {number}", error) from error
 
 
-def _text(part: Any) -> bytes:
-    return json.dumps(part, ensure_ascii=False).encode("utf-8", "backslashreplace")
+def _convert(path: Path, where: str, value: Any, kind: type[RunHeader]) -> RunHeader:
+    try:
+        header = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _unusable(path, where, error) from error
+    if not header.models or not all(model.labels for model in header.models):
+        raise UsageError(f"{path}: {where} names no models; give {WANTED}")
+    return header
+
+
+def _unusable(path: Path, where: str, error: msgspec.ValidationError) -> UsageError:
+    return UsageError(f"{path}: {where} cannot be read ({error}); give {WANTED}, and see `genforensic verify`")

@@ -1,13 +1,14 @@
-"""scan(): files -> prepared views -> models -> ensemble -> evidence records. The whole flow on one screen."""
+"""A scan: paths -> files -> prepared views -> verdicts -> marked rows -> report. The whole flow on two screens."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from platform import platform, python_version
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,20 +16,19 @@ import onnxruntime as ort
 import PIL
 
 from forensic_cli import __version__
-from forensic_cli.card import GENERATED, NEVER, Decision, Preprocessing
-from forensic_cli.copies import Found, Seen, perceptual_hash
-from forensic_cli.exports import check_labels
+from forensic_cli.card import GENERATED, NEVER, Decision
+from forensic_cli.console import Output, note, track, wants_colour
+from forensic_cli.copies import Seen, perceptual_hash
+from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
+from forensic_cli.errors import UsageError
 from forensic_cli.images.decode import MAX_PIXELS
-from forensic_cli.images.header import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, state_of
-from forensic_cli.images.history import in_words
-from forensic_cli.model import Evidence, Model, Sample, images_at_once, judge_samples
-from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.provenance import CONFLICT, disagrees
-from forensic_cli.record import FileResult, RunHeader, Verdict, printable
-from forensic_cli.verdict import decide, probabilities, with_stability
-
-Judge: TypeAlias = Callable[[Sequence[tuple[Sample, bool]]], list[Verdict]]
-"""Images, and whether training had pictures of their kind -> one verdict an image, in their order."""
+from forensic_cli.judge import Judge
+from forensic_cli.model import Model, images_at_once
+from forensic_cli.pipeline import Reading, work_on
+from forensic_cli.record import FileResult, RunHeader, Summary, UsedModel, printable
+from forensic_cli.reports import Resumable, Selection, check_verdicts, make_report, worth_unfinished
+from forensic_cli.resume import Kept, keep_rows, kept_lines
+from forensic_cli.watch import LastRows, arrivals
 
 
 @dataclass(frozen=True)
@@ -36,54 +36,111 @@ class ScanSettings:
     """How to judge, apart from the models."""
 
     fusion: str = "mean"
-    """Name from ensemble.FUSIONS; without effect on one model."""
+    """Name from verdict.FUSIONS; without effect on one model."""
     threshold: float | None = None
-    """Probability among the generators from which on one is named; None: the highest of the models' own."""
+    """Probability among the generators from which one is named; None: the models' own."""
     batch_size: int = 0
-    """Images that go through a model at once; 0: what suits the models' devices (model.images_at_once)."""
+    """Images that go through a model together; 0: what suits the models' devices (model.images_at_once)."""
     workers: int = 0
-    """Threads, each of which reads and judges its own images; 0: one a core."""
+    """Threads, each of which reads and judges images of its own; 0: one a core."""
     reencodings: tuple[str, ...] = ()
-    """Names from reencode.REENCODINGS that each image is judged under, too; a flip makes it `inconclusive`."""
+    """Names from images.history.REENCODINGS that each image is judged under as well (`--stability`)."""
     max_pixels: int = MAX_PIXELS
-    """Images with more are `too_large`, judged by their header."""
+    """Images with more are `too_large`, by their header."""
     dedupe: int | None = None
-    """Bits in which the perceptual hashes of near-duplicates may differ; None: no search for them."""
+    """Bits by which the perceptual hashes of near-duplicates may differ; None: do not look for them."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a report goes and what it looks like."""
+
+    output: Path | None
+    """A new file, or None for standard output."""
+    format: str
+    """Name from reports.REPORTS."""
+    force: bool
+    """Overwrite the file."""
+    quiet: bool
+    """Show no progress bar."""
+    resume: bool = False
+    """Go on where an earlier scan into the file was stopped."""
+    selection: Selection = field(default_factory=Selection)
+    """Which rows are written, and in which order."""
+    watch: bool = False
+    """Go on with files that arrive later, until interrupted."""
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a scan that is stopped can go on: its rows stand alone, in a file."""
+        return self.output is not None and self.format == "jsonl" and self.selection.is_all
+
+
+def report_scan(
+    paths: Sequence[Source], search: Search, models: Sequence[Model], settings: ScanSettings, target: Target
+) -> Summary:
+    """Scan, and write each row as soon as it is known. Returns the totals; with `watch` it ends by an interrupt only.
+
+    Raises UsageError if there is no image at all, ModelError for models that cannot be fused, OutputError for a report
+    that cannot be written.
+    """
+    check_verdicts("--only", target.selection.only, Judge(models).labels)
+    summary = Summary()
+    arriving = _watched(paths, search) if target.watch else None
+    files = _images(paths, search, summary)
+    first = next(files, None)
+    if first is None and arriving is None:
+        raise UsageError(_nothing_found(paths, summary.left_out))
+    header = replace(run_header(models, settings), search=search.record(), selection=target.selection.record())
+    kept = _kept(target, header, files if first is None else chain([first], files), summary)
+    # Before the output is opened: a format whose package is missing leaves no file
+    report = make_report(target.format, target.output is None and wants_colour(), target.quiet)
+    unfinished = worth_unfinished(target.format)
+    with Output(target.output, target.force or target.resume, kept.length, unfinished) as out:
+        # Rows on a terminal are progress enough, and a bar would run through them
+        quiet = target.quiet or out.is_terminal
+        total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
+        if kept.length and target.output and isinstance(report, Resumable):
+            report.go_on(kept_lines(target.output, kept.length))
+        else:
+            out.write(report.begin(header))
+        judge = partial(scan, models=models, settings=settings, seen=kept.seen)
+        rows = track(judge(kept.files), "scanning", total, quiet)
+        try:
+            every = rows if arriving is None else _and_arriving(rows, arriving, judge)
+            for row in target.selection.apply(_counted(summary, every)):
+                out.write(report.row(row))
+            out.write(report.end(summary))
+        except KeyboardInterrupt as interrupt:
+            if target.watch:
+                out.write(report.end(summary))
+            elif target.is_resumable:
+                note("To go on, give the same command with --resume")
+            raise KeyboardInterrupt(unfinished) from interrupt
+    return summary
 
 
 def scan(
     files: Iterable[Path], models: Sequence[Model], settings: ScanSettings, seen: Seen | None = None
 ) -> Iterator[FileResult]:
-    """Judge files with one or more models of the same labels; yields a record a file, in the files' order.
+    """Judge files with one or more models of the same labels; yields a row for each file, in the files' order.
 
-    `seen`: what is known of files before these. A file with the bytes of one that is known has its record.
-    Raises ModelError when the models' labels differ. A bad file is a record with a status, never an exception.
+    `seen` remembers the rows before these. Raises ModelError if the models' labels differ. A bad file is a row with a
+    status, never an exception.
     """
-    seen = seen or Seen.nothing(settings.dedupe)
-    labels = check_labels(models)
+    seen = seen or Seen(settings.dedupe)
+    judge = Judge(models, settings.fusion, settings.threshold, stability=bool(settings.reencodings))
     reading = Reading(
-        wanted=_preprocessings(models),
+        wanted=judge.preprocessings,
         reencodings=settings.reencodings,
         max_pixels=settings.max_pixels,
-        batch_size=settings.batch_size or images_at_once(models),
-        workers=settings.workers,
         fingerprint=None if settings.dedupe is None else perceptual_hash,
     )
-    judge = partial(_judge, models=models, labels=labels, settings=settings)
-    work = partial(_found, judge=judge, stable=bool(settings.reencodings))
-    for found in work_on(files, reading, work, seen.originals):
-        yield from map(seen.row, found)
-
-
-def _found(batch: Sequence[Prepared], judge: Judge, stable: bool) -> list[Found]:
-    good = [item for item in batch if item.failure is None and not item.is_copy]
-    judged = judge([(item.sample, UNJUDGED.isdisjoint(item.warnings)) for item in good if item.sample])
-    verdicts = iter(stable_verdicts(good, judged, judge) if stable else judged)
-    return [
-        Found(printable(item.path), item.original, None if item.is_copy else _result(item, verdicts)) for item in batch
-    ]
+    batch_size = settings.batch_size or images_at_once(models)
+    for rows in work_on(files, reading, judge.rows, batch_size, settings.workers):
+        yield from map(seen.mark, rows)
 
 
 def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
@@ -91,16 +148,16 @@ def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
     return RunHeader(
         version=__version__,
         models=tuple(
-            {
-                "name": model.card.name,
-                "technique": model.card.technique,
-                "recipe": model.card.recipe,
-                "labels": list(model.card.labels),
-                "file": printable(Path(model.path.name)),
-                "sha256": model.sha256,
-                "validation": model.card.validation,
-                "decisions": {state: _decision_record(decision) for state, decision in model.card.decisions.items()},
-            }
+            UsedModel(
+                name=model.card.name,
+                technique=model.card.technique,
+                recipe=model.card.recipe,
+                labels=model.card.labels,
+                file=printable(Path(model.path.name)),
+                sha256=model.sha256,
+                validation=model.card.validation,
+                decisions={state: _decision_record(decision) for state, decision in model.card.decisions.items()},
+            )
             for model in models
         ),
         providers=tuple(model.provider for model in models),
@@ -140,7 +197,7 @@ def _installed(package: str) -> str:
 
 
 def _decision_record(decision: Decision) -> dict[str, Any]:
-    """Return what an answer hung on; a threshold that is never reached is None."""
+    """Return what an answer depends on; a threshold that is never reached is None."""
     thresholds = {name: getattr(decision, name) for name in ("generated_from", "real_to", "name_from")}
     ratios = dict(decision.ratios) | ({GENERATED: decision.generated} if decision.generated else {})
     return {
@@ -151,82 +208,61 @@ def _decision_record(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _judge(
-    images: Sequence[tuple[Sample, bool]], models: Sequence[Model], labels: tuple[str, ...], settings: ScanSettings
-) -> list[Verdict]:
-    """Judge images, each with whether training had pictures of its kind."""
-    if not images:
-        return []
-    samples = [sample for sample, _ in images]
-    measured = judge_samples(models, _preprocessings(models), samples)
-    return [
-        _decide(i, sample.state, trained_on, measured, models, labels, settings)
-        for i, (sample, trained_on) in enumerate(images)
-    ]
+def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Path]:
+    for entry in discover(paths, search):
+        if isinstance(entry, LeftOut):
+            summary.left_out += 1
+        else:
+            yield entry
 
 
-def _decide(
-    place: int,
-    state: str,
-    trained_on: bool,
-    measured: Sequence[Evidence],
-    models: Sequence[Model],
-    labels: tuple[str, ...],
-    settings: ScanSettings,
-) -> Verdict:
-    by_technique, decisions = {}, {}
-    warnings = set()
-    for model, evidence in zip(models, measured, strict=True):
-        card, decision = model.card, model.card.decision(state)
-        row = probabilities(card, decision or Decision(), evidence.logits[place : place + 1])[0]
-        by_technique[card.technique] = np.asarray(row[[card.labels.index(label) for label in labels]])
-        if decision is None:
-            warnings.add(OTHER_COMPRESSION)
-        elif not decision.reaches(float(evidence.distances[place])):
-            warnings.add(UNLIKE_TRAINING)
-        decisions[card.technique] = decision
-    answered_for = decisions if trained_on and not warnings else dict.fromkeys(decisions)
-    verdict = decide(labels, by_technique, answered_for, settings.fusion, settings.threshold)
-    if any(decision is not None and decision.is_silent for decision in decisions.values()):
-        warnings.add(SILENT_STATE)
-    return replace(verdict, warnings=tuple(sorted(warnings)))
+def _count(paths: Sequence[Source], search: Search) -> int:
+    return sum(1 for _ in _images(paths, search, Summary()))
 
 
-def _preprocessings(models: Sequence[Model]) -> tuple[Preprocessing, ...]:
-    return tuple(dict.fromkeys(model.card.preprocessing for model in models))
+def _nothing_found(paths: Sequence[Source], left_out: int) -> str:
+    places = ", ".join("the list on standard input" if path is LISTED else str(path) for path in paths)
+    return f"no images found in {places} ({left_out} other entries left out); give a folder with images"
 
 
-def _result(item: Prepared, verdicts: Iterator[Verdict]) -> FileResult:
-    """Return a file's row; takes the next verdict where it was judged."""
-    header = item.header
-    verdict = None if item.failure else next(verdicts)
-    conflict = [CONFLICT] if verdict and disagrees(item.metadata, verdict.headline) else []
-    return FileResult(
-        path=printable(item.path),
-        status=item.failure.status if item.failure else "ok",
-        reason=item.failure.reason if item.failure else None,
-        verdict=verdict,
-        sha256=item.sha256,
-        bytes=item.size,
-        format=header.format if header else None,
-        width=header.width if header else None,
-        height=header.height if header else None,
-        state=in_words(state_of(header).text, item.traces) if header and verdict else None,
-        views=len(item.sample.views[0]) if item.sample else 0,
-        warnings=tuple(sorted({*item.warnings, *conflict, *(verdict.warnings if verdict else ())})),
-        phash=None if item.fingerprint is None else f"{item.fingerprint:016x}",
-        metadata=item.metadata,
-    )
+def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
+    """Return what stays of the target's file; nothing unless it is to be resumed."""
+    if not target.resume:
+        return Kept(0, files, 0, Seen(header.dedupe))
+    if not target.selection.is_all:
+        raise UsageError(
+            "--resume needs the rows of all files in their order; leave out --sort, --only and --min-confidence"
+        )
+    if target.output is None or not target.is_resumable:
+        raise UsageError("--resume goes on with JSON Lines in a file; add --output FILE.jsonl")
+    kept = keep_rows(target.output, header, files, summary)
+    if kept.rows:
+        note(f"{target.output}: {kept.rows} rows are kept")
+    return kept
 
 
-def stable_verdicts(images: Sequence[Prepared], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
-    """Judge the re-encodings of readable images, and add to each verdict how it holds.
+def _counted(summary: Summary, rows: Iterable[FileResult]) -> Iterator[FileResult]:
+    """Yield the rows, each one counted whether it will be shown or not."""
+    for row in rows:
+        summary.add(row)
+        yield row
 
-    Each re-encoding is a batch of its own, no larger than that of the originals.
-    """
-    others: list[dict[str, Verdict]] = [{} for _ in images]
-    for name in dict.fromkeys(name for image in images for name in image.variants):
-        places = [i for i, image in enumerate(images) if name in image.variants]
-        for i, other in zip(places, judge([(images[i].variants[name], True) for i in places]), strict=True):
-            others[i][name] = other
-    return [with_stability(verdict, found) for verdict, found in zip(verdicts, others, strict=True)]
+
+def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
+    """Watch folders from now on, so that what arrives while they are searched is not missed."""
+    arriving = arrivals([path for path in paths if isinstance(path, Path)], search)
+    next(arriving)
+    return arriving
+
+
+def _and_arriving(
+    rows: Iterator[FileResult],
+    arriving: Iterator[list[Path]],
+    judge: Callable[[Sequence[Path]], Iterator[FileResult]],
+) -> Iterator[FileResult]:
+    """Yield rows, and then those of files that arrive; a file that is found again unchanged gets none."""
+    last = LastRows()
+    yield from filter(last.is_news, rows)
+    note("Waiting for new and changed files; press Ctrl-C to stop")
+    for files in filter(None, arriving):
+        yield from filter(last.is_news, judge(files))

@@ -1,6 +1,6 @@
-"""From logits to an answer: is the picture generated, by which generator, and how sure is that.
+"""From logits to a verdict: is the image generated, by which generator, and how strong is the evidence.
 
-A new fusion of several techniques is one more function in FUSIONS.
+A new way to fuse several techniques is one more function in FUSIONS.
 """
 
 import math
@@ -27,7 +27,7 @@ from forensic_cli.record import Prediction, Stability, Verdict
 Probabilities: TypeAlias = npt.NDArray[np.float64]
 
 MOST_CANDIDATES = 3
-"""Longer short lists help nobody."""
+"""A longer short list helps nobody."""
 
 _STRENGTHS = (
     (6, "extremely strong support"),
@@ -37,20 +37,20 @@ _STRENGTHS = (
     (1, "moderate support"),
     (math.log10(2), "weak support"),
 )
-"""(log10 likelihood ratio, words): the verbal scale of ENFSI's guideline for evaluative reporting (2015)."""
+"""(least log10 likelihood ratio, words): the verbal scale of ENFSI's guideline for evaluative reporting (2015)."""
 
 
 def strength(log10_lr: float | None) -> str | None:
-    """Return a likelihood ratio in words, for the statement that it speaks for; None without one."""
+    """Return a likelihood ratio in words, for the statement that it supports; None without one."""
     if log10_lr is None:
         return None
     return next((words for least, words in _STRENGTHS if log10_lr >= least), "no support")
 
 
 def probabilities(card: ModelCard, decision: Decision, logits: npt.NDArray[np.float32]) -> Probabilities:
-    """Return the calibrated probability of every label, B x K, from logits B x K of pictures in one state.
+    """Return the calibrated probability of every label, B x K, from logits B x K of images in one state.
 
-    `generated` and `real` are equally likely beforehand, and so are the generators among each other.
+    Prior odds are even: "generated" is as likely as `real`, and every generator as likely as any other.
     """
     values = np.asarray(logits, np.float64)
     real = np.array([label == REAL for label in card.labels])
@@ -64,7 +64,7 @@ def probabilities(card: ModelCard, decision: Decision, logits: npt.NDArray[np.fl
 
 
 def generated_score(card: ModelCard, logits: npt.NDArray[np.float64]) -> Probabilities:
-    """Return how much logits B x K speak for "generated": logsumexp over the other labels less the logit of `real`."""
+    """Return the score of "generated" for logits B x K: logsumexp over the other labels minus the logit of `real`."""
     real = np.array([label == REAL for label in card.labels])
     others = np.logaddexp.reduce(logits[:, ~real], axis=1)
     return np.asarray(others - logits[:, real][:, 0], np.float64)
@@ -82,10 +82,10 @@ def fuse_mean(stacked: Probabilities) -> Probabilities:
 
 
 def fuse_vote(stacked: Probabilities) -> Probabilities:
-    """Let the majority of M x K probabilities choose, and average the techniques that voted for the winner.
+    """Let the majority of the techniques choose a label, and average those that voted for it; M x K to K.
 
-    A tie goes to the label with the higher mean probability. Every voter has its maximum at the winner,
-    so the returned K probabilities have theirs there too.
+    A tie goes to the label with the higher mean probability. Every averaged technique has its maximum at the winner, so
+    the average has its maximum there, too.
     """
     votes = stacked.argmax(axis=1)
     counts = np.bincount(votes, minlength=stacked.shape[1])
@@ -114,20 +114,23 @@ class Thresholds:
 
     @classmethod
     def strictest(cls, decisions: Sequence[Decision | None], name_from: float | None = None) -> "Thresholds":
-        """Return the thresholds that all decisions meet; NEVER where one technique does not answer for the state.
+        """Return the thresholds that satisfy all decisions; NEVER if one technique does not answer for the state.
 
         `name_from`: the user's own, in place of the models'.
         """
         known = [decision for decision in decisions if decision is not None]
         if len(known) < len(decisions) or not known:
             return cls()
-        own = {label for one in known for label in one.names_from}
+        own: Mapping[str, float] = {}
+        if name_from is None:
+            labels = {label for decision in known for label in decision.names_from}
+            own = {label: max(decision.least_of(label) for decision in known) for label in labels}
         return cls(
-            max(one.generated_from for one in known),
-            min(one.real_to for one in known),
-            max(one.name_from for one in known) if name_from is None else name_from,
-            max(one.shortlist for one in known),
-            {} if name_from is not None else {label: max(one.least_of(label) for one in known) for label in own},
+            max(decision.generated_from for decision in known),
+            min(decision.real_to for decision in known),
+            max(decision.name_from for decision in known) if name_from is None else name_from,
+            max(decision.shortlist for decision in known),
+            own,
         )
 
     def least_of(self, label: str) -> float:
@@ -146,7 +149,7 @@ def headline_of(scores: Mapping[str, float], thresholds: Thresholds) -> str:
 
 
 def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[str, ...]:
-    """Return the most probable generators that together reach the short list's share; none where they are too many."""
+    """Return the most probable generators that together reach the short list's share; none if it takes too many."""
     among = {label: p for label, p in scores.items() if label not in (REAL, UNKNOWN)}
     total = sum(p for label, p in scores.items() if label != REAL)
     chosen: list[str] = []
@@ -160,9 +163,9 @@ def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[
 
 
 def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Thresholds) -> str:
-    """Return the label that the evidence carries: a generator, `real`, `unknown`, or `inconclusive`.
+    """Return the label that the evidence supports: a generator, `real`, `unknown`, or `inconclusive`.
 
-    A model without `real` among its labels is asked for the generator alone.
+    A model without `real` among its labels only answers for the generator.
     """
     if headline == REAL:
         return REAL
@@ -185,8 +188,8 @@ def answer_of(labels: Sequence[str], row: Probabilities, decision: Decision | No
 def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int64]:
     """Return the index of the raw label of calibrated probabilities B x K: `real`, or else the likeliest generator.
 
-    "Generated" and `real` are as likely beforehand, so `real` is on top where it has half of the probability; one of
-    many generators need not have more than `real` has.
+    "Generated" and `real` have even prior odds, so `real` comes first if it has half of the probability; a single
+    generator of many need not exceed it.
     """
     real = np.array([label == REAL for label in labels])
     generator = np.where(real, -1.0, rows).argmax(axis=1)
@@ -196,7 +199,7 @@ def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int
 
 
 def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
-    """Return one technique's own view of K calibrated probabilities."""
+    """Return what one technique makes of its K calibrated probabilities."""
     exact = {label: float(p) for label, p in zip(labels, row, strict=True)}
     top = labels[int(top_labels(labels, row[None])[0])]
     return Prediction(
@@ -210,22 +213,22 @@ def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | No
 
 
 def _ratios(scores: Mapping[str, float], decision: Decision) -> dict[str, float]:
-    """Return log10 ratios: of each generator against the other ones, and of `real` against "generated"."""
+    """Return log10 ratios: of each generator against the others, and of `real` against "generated"."""
     among = sum(p for label, p in scores.items() if label != REAL)
-    found = {label: round(ratio.log10(scores[label] / among), 4) for label, ratio in decision.ratios.items()}
+    ratios = {label: round(ratio.log10(scores[label] / among), 4) for label, ratio in decision.ratios.items()}
     if decision.generated is not None:
-        found[REAL] = round(-decision.generated.log10(1 - scores[REAL]), 4)
-    return found
+        ratios[REAL] = round(-decision.generated.log10(1 - scores[REAL]), 4)
+    return ratios
 
 
 def merge_ratios(labels: tuple[str, ...], ratios: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return per label the log10 ratio closest to 0, and 0 where two differ in sign.
+    """Return per label the log10 ratio closest to 0, and 0 if two differ in sign.
 
-    The techniques saw the same image: their ratios are not independent, so they must not be added up.
+    The techniques saw the same image: their ratios are not independent, so they must not be added.
     """
     merged = {}
     for label in labels:
-        values = [one[label] for one in ratios if label in one]
+        values = [own[label] for own in ratios if label in own]
         if values:
             agreed = min(values) > 0 or max(values) < 0
             merged[label] = min(values, key=abs) if agreed else 0.0
@@ -241,8 +244,8 @@ def decide(
 ) -> Verdict:
     """Fuse each technique's K calibrated probabilities into one answer.
 
-    `decisions`: of each technique, for the picture's state; None where it does not answer for pictures like this one,
-    and then the answer is `undecided`, whatever the scores. `name_from`: the user's threshold in place of the models'.
+    `decisions`: each technique's for the image's state; None if it does not answer for images like this one, and then
+    the headline is `undecided`, whatever the scores. `name_from`: the user's threshold in place of the models'.
     """
     thresholds = Thresholds.strictest(list(decisions.values()), name_from)
     fused = FUSIONS[fusion](np.stack(list(by_technique.values())))
@@ -251,8 +254,9 @@ def decide(
     exact = {label: float(p) for label, p in zip(labels, fused, strict=True)}
     headline = headline_of(exact, thresholds)
     verdict = verdict_of(headline, exact, thresholds)
-    ratios = merge_ratios(labels, [one.log10_lr for one in techniques.values()])
-    is_answered_for = all(one is not None for one in decisions.values())
+    ratios = merge_ratios(labels, [prediction.log10_lr for prediction in techniques.values()])
+    agreeing = sum(prediction.label == whole.label for prediction in techniques.values())
+    is_answered_for = None not in decisions.values()
     return Verdict(
         headline=headline,
         p_generated=whole.p_generated if is_answered_for else None,
@@ -261,7 +265,7 @@ def decide(
         label=whole.label,
         confidence=whole.confidence,
         scores=whole.scores,
-        agreement=round(sum(one.label == whole.label for one in techniques.values()) / len(techniques), 6),
+        agreement=round(agreeing / len(techniques), 6),
         techniques=techniques,
         strength=strength_of(headline, verdict, ratios),
         candidates=candidates_of(exact, thresholds) if headline == GENERATED or REAL not in exact else (),
@@ -272,8 +276,8 @@ def decide(
 def strength_of(headline: str, verdict: str, ratios: Mapping[str, float]) -> str | None:
     """Return in words how strongly the evidence supports what a row states, given the log10 ratio of each label.
 
-    A row that says `generated` and a name states two things, and is as strong as the weaker one of those that were
-    validated. None: the row states nothing, or nothing of it was validated.
+    A row with the headline `generated` and a name states two things, and is as strong as the weaker of those that were
+    validated. None: the row states nothing, or nothing that was validated.
     """
     stated = [ratios[verdict]] if verdict in ratios else []
     if headline == GENERATED and REAL in ratios:
@@ -282,7 +286,7 @@ def strength_of(headline: str, verdict: str, ratios: Mapping[str, float]) -> str
 
 
 def shown_name(verdict: str, candidates: Sequence[str]) -> str:
-    """Return the generator, or the short list of them, that an answer names, in words; nothing where it names none."""
+    """Return the generator, or the short list of them, that an answer names, in words; empty if it names none."""
     if verdict not in (REAL, INCONCLUSIVE):
         return f"{UNKNOWN} generator" if verdict == UNKNOWN else verdict
     if len(candidates) == 1:
@@ -291,11 +295,11 @@ def shown_name(verdict: str, candidates: Sequence[str]) -> str:
 
 
 def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
-    """Add what the same image's verdicts under re-encodings ({name: verdict}) say of its own verdict.
+    """Compare a verdict with those of the image's re-encodings ({name: verdict}).
 
-    The raw label, its confidence and its scores stay. Where any re-encoding has another raw label, the verdict
-    becomes `inconclusive`; where `real` and the generators change sides, the headline becomes `undecided`. A lower
-    confidence alone changes nothing but the range.
+    The raw label, its confidence and its scores stay. If any re-encoding has another raw label, the verdict becomes
+    `inconclusive`; if `real` and the generators change sides, the headline becomes `undecided`. A lower confidence
+    alone only widens the range.
     """
     confidences = [verdict.confidence, *(other.scores[verdict.label] for other in others.values())]
     flips = {name: other.label for name, other in others.items() if other.label != verdict.label}
@@ -316,7 +320,7 @@ def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
 
 
 def _side(verdict: Verdict) -> str:
-    """Return which of the two is more probable, `real` or "generated", whatever the thresholds."""
+    """Return the more probable of `real` and "generated", whatever the thresholds."""
     return REAL if verdict.scores.get(REAL, 0.0) > 0.5 else GENERATED
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from forensic_cli.copies import REMEMBERED
 from forensic_cli.discover import Search, rediscover
 from forensic_cli.errors import UsageError, require
 from forensic_cli.record import FileResult
@@ -15,6 +14,8 @@ from forensic_cli.reports import ROW_BY_ROW
 
 SETTLED_SECONDS = 1.0
 """A file is complete when its size and modification time have not changed for this long."""
+_REMEMBERED = 4096
+"""Files whose latest rows are remembered."""
 _TICK_MS = 200
 """Interval at which files that may still be written are checked."""
 
@@ -125,6 +126,6 @@ class LastRows:
         content = result.status, result.sha256
         is_news = self._last.pop(result.path, None) != content
         self._last[result.path] = content
-        if len(self._last) > REMEMBERED:
+        if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
         return is_news

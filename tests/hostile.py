@@ -1,10 +1,11 @@
-"""Bad files of every kind, made in code, and the table of what a scan says of each: train/docs/bad-input.md.
+"""Bad files of every kind, made in code, and the table of what a scan says about each: train/docs/bad-input.md.
 
 usage: python tests/hostile.py    (with forensic_cli and this folder on the path) writes the table again
 """
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -14,13 +15,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from forensic_cli.images.header import STATUSES, WARNINGS
 from pictures import (
     ARITHMETIC_JPEG,
     BAD_PROFILE,
@@ -54,15 +55,17 @@ from toys import ROOT, child_environment, drop_root_override, genforensic, write
 
 TABLE = ROOT / "train" / "docs" / "bad-input.md"
 _SYSTEM = "Names and the file system"
-NO_PERMISSION = "a file without permission to read it"
-_INTRODUCTION = """# What a scan says of bad and unusual files
+NO_PERMISSION = "a file without read permission"
+_INTRODUCTION = """# What a scan says about bad and unusual files
 
-`tests/hostile.py` makes every file in these tables and writes them, and a test compares them with a real scan.
+`tests/hostile.py` makes every file in these tables and writes the tables; a test compares them with a real scan.
 
-- `ok` files are judged. What was done to them, or what is wrong with them, stands in the row's `warnings`.
-- Any other status comes with a reason, not with a verdict; SHA-256 and size are there if the bytes could be read.
-- The models of this scan take patches of 32 pixels. Larger patches add `padded`, resized images `upscaled`.
-- No program can tell changed pixels in a format without checksums (BMP, most TIFF), nor every change inside a JPEG.
+- Files with status `ok` are judged. Their `warnings` say what was done to them, or what is wrong with them.
+- Any other [status](reference.md#statuses) comes with a reason and without an answer. SHA-256 and size are present if
+  the bytes could be read. The [warnings](reference.md#warnings) are explained in the reference.
+- The models of this scan use patches of 32 pixels. Models with larger patches add `padded`; those that resize add
+  `upscaled`.
+- Changed pixels cannot be detected in formats without checksums (BMP, most TIFF), and not always inside a JPEG.
 """
 _MARKERS = {0xD8: "SOI", 0xE0: "APP0", 0xE1: "APP1", 0xDB: "DQT", 0xC0: "SOF0", 0xC2: "SOF2", 0xC4: "DHT", 0xDA: "SOS"}
 
@@ -107,23 +110,23 @@ def cut_jpegs() -> list[Case]:
     plain, turned = encode(picture(), "JPEG", quality=90, exif=exif(1)), {}
     parts = split_jpeg(plain)
     for i in range(1, len(parts)):
-        turned[f"behind {_MARKERS[parts[i - 1][1]]} {i}"] = b"".join(parts[:i])
+        turned[f"after {_MARKERS[parts[i - 1][1]]} {i}"] = b"".join(parts[:i])
     turned["inside DQT"] = b"".join(parts[:3])[:-20]
     turned["inside the scan"] = plain[:-150]
     turned["inside EOI"] = plain[:-1]
     progressive = encode(picture(), "JPEG", quality=90, progressive=True)
     scans = split_jpeg(progressive)
-    later = {f"behind part {i}": b"".join(scans[:i]) for i in range(1, len(scans))}
+    later = {f"after part {i}": b"".join(scans[:i]) for i in range(1, len(scans))}
     return [Case("JPEG", turned, ".jpg"), Case("progressive JPEG", later, ".jpg")]
 
 
 def cut_pngs() -> list[Case]:
     """Return PNGs that end at each of their structural points."""
     parts = split_png(png_with(chunk(b"tEXt", b"a\0b"), behind=chunk(b"tIME", bytes(7))))
-    cut = {"behind the signature": PNG_SIGNATURE}
+    cut = {"after the signature": PNG_SIGNATURE}
     for i in range(1, len(parts)):
         whole = PNG_SIGNATURE + b"".join(parts[:i])
-        cut[f"behind {parts[i - 1][4:8].decode()} {i}"] = whole
+        cut[f"after {parts[i - 1][4:8].decode()} {i}"] = whole
         cut[f"inside {parts[i][4:8].decode()} {i + 1}"] = whole + parts[i][:-3]
     animated = encode(picture(), "PNG", **FRAMES)
     return [Case("PNG", cut, ".png"), Case("APNG", {"in its last frame": animated[:-30]}, ".png")]
@@ -146,7 +149,7 @@ def cut_others() -> list[Case]:
     }
     cases = []
     for name, (data, suffix) in made.items():
-        places = {"behind 4 bytes": 4, "behind 12": 12, "behind 20": 20, "behind 40": 40}
+        places = {"after 4 bytes": 4, "after 12": 12, "after 20": 20, "after 40": 40}
         places |= {"in its middle": len(data) // 2, "in its last tenth": len(data) * 19 // 20}
         if name not in ("TIFF", "TIFF with LZW"):  # their last bytes are padding
             places["in its last byte"] = len(data) - 1
@@ -164,31 +167,31 @@ def damaged_jpegs() -> list[Case]:
     closed = {}
     for i in range(6, len(progressive) - 1):
         if progressive[i - 1][1] == 0xDA:
-            closed[f"behind part {i}"] = b"".join(progressive[:i]) + b"\xff\xd9"
+            closed[f"after part {i}"] = b"".join(progressive[:i]) + b"\xff\xd9"
     frame = plain.index(b"\xff\xc0")
     return [
         Case("JPEG with 100 bytes lost in the scan", {"": plain[: start + 500] + plain[start + 600 :]}, ".jpg"),
-        Case("JPEG with 100 bytes of zeros in the scan", {"": _blank(plain, start + 500, 100)}, ".jpg"),
-        Case("JPEG cut in its scan, then closed with an EOI", {"": plain[: start + 500] + b"\xff\xd9"}, ".jpg"),
-        Case("progressive JPEG cut between scans, then closed with an EOI", closed, ".jpg"),
-        Case("JPEG that gives its height as 0", {"": plain[: frame + 5] + bytes(2) + plain[frame + 7 :]}, ".jpg"),
+        Case("JPEG with 100 zero bytes in the scan", {"": _blank(plain, start + 500, 100)}, ".jpg"),
+        Case("JPEG cut off in its scan, then closed with an EOI", {"": plain[: start + 500] + b"\xff\xd9"}, ".jpg"),
+        Case("progressive JPEG cut off between scans, then closed with an EOI", closed, ".jpg"),
+        Case("JPEG with a height of 0", {"": plain[: frame + 5] + bytes(2) + plain[frame + 7 :]}, ".jpg"),
         Case("JPEG without its Huffman tables", {"": _without(plain, 0xC4)}, ".jpg"),
         Case("JPEG without its quantisation tables", {"": _without(plain, 0xDB)}, ".jpg"),
-        Case("JPEG with a profile whose parts do not add up", {"": jpeg_with(BAD_PROFILE)}, ".jpg"),
+        Case("JPEG with an incomplete ICC profile", {"": jpeg_with(BAD_PROFILE)}, ".jpg"),
         Case("JPEG with bytes between two segments", {"": jpeg_with(b"what is this?", 3)}, ".jpg"),
-        Case("JPEG with a comment of a length that cannot be", {"": jpeg_with(b"\xff\xfe\0\0")}, ".jpg"),
+        Case("JPEG with a comment of an impossible length", {"": jpeg_with(b"\xff\xfe\0\0")}, ".jpg"),
         Case(
-            "JPEG with a Huffman table that is none",
+            "JPEG with an invalid Huffman table",
             {
                 "in its header": jpeg_with(NO_HUFFMAN_TABLE, 3),
-                "behind junk between its scans": b"".join(
+                "after junk between its scans": b"".join(
                     (*progressive[:9], b"junk", NO_HUFFMAN_TABLE, *progressive[9:])
                 ),
             },
             ".jpg",
         ),
         Case("JPEG without its scan", {"": _without(plain, 0xDA)}, ".jpg"),
-        Case("JPEG with EXIF that is not EXIF", {"": encode(picture(), "JPEG", exif=b"Exif\0\0nonsense")}, ".jpg"),
+        Case("JPEG with invalid EXIF", {"": encode(picture(), "JPEG", exif=b"Exif\0\0nonsense")}, ".jpg"),
     ]
 
 
@@ -207,13 +210,13 @@ def damaged_pngs() -> list[Case]:
         Case("PNG without its first, second, or all pixel data", {
             "first": of(0, 1, 3, 4), "second": of(0, 1, 2, 4), "all": of(0, 1, 4)}, ".png"),
         Case("PNG with its pixel data in the wrong order", {"": of(0, 1, 3, 2, 4)}, ".png"),
-        Case("PNG with fewer rows than it promises", {"": png(png_header(), chunk(b"IDAT", rows[:200]))}, ".png"),
-        Case("PNG with more rows than it promises", {"": png(png_header(), chunk(b"IDAT", more))}, ".png"),
-        Case("PNG with a wrong length of a chunk", {
+        Case("PNG with fewer rows than declared", {"": png(png_header(), chunk(b"IDAT", rows[:200]))}, ".png"),
+        Case("PNG with more rows than declared", {"": png(png_header(), chunk(b"IDAT", more))}, ".png"),
+        Case("PNG with a wrong chunk length", {
             "": whole.replace(len(parts[2][8:-4]).to_bytes(4, "big") + b"IDAT", b"\0\0\0\x20IDAT")}, ".png"),
-        Case("PNG of 3 bits a channel", {"": png(png_header(depth=3), chunk(b"IDAT", rows))}, ".png"),
+        Case("PNG of 3 bits per channel", {"": png(png_header(depth=3), chunk(b"IDAT", rows))}, ".png"),
         Case("PNG with two headers", {"": png(png_header(), png_header(80), chunk(b"IDAT", rows))}, ".png"),
-        Case("PNG with a palette that is not there", {"": png(png_header(colours=3), chunk(b"IDAT", rows))}, ".png"),
+        Case("PNG whose palette is missing", {"": png(png_header(colours=3), chunk(b"IDAT", rows))}, ".png"),
     ]  # fmt: skip
 
 
@@ -224,7 +227,7 @@ def damaged_others() -> list[Case]:
     sizes = jp2.index(b"\xff\x4f\xff\x51") + 8
     webp, still = encode(picture(), "WEBP", quality=80), encode(picture(), "GIF")
     return [
-        Case("TIFF that gives its width twice", {"": _tiff((256, 40), (256, 60_000), (257, 32))}, ".tif"),
+        Case("TIFF with two widths", {"": _tiff((256, 40), (256, 60_000), (257, 32))}, ".tif"),
         Case("TIFF whose directory is zeros", {
             "": _blank(plain, int.from_bytes(plain[4:8], "little") + 2, 60)}, ".tif"),
         Case("JPEG 2000 with two sizes", {
@@ -234,7 +237,7 @@ def damaged_others() -> list[Case]:
         Case("an empty file", {"": b""}, ".png"),
         Case("text, HTML and zeros with an image's name", {
             "text": b"This is text.\n", "HTML": b"<html><body>404</body></html>", "zeros": bytes(5000)}, ".jpg"),
-        Case("nothing but a signature", {
+        Case("only a signature", {
             "JPEG": b"\xff\xd8\xff\xe0", "PNG": PNG_SIGNATURE, "GIF": b"GIF89a", "BMP": b"BM", "TIFF": b"II*\0",
             "WebP": b"RIFF\x20\0\0\0WEBPVP8 "}, ".img.png"),
     ]  # fmt: skip
@@ -253,7 +256,7 @@ def bombs() -> list[Case]:
     wide = Image.new("1", (20_000, 15_000))
     return [
         Case("PNG of 50,000 x 50,000 by its header", {"": bomb}, ".png"),
-        Case("PNG of 20,000 x 15,000, all there, in 40 kB", {"": encode(wide, "PNG")}, ".png"),
+        Case("PNG of 20,000 x 15,000, complete, in 40 kB", {"": encode(wide, "PNG")}, ".png"),
         Case("a PNG of 50,000 x 50,000 in an icon", {"": b"\0\0\1\0\1\0" + entry + bomb}, ".png"),
         Case("PNG with text or a profile that unpacks to 50 MB", {
             "text": png(png_header(), chunk(b"zTXt", zeros), pixels),
@@ -265,7 +268,7 @@ def bombs() -> list[Case]:
             "": jpeg[:size] + struct.pack(">HH", 60_000, 60_000) + jpeg[size + 4 :]}, ".jpg"),
         Case("JPEG of 1,000 scans", {"": b"".join(progressive[:-1]) + progressive[-2] * 1000 + b"\xff\xd9"}, ".jpg"),
         Case("JPEG of 100,000 comments", {"": jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:]}, ".jpg"),
-        Case("JPEG behind 10 MB of fill bytes", {"": jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:]}, ".jpg"),
+        Case("JPEG with 10 MB of fill bytes", {"": jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:]}, ".jpg"),
         Case("GIF of 60,000 x 60,000 by its header", {
             "": still[:6] + struct.pack("<HH", 60_000, 60_000) + still[10:]}, ".gif"),
         Case("GIF whose picture is 60,000 x 60,000", {
@@ -275,7 +278,7 @@ def bombs() -> list[Case]:
             "": moving[:27] + b"\xff\xff\xff" + moving[30:]}, ".webp"),
         Case("TIFF of 60,000 x 60,000 by its header", {"": _tiff((256, 60_000), (257, 60_000))}, ".tif"),
         Case("TIFF of 10,000 pages", {"": _many_pages(10_000)}, ".tif"),
-        Case("BMP of run lengths, 10,000 x 10,000 by its header", {
+        Case("run-length encoded BMP, 10,000 x 10,000 by its header", {
             "": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 1078, 0, 0, 1078, 40, 10_000, 10_000, 1, 8, 1, *[0] * 5)
             + bytes(1024)}, ".bmp"),
         Case("BMP of 60,000 x 60,000 by its header", {
@@ -290,16 +293,16 @@ def unusual_pixels() -> list[Case]:
     return [
         Case("CMYK", {"JPEG": encode(picture("CMYK"), "JPEG", quality=90)}, ".jpg"),
         Case("CMYK in a TIFF", {"": encode(picture("CMYK"), "TIFF")}, ".tif"),
-        Case("16 bits a channel", {
+        Case("16 bits per channel", {
             "grey": encode(Image.fromarray(DEEP[..., 0].copy()), "PNG"), "RGB": with_opencv(".png", DEEP)}, ".png"),
-        Case("16 bits a channel in a TIFF", {"": with_opencv(".tif", DEEP)}, ".tif"),
-        Case("10 bits a channel in an AVIF", {"": with_opencv(".avif", DEEP >> 6, 512 + 1, 10)}, ".avif"),
-        Case("16 bits a channel in a JPEG 2000", {
+        Case("16 bits per channel in a TIFF", {"": with_opencv(".tif", DEEP)}, ".tif"),
+        Case("10 bits per channel in an AVIF", {"": with_opencv(".avif", DEEP >> 6, 512 + 1, 10)}, ".avif"),
+        Case("16 bits per channel in a JPEG 2000", {
             "": encode(Image.fromarray(DEEP[..., 0].copy()), "JPEG2000")}, ".jp2"),
         Case("grey of 2 and 4 bits in a TIFF", {
             "2 bits": tiff(bytes(range(256)) + bytes(64), (2,)),
             "4 bits": tiff(nibbles(DEEP[..., 0] >> 12), (4,))}, ".tif"),
-        Case("5 or 6 bits a channel in a BMP", {"": bmp(DEEP[..., 0].tobytes(), 16, 3, (0xF800, 0x7E0, 0x1F))}, ".bmp"),
+        Case("BMP of 5 or 6 bits per channel", {"": bmp(DEEP[..., 0].tobytes(), 16, 3, (0xF800, 0x7E0, 0x1F))}, ".bmp"),
         Case("palette", {"PNG": encode(picture("P"), "PNG"), "1 bit": encode(picture("1"), "PNG")}, ".png"),
         Case("palette in a BMP", {
             "as it is": encode(picture("P"), "BMP"),
@@ -315,7 +318,7 @@ def unusual_pixels() -> list[Case]:
         Case("transparency in a TIFF", {"": encode(clear, "TIFF")}, ".tif"),
         Case("transparency in an AVIF", {"": encode(clear, "AVIF")}, ".avif"),
         Case("transparency in a HEIC", {"": heic(clear)}, ".heic"),
-        Case("tiny and thin", {
+        Case("tiny or thin", {
             "1 x 1": encode(gradient(1, 1), "PNG"), "1 x 10,000": encode(gradient(10_000, 1), "PNG"),
             "10,000 x 1": encode(gradient(1, 10_000), "PNG")}, ".png"),
     ]  # fmt: skip
@@ -335,7 +338,7 @@ def unusual_files() -> list[Case]:
             )
             for kind, suffix in turned
         ),
-        Case("EXIF orientation behind the pixels of a PNG", {
+        Case("EXIF orientation after the pixels of a PNG", {
             "": png_with(behind=chunk(b"eXIf", exif(6).tobytes()[6:]))}, ".png"),
         Case("GIF whose picture and canvas differ", {
             "smaller": gif(picture("P"), (50, 50), (3, 4)), "larger": gif(picture("P"), (30, 20), (3, 4))}, ".gif"),
@@ -344,7 +347,7 @@ def unusual_files() -> list[Case]:
         Case("animated WebP", {"": encode(picture(), "WEBP", **FRAMES)}, ".webp"),
         Case("animated AVIF", {"": encode(picture(), "AVIF", **FRAMES)}, ".avif"),
         Case("TIFF of two pages", {"": encode(picture(), "TIFF", **PAGES)}, ".tif"),
-        Case("turned HEIC", {"": heic(picture(), exif=exif(6).tobytes())}, ".heic"),
+        Case("rotated HEIC", {"": heic(picture(), exif=exif(6).tobytes())}, ".heic"),
         Case("compressed TIFF", {
             "LZMA": encode(picture(), "TIFF", compression="lzma"), "old JPEG": _tiff_of_old_jpeg()}, ".tif"),
         Case("BigTIFF", {"": encode(picture(), "TIFF", big_tiff=True)}, ".tif"),
@@ -354,11 +357,11 @@ def unusual_files() -> list[Case]:
         Case("ICC profile in a PNG", {"": encode(picture(), "PNG", icc_profile=profile)}, ".png"),
         Case("progressive JPEG", {"": encode(picture(), "JPEG", quality=90, progressive=True)}, ".jpg"),
         Case("arithmetic JPEG", {"": ARITHMETIC_JPEG}, ".jpg"),
-        Case("JPEG of rare sampling", {"": rarely_sampled_jpeg()}, ".jpg"),
+        Case("JPEG with rare chroma sampling", {"": rarely_sampled_jpeg()}, ".jpg"),
         Case("heavily compressed JPEG", {
-            "quality 40": coarse, "its luma table is not table 0": swap_tables(coarse)}, ".jpg"),
-        Case("JPEG with bytes behind its end", {"zeros": jpeg + bytes(100), "text": jpeg + b"hidden"}, ".jpg"),
-        Case("another format than the name says", {
+            "quality 40": coarse, "luma table other than table 0": swap_tables(coarse)}, ".jpg"),
+        Case("JPEG with bytes after its end", {"zeros": jpeg + bytes(100), "text": jpeg + b"hidden"}, ".jpg"),
+        Case("wrong suffix", {
             "JPEG": jpeg, "WebP": encode(picture(), "WEBP", lossless=True)}, ".png"),
         Case("AVIF", {"": encode(picture(), "AVIF")}, ".avif"),
         Case("HEIC", {"": heic(picture())}, ".heic"),
@@ -371,19 +374,19 @@ def undecoded() -> list[Case]:
     jpeg = encode(picture(), "JPEG", quality=90)
     precision = jpeg.index(b"\xff\xc0") + 4
     return [
-        Case("JPEG of 12 bits a channel", {"": jpeg[:precision] + b"\x0c" + jpeg[precision + 1 :]}, ".jpg"),
-        Case("TIFF of 32 bits a channel", {
+        Case("JPEG of 12 bits per channel", {"": jpeg[:precision] + b"\x0c" + jpeg[precision + 1 :]}, ".jpg"),
+        Case("TIFF of 32 bits per channel", {
             "integer": encode(picture("I"), "TIFF"), "float": encode(picture("F"), "TIFF")}, ".tif"),
-        Case("TIFF of signed numbers", {"": tiff(DEEP[..., 0].tobytes(), (16,), tags={339: (2,)})}, ".tif"),
-        Case("TIFF of JPEG data of 12 or 16 bits a channel", {
+        Case("TIFF with signed numbers", {"": tiff(DEEP[..., 0].tobytes(), (16,), tags={339: (2,)})}, ".tif"),
+        Case("TIFF with JPEG data of 12 or 16 bits per channel", {
             str(bits): tiff(jpeg, (bits,), tags={259: (7,)}) for bits in (12, 16)}, ".tif"),
-        Case("TIFF of WebP data", {"": tiff(encode(picture(), "WEBP"), (8, 8, 8), 2, {259: (50_001,)})}, ".tif"),
-        Case("TIFF of colours that Pillow does not know", {
+        Case("TIFF with WebP data", {"": tiff(encode(picture(), "WEBP"), (8, 8, 8), 2, {259: (50_001,)})}, ".tif"),
+        Case("TIFF with colours that Pillow does not know", {
             "4 bits": tiff(bytes(1920), (4, 4, 4), 2),
             "YCbCr in planes": tiff(bytes(3840), (8, 8, 8), 6, {284: (2,)})}, ".tif"),
-        Case("BMP of channels that Pillow does not know", {
+        Case("BMP with channels that Pillow does not know", {
             "": bmp(DEEP[..., 0].tobytes(), 16, 3, (0xF00, 0xF0, 0xF))}, ".bmp"),
-        Case("JPEG 2000 of five channels", {"": _more_channels(encode(picture(), "JPEG2000", no_jp2=True))}, ".j2k"),
+        Case("JPEG 2000 with five channels", {"": _more_channels(encode(picture(), "JPEG2000", no_jp2=True))}, ".j2k"),
         Case("formats of other tools", {
             "TGA": encode(picture(), "TGA"), "PCX": encode(picture(), "PCX"), "ICO": encode(picture(), "ICO")}, ".png"),
     ]  # fmt: skip
@@ -443,7 +446,7 @@ def _many_pages(count: int) -> bytes:
 NAMES = {
     "a newline": b"new\nline.png",
     "quotes and commas": b"\"it's\", 'said'.png",
-    "bytes that are no UTF-8": b"latin-\xe9.png",
+    "bytes that are not UTF-8": b"latin-\xe9.png",
     "255 bytes": b"x" * 251 + b".png",
     "an emoji": "\N{CAMERA WITH FLASH}.png".encode(),
     "a formula": b"=1+1.png",
@@ -475,7 +478,7 @@ def _write_troubles(folder: Path) -> dict[str, tuple[str, str, str]]:
         stream.truncate(3 << 30)
     return {
         "closed.png": (_SYSTEM, NO_PERMISSION, ""),
-        "gone.png": (_SYSTEM, "a file that went away", ""),
+        "gone.png": (_SYSTEM, "a file that disappears", ""),
         "vast.png": (_SYSTEM, "a file of 3 GiB", ""),
     }
 
@@ -548,19 +551,30 @@ def _row(section: str, case: str, variant: str, record: dict[str, Any]) -> Row:
 def table(rows: list[Row]) -> str:
     """Return the page: a table under each heading, with variants of one case together where a scan says the same."""
     lines = [_INTRODUCTION]
-    for heading, meanings in (("Every status but `ok`", STATUSES), ("Every warning", WARNINGS)):
-        lines += [f"## {heading}", "", "| name | meaning |", "|---|---|"]
-        lines += [*(f"| `{name}` | {meaning} |" for name, meaning in meanings.items()), ""]
     for section in dict.fromkeys(row.section for row in rows):
         lines += [f"## {section}", "", "| file | status | reason | warnings |", "|---|---|---|---|"]
         grouped: dict[tuple[Any, ...], list[str]] = {}
         for row in (row for row in rows if row.section == section):
             grouped.setdefault((row.case, row.status, row.reason, row.warnings), []).append(row.variant)
         for (case, status, reason, warnings), variants in grouped.items():
-            which = f": {', '.join(variants)}" if any(variants) else ""
+            which = f": {', '.join(_with_ranges(variants))}" if any(variants) else ""
             lines.append(f"| {case}{which} | {status} | {reason or ''} | {' '.join(f'`{one}`' for one in warnings)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _with_ranges(variants: list[str]) -> Iterator[str]:
+    """Yield names, with three or more that count up put together: "part 5", "part 6", "part 7" become "part 5 to 7"."""
+    names = [re.fullmatch(r"(.*?)(\d*)", name) for name in variants]
+    counted = [(name[1], int(name[2]) if name[2] else None) for name in names if name is not None]
+    # Numbers that count up have the same difference to their place in the list
+    runs = groupby(enumerate(counted), lambda item: (item[1][0], item[1][1] and item[1][1] - item[0]))
+    for _, run in runs:
+        places = [place for place, _ in run]
+        if len(places) > 2:
+            yield f"{variants[places[0]]} to {counted[places[-1]][1]}"
+        else:
+            yield from (variants[place] for place in places)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
+from forensic_cli.record import FileResult
+
 
 @dataclass
 class Page(HTMLParser):
@@ -64,6 +66,23 @@ class Page(HTMLParser):
         return [text for chunk in chunks for text in chunk]
 
 
+MODEL = {"name": "n", "technique": "t", "recipe": "r", "labels": ["real", "alpha"], "file": "n.onnx", "sha256": "0"}
+HEADER = {
+    **{"version": "1", "models": [MODEL], "providers": [], "onnxruntime": "1", "ensemble": None},
+    **{"threshold": 0.5, "started": "now"},
+}
+"""A run header with nothing but what every one has."""
+
+
+def made_up_row(path: str, **fields: Any) -> dict[str, Any]:
+    """Return a row of a results file with these fields; it was judged if a verdict is among them."""
+    row = FileResult(path, "ok", None, None, None, None, None, None, None, None, 0, ()).record()
+    if "verdict" in fields:
+        row |= {"headline": "real" if fields["verdict"] == "real" else "generated", "label": fields["verdict"]}
+        row |= {"confidence": 0.75, "agreement": 1.0, "candidates": [], "scores": {}, "log10_lr": {}, "techniques": {}}
+    return row | fields
+
+
 def read_page(text: str) -> Page:
     """Parse a page."""
     page = Page()
@@ -99,7 +118,7 @@ def _record(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     record |= _prediction(row, labels, row["status"] == "ok")
     techniques = zip(about["techniques"], row.get("techniques", []), strict=False)
     found = {name: _prediction(one, labels, True) for name, one in techniques if one}
-    return record | {"techniques": found or None} | row.get("more", {})
+    return record | {"techniques": found or None}
 
 
 def _prediction(one: dict[str, Any], labels: list[str], judged: bool) -> dict[str, Any]:

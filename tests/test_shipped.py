@@ -54,14 +54,15 @@ def test_the_samples_are_judged_and_the_broken_ones_are_named(run) -> None:
     assert not any(row["headline"] == "generated" for row in judged if "/real_" in row["path"])
 
 
-def test_a_wheel_carries_both_packages_and_the_exports(tmp_path: Path) -> None:
+def test_a_wheel_carries_both_packages_and_the_native_export_but_no_benchmark(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"forensic_cli/main.py", "forensic_train/training.py", "forensic_train/paper_counts.csv"} <= names
+    assert {"forensic_cli/main.py", "forensic_train/commands/train.py", "forensic_train/paper_counts.csv"} <= names
     assert {f"forensic_cli/reports/html/{name}" for name in ("template.html", "style.css", "start.js")} <= names
-    assert {f"forensic_cli/exports/{path.name}" for path in EXPORTS} <= names
-    assert not any(name.startswith(("train/", "tests/", "exports/")) for name in names)
+    assert {name for name in names if name.endswith((".onnx", ".pt"))} == {"forensic_cli/exports/native.onnx"}
+    folders = {name.partition("/")[0] for name in names}
+    assert {name for name in folders if not name.endswith(".dist-info")} == {"forensic_cli", "forensic_train"}

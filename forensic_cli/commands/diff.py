@@ -1,17 +1,19 @@
-"""Compares two scans: what changed by image, in the models and in the settings."""
+"""`genforensic diff`: what changed between two scans, by image, in the models and in the settings."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from forensic_cli.commands import completing, one_of
 from forensic_cli.console import print_json, print_text
 from forensic_cli.errors import ExitCode
-from forensic_cli.results_file import Results
+
+if TYPE_CHECKING:
+    from forensic_cli.record import FileResult, RunHeader
+    from forensic_cli.results_file import Results
 
 TOLERANCE = 0.001
 """Probabilities that differ by no more count as the same; another batch size moves the sixth digit."""
@@ -20,7 +22,44 @@ _COMPARED = ("status", "headline", "verdict", "label", "candidates", "warnings",
 _PROBABILITIES = ("p_generated", "confidence")
 """Fields that may differ by the tolerance."""
 _NOT_SETTINGS = ("models", "started", "command")
-"""Fields of the run header that are no settings."""
+"""Fields of the run header that are not settings."""
+_MARKS = {"added": "+", "removed": "-", "changed": "~"}
+_SHORT = 12
+"""Characters of a sha256 that the table shows."""
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines or JSON of a scan.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
+    tolerance: Annotated[
+        float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
+    ] = TOLERANCE,
+    report_format: Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Format.")] = "table",
+    images_only: Annotated[bool, typer.Option("--images-only", help="Ignore models, settings and versions.")] = False,
+) -> None:
+    """Compare two scans: images added, removed or judged differently, other models, other settings.
+
+    Images are matched by path. An image differs if its headline, verdict, label, candidates, status, warnings or
+    sha256 differ, or its p_generated or confidence by more than --tolerance.
+
+    Examples:
+
+        genforensic diff monday.jsonl friday.jsonl
+
+        genforensic diff old.json new.json --tolerance 0.05 --format json
+
+    Exit code: 0 the same, 12 different, 2 wrong use.
+    """
+    from forensic_cli.results_file import load_results
+
+    comparison = compare(load_results(old), load_results(new), tolerance)
+    if images_only:
+        comparison = replace(comparison, models=(), settings=())
+    if report_format == "json":
+        print_json({"same": comparison.same, "totals": comparison.totals} | comparison.record())
+    else:
+        print_text("\n".join(_lines(comparison)))
+    raise typer.Exit(ExitCode.DONE if comparison.same else ExitCode.DIFFERENT)
 
 
 @dataclass(frozen=True)
@@ -28,15 +67,11 @@ class Change:
     """One field that differs."""
 
     name: str
-    """Of the field, the setting, or the model."""
+    """Of the field, the setting or the model."""
     old: Any
-    """None where there was none."""
+    """None if there was none."""
     new: Any
-    """None where there is none."""
-
-    def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"name": self.name, "old": self.old, "new": self.new}
+    """None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +83,7 @@ class ImageChange:
     kind: str
     """added, removed or changed."""
     changes: tuple[Change, ...]
-    """Which fields; of an added or removed one its headline and verdict, or its status where it has none."""
-
-    def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"path": self.path, "kind": self.kind, "changes": [one.record() for one in self.changes]}
+    """Which fields; of an added or removed image its headline and verdict, or its status if it has none."""
 
 
 @dataclass(frozen=True)
@@ -75,83 +106,77 @@ class Comparison:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Return how many images were added, removed, changed, and how many changes each field saw."""
-        kinds = Counter(one.kind for one in self.images)
-        names = Counter(change.name for one in self.images if one.kind == "changed" for change in one.changes)
-        counted = {name: kinds[name] for name in ("added", "removed", "changed")}
-        return {**counted, "unchanged": self.unchanged, **{name: names[name] for name in (*_COMPARED, *_PROBABILITIES)}}
+        """Return how many images were added, removed, changed and not changed, and how many changed in each field."""
+        kinds = Counter(image.kind for image in self.images)
+        names = Counter(change.name for image in self.images if image.kind == "changed" for change in image.changes)
+        by_kind = {kind: kinds[kind] for kind in _MARKS}
+        return {**by_kind, "unchanged": self.unchanged} | {name: names[name] for name in (*_COMPARED, *_PROBABILITIES)}
 
     def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "same": self.same,
-            "totals": self.totals,
-            "models": [one.record() for one in self.models],
-            "settings": [one.record() for one in self.settings],
-            "images": [one.record() for one in self.images],
-        }
+        """Return the changes as a JSON-ready dict."""
+        return {name: list(value) for name, value in asdict(self).items() if name != "unchanged"}
 
 
-def compare(old: Results, new: Results, tolerance: float = TOLERANCE) -> Comparison:
+def compare(old: "Results", new: "Results", tolerance: float = TOLERANCE) -> Comparison:
     """Compare two scans, image by image by the path in their rows."""
     before, after = _by_path(old.rows), _by_path(new.rows)
-    images = [one for path, row in after.items() if (one := _image(path, before.get(path), row, tolerance))]
-    images += [_only(path, "removed", row) for path, row in before.items() if path not in after]
+    changes = [_image(path, before.get(path), row, tolerance) for path, row in after.items()]
+    images = [change for change in changes if change is not None]
+    images += [_whole(path, "removed", row) for path, row in before.items() if path not in after]
     shared = sum(path in before for path in after)
     return Comparison(
         models=tuple(_changes(_models(old.header), _models(new.header))),
         settings=tuple(_changes(_settings(old.header), _settings(new.header))),
         images=tuple(images),
-        unchanged=shared - sum(one.kind == "changed" for one in images),
+        unchanged=shared - sum(image.kind == "changed" for image in images),
     )
 
 
-def _by_path(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Key rows by their path; a path that was scanned several times by its turn as well."""
-    seen: Counter[str] = Counter()
-    found = {}
+def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
+    """Key records by path; a path that was scanned several times also by its turn."""
+    turns: Counter[str] = Counter()
+    records = {}
     for row in rows:
-        path = row["path"]
-        seen[path] += 1
-        found[path if seen[path] == 1 else f"{path} (scanned again, {seen[path]})"] = row
-    return found
+        turns[row.path] += 1
+        turn = turns[row.path]
+        records[row.path if turn == 1 else f"{row.path} (scanned again, {turn})"] = row.record()
+    return records
 
 
 def _image(path: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], tolerance: float) -> ImageChange | None:
     if old is None:
-        return _only(path, "added", new)
-    changes = [Change(name, old.get(name), new.get(name)) for name in _COMPARED if old.get(name) != new.get(name)]
+        return _whole(path, "added", new)
+    changes = [Change(name, old[name], new[name]) for name in _COMPARED if old[name] != new[name]]
     for name in _PROBABILITIES:
-        a, b = old.get(name), new.get(name)
-        if (a is None) != (b is None) or (a is not None and b is not None and round(abs(a - b), 9) > tolerance):
-            changes.append(Change(name, a, b))
+        before, after = old[name], new[name]
+        one_is_missing = (before is None) != (after is None)
+        if one_is_missing or (before is not None and round(abs(before - after), 9) > tolerance):
+            changes.append(Change(name, before, after))
     return ImageChange(path, "changed", tuple(changes)) if changes else None
 
 
-def _only(path: str, kind: str, row: Mapping[str, Any]) -> ImageChange:
-    names = ("status",) if row.get("verdict") is None else ("headline", "verdict")
-    values = ((name, row.get(name)) for name in names)
-    return ImageChange(
-        path, kind, tuple(Change(name, *((None, one) if kind == "added" else (one, None))) for name, one in values)
-    )
+def _whole(path: str, kind: str, row: Mapping[str, Any]) -> ImageChange:
+    """Return an image that only one of the scans has."""
+    names = ("status",) if row["verdict"] is None else ("headline", "verdict")
+    sides = [(None, row[name]) if kind == "added" else (row[name], None) for name in names]
+    return ImageChange(path, kind, tuple(Change(name, *side) for name, side in zip(names, sides, strict=True)))
 
 
-def _models(header: Mapping[str, Any]) -> dict[str, Any]:
-    models = [one for one in header.get("models") or () if isinstance(one, Mapping)]
-    return {f"{one.get('recipe')} {one.get('technique')}": one.get("sha256") for one in models}
+def _models(header: "RunHeader") -> dict[str, Any]:
+    return {f"{model.recipe} {model.technique}": model.sha256 for model in header.models}
 
 
-def _settings(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, nested ones by names with a dot."""
-    found = {}
-    for name, value in header.items():
+def _settings(header: "RunHeader") -> dict[str, Any]:
+    """Return the settings, nested ones under names with a dot."""
+    settings = {}
+    for name, value in header.record().items():
         if isinstance(value, Mapping):
-            found.update({f"{name}.{inner}": one for inner, one in value.items()})
-        elif name == "providers" and isinstance(value, list):
-            found[name] = sorted(set(map(str, value)))  # one a model, and the models are compared themselves
+            settings.update({f"{name}.{inner}": setting for inner, setting in value.items()})
+        elif name == "providers":
+            settings[name] = sorted(set(value))  # one for each model, and the models are compared themselves
         elif name not in _NOT_SETTINGS:
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -160,84 +185,31 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
             yield Change(name, old.get(name), new.get(name))
 
 
-_FORMATS = ("table", "json")
-_SHORT = 12
-"""Characters of a sha256 that the table shows."""
-
-
-def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines or JSON of a scan.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
-    tolerance: Annotated[
-        float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
-    ] = TOLERANCE,
-    report_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(_FORMATS),
-            callback=one_of(_FORMATS),
-            autocompletion=completing(_FORMATS),
-            help="Format.",
-        ),
-    ] = "table",
-    images_only: Annotated[
-        bool, typer.Option("--images-only", help="Leave models, settings and versions out of account.")
-    ] = False,
-) -> None:
-    """Compare two scans: images added, removed or judged otherwise, other models, other settings.
-
-    Images are matched by their path. An image differs when its headline, verdict, label, candidates, status, warnings
-    or sha256 do, or its p_generated or confidence by more than --tolerance.
-
-    Examples:
-
-        genforensic diff monday.jsonl friday.jsonl
-
-        genforensic diff old.json new.json --tolerance 0.05 --format json
-
-    Exit code: 0 the same, 12 different, 2 wrong use.
-    """
-    from dataclasses import replace
-
-    from forensic_cli.results_file import load_results
-
-    found = compare(load_results(old), load_results(new), tolerance)
-    if images_only:
-        found = replace(found, models=(), settings=())
-    if report_format == "json":
-        print_json(found.record())
-    else:
-        print_text("\n".join(_lines(found)))
-    raise typer.Exit(ExitCode.DONE if found.same else ExitCode.DIFFERENT)
-
-
-def _lines(found: "Comparison") -> Iterator[str]:
+def _lines(comparison: Comparison) -> Iterator[str]:
     from forensic_cli.reports.text import counted, visible
 
-    if found.same:
-        yield f"The scans are the same: {counted(found.unchanged, 'image')}."
+    if comparison.same:
+        yield f"The scans are the same: {counted(comparison.unchanged, 'image')}."
         return
-    for title, changes in (("model", found.models), ("setting", found.settings)):
-        yield from (f"{title} {visible(_arrow(one))}" for one in changes)
-    mark = {"added": "+", "removed": "-", "changed": "~"}
-    for image in found.images:
-        yield f"{mark[image.kind]} {visible(image.path)}: {visible(_said(image))}"
-    totals = found.totals
-    yield ", ".join(f"{totals[name]} {name}" for name in ("added", "removed", "changed", "unchanged"))
-    fields = [f"{name} {count}" for name, count in list(totals.items())[4:] if count]
+    for title, changes in (("model", comparison.models), ("setting", comparison.settings)):
+        yield from (f"{title} {visible(_arrow(change))}" for change in changes)
+    for image in comparison.images:
+        yield f"{_MARKS[image.kind]} {visible(image.path)}: {visible(_described(image))}"
+    totals = comparison.totals
+    yield ", ".join(f"{totals[name]} {name}" for name in (*_MARKS, "unchanged"))
+    fields = [f"{name} {totals[name]}" for name in (*_COMPARED, *_PROBABILITIES) if totals[name]]
     if fields:
         yield f"changed: {', '.join(fields)}"
 
 
-def _said(image: "ImageChange") -> str:
+def _described(image: ImageChange) -> str:
     if image.kind == "changed":
-        return ", ".join(_arrow(change) for change in image.changes)
-    return ", ".join(f"{one.name} {_value(one.new if one.old is None else one.old)}" for one in image.changes)
+        return ", ".join(map(_arrow, image.changes))
+    values = ((change.name, change.new if change.old is None else change.old) for change in image.changes)
+    return ", ".join(f"{name} {_value(value)}" for name, value in values)
 
 
-def _arrow(change: "Change") -> str:
+def _arrow(change: Change) -> str:
     return f"{change.name} {_value(change.old)} -> {_value(change.new)}"
 
 

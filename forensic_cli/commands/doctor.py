@@ -17,10 +17,9 @@ from forensic_cli.commands import TRAINING_MODULES, Exports, Json
 from forensic_cli.config import config_files
 from forensic_cli.console import print_json, print_text, stdout_console
 from forensic_cli.errors import ExitCode, GenforensicError, pip_line
+from forensic_cli.table import MISSING, Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from forensic_cli.model import Logits, Model
 
 EXTRAS = {
@@ -192,25 +191,22 @@ def models(
     loaded = load_models(peek_exports(export_files(exports)), "cpu")
     if as_json:
         print_json([{"file": str(model.path), "sha256": model.sha256, "card": asdict(model.card)} for model in loaded])
-    else:
-        console = stdout_console()
-        console.print(_table(loaded))
-        console.print(f"Folder: {loaded[0].path.parent}", soft_wrap=True)
+        return
+    console = stdout_console()
+    console.print(_table(loaded).rich())
+    console.print(f"Labels: {', '.join(loaded[0].card.labels)}", soft_wrap=True)
+    console.print(f"Folder: {loaded[0].path.parent}", soft_wrap=True)
 
 
-def _table(loaded: "list[Model]") -> "Table":
-    from rich.table import Table
-
-    table = Table("model", "views", "images", "accuracy", "answers for", "sha256", title="Exports")
-    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
+def _table(loaded: "list[Model]") -> Table:
+    rows = []
     for model in loaded:
-        card, views = model.card, model.card.preprocessing
-        shape = "whole image" if views.mode == "whole" else f"up to {views.grid}x{views.grid}"
-        images = sum(sum(row.values()) for row in card.data.values())
-        measured = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
-        accuracy = ", ".join(f"{name} {metrics['accuracy']:.3f} (n {metrics['images']})" for name, metrics in measured)
+        card, pre = model.card, model.card.preprocessing
+        views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
         answered = ", ".join(state for state, decision in card.decisions.items() if not decision.is_silent)
-        cells = (card.name, f"{views.size} px, {shape}", str(images), accuracy or "–", answered or "–")
-        table.add_row(*cells, model.sha256[:12])
-    table.caption = f"labels: {', '.join(loaded[0].card.labels)}"
-    return table
+        images = sum(sum(row.values()) for row in card.data.values())
+        sets = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
+        measured = ", ".join(f"{name} {metrics['accuracy']:.3f} (n {metrics['images']})" for name, metrics in sets)
+        rows.append((card.name, views, images, measured or MISSING, answered or MISSING, model.sha256[:12]))
+    columns = ("model", "views", "images", "accuracy", "answers for", "sha256")
+    return Table("Exports", columns, rows, left=(0, 1, 3, 4, 5), unbroken=(0, 5))

@@ -1,4 +1,4 @@
-"""`genforensic report`: turn the results of an earlier scan into a page that people can read."""
+"""`genforensic report`: turn the results of an earlier scan into a page for people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,21 +28,20 @@ def report(
         typer.Option(
             min=0,
             metavar="N",
-            help="Images with an evidence map and a spectrum: each named generator in turn, and images on which the "
-            "techniques disagree, before the others.",
+            help="Images with an evidence map and a spectrum: generated ones first, each answer in turn.",
         ),
     ] = 200,
     pictures: Annotated[
-        int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; then the others have none.")
+        int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; images beyond that have none.")
     ] = 48,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Make a page of the results of a scan: the answers, and for each image what its own rests on.
+    """Make a page from the results of a scan: the answers, and for each image what its answer rests on.
 
-    The page is one file that opens without a network. Files that still have the SHA-256 of their row are read again
-    for thumbnails, and judged again, with the models of the scan, to show where in them the evidence lies. No answer
-    is changed.
+    The page is a single file that opens without a network. Files whose SHA-256 is still that of their row are read
+    again for thumbnails, and judged again by the models of the scan to show where the evidence lies. No answer
+    changes.
 
     Examples:
 
@@ -52,42 +51,32 @@ def report(
 
         genforensic report run.json --html run.html --exports runs/first/exports
 
-    Exit code: 0 done, 2 wrong use or no results, 3 an export that cannot be used.
+    Exit code: 0 done, 2 wrong use or not results, 3 an export that cannot be used.
     """
     from forensic_cli.console import Output, already_there
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
     from forensic_cli.record import printable
-    from forensic_cli.reports.html.page import PageSettings, build_page
-    from forensic_cli.reports.html.rows import Entries
-    from forensic_cli.reports.html.source import read_results
+    from forensic_cli.reports.html.page import PageSettings, Source, build_page
     from forensic_cli.reports.text import visible
-    from forensic_cli.seal import check_results
+    from forensic_cli.results_file import load_results
+    from forensic_cli.seal import check_results, file_sha256
 
     if html.exists() and not force:
         raise already_there(html)
-    found = read_results(results)
+    loaded = load_results(results)
     checked = check_results(results)
     if checked.faults:
         note(f"{printable(results)}: {visible(str(checked))}; the page says so", "yellow")
-    entries = Entries(found.run)
-    entries.summary.left_out = found.left_out or 0
-    for row in found.rows:
-        entries.add(row)
     try:
         files = export_files(exports)
     except ModelError:
         if exports is not None:
             raise
-        files = []  # the page says which models are absent
+        files = []  # the page says which models are missing
     settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
-    source = {
-        "name": printable(Path(results.name)),
-        "sha256": found.sha256,
-        "seal": str(checked),
-        "holds": not checked.faults,
-    }
-    page = build_page(found.run, entries, files, settings, source)
+    source = Source(printable(Path(results.name)), file_sha256(results) or "", str(checked), not checked.faults)
+    page = build_page(loaded.header, loaded.rows, loaded.left_out, files, settings, source)
     # Last, so that a failure neither leaves an empty page nor empties an old one
     with Output(html, force, unfinished="the page is unfinished and cannot be used") as out:
         out.write(page)

@@ -11,7 +11,7 @@ from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import choose_format
 
-# The names in reports.REPORTS, verdict.FUSIONS and selection.SORTS; the last two would import NumPy for a help page
+# The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS
 Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
@@ -179,13 +179,12 @@ def scan(
     has one of the answers of --fail-on; 130 interrupted.
     """
     from forensic_cli.copies import dedupe_distance
-    from forensic_cli.desk import Target, report_scan
     from forensic_cli.discover import Search, sources
     from forensic_cli.exports import check_labels, export_files, load_models, peek_exports, select
     from forensic_cli.images.decode import MAX_PIXELS
     from forensic_cli.images.history import STABILITY
-    from forensic_cli.scan import ScanSettings
-    from forensic_cli.selection import Selection, check_verdicts
+    from forensic_cli.reports import Selection, check_verdicts
+    from forensic_cli.scan import ScanSettings, Target, report_scan
     from forensic_cli.watch import check_watch
 
     named = sources(paths)

@@ -1,6 +1,6 @@
 """`genforensic verify`: are a results file, its images and its models still what they were?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +8,6 @@ import typer
 
 from forensic_cli.console import print_json, print_text, track
 from forensic_cli.errors import ExitCode
-from forensic_cli.record import printable
 
 if TYPE_CHECKING:
     from forensic_cli.seal import Checked, Fault
@@ -24,11 +23,10 @@ def verify(
     ] = Path(),
     exports: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the models; else $GENFORENSIC_EXPORTS, else what ships."),
+        typer.Option(metavar="DIR", help="Folder of the models; default: $GENFORENSIC_EXPORTS, then what ships."),
     ] = None,
     seal: Annotated[
-        str | None,
-        typer.Option(metavar="HASH", help="The seal as you noted it down after the scan.", show_default=False),
+        str | None, typer.Option(metavar="HASH", help="The seal as you noted it after the scan.", show_default=False)
     ] = None,
     files: Annotated[bool, typer.Option(help="Compare the images with their hashes.")] = True,
     models: Annotated[bool, typer.Option(help="Compare the models with their hashes.")] = True,
@@ -36,9 +34,9 @@ def verify(
 ) -> None:
     """Check that a results file is as it was sealed, and that images and models still have their hashes.
 
-    Says what changed: a row that was edited, removed, added or moved, an edited header, a file that changed or is
-    gone, another model. The seal keeps no secret: who edits a file can seal it anew. Note its hash down elsewhere
-    when the scan is done, and give it with --seal.
+    Names what changed: the run header, the first row that is not what was sealed, an image that changed or is gone,
+    another model. The seal is the SHA-256 of every byte before it and keeps no secret: anyone who edits the file can
+    reseal it. Note the hash elsewhere when the scan is done, and pass it with --seal.
 
     Examples:
 
@@ -48,37 +46,34 @@ def verify(
 
         genforensic verify case-17.jsonl --no-files
 
-    Exit code: 0 all holds, 11 something does not, 2 wrong use.
+    Exit code: 0 everything holds, 11 something does not, 2 wrong use.
     """
     from forensic_cli.seal import check_files, check_models, check_results
 
     checked = check_results(results, seal)
     images = list(track(check_files(results, root), "comparing images", checked.rows)) if files else []
     used = list(check_models(checked.header, exports)) if models else []
-    faults = [one for one in (*checked.faults, *images, *used) if one is not None]
+    faults = [fault for fault in (*checked.faults, *images, *used) if fault is not None]
     if as_json:
-        print_json(_record(checked, faults, len(images), len(used)))
+        counts = {"rows": checked.rows, "images": len(images), "models": len(used)}
+        record = {"holds": not faults, "seal": checked.seal, "compared": counts}
+        print_json(record | {"faults": [fault.record() for fault in faults]})
     else:
-        print_text("\n".join(_lines(printable(results), checked, faults, len(images), len(used))))
+        print_text("\n".join(_lines(results, checked, faults, len(images), len(used))))
     raise typer.Exit(ExitCode.NOT_HELD if faults else ExitCode.DONE)
 
 
-def _record(checked: "Checked", faults: "Iterable[Fault]", images: int, models: int) -> dict[str, object]:
-    records = [one.record() for one in faults]
-    counts = {"rows": checked.rows, "images": images, "models": models}
-    return {"holds": not records, "seal": checked.seal, "compared": counts, "faults": records}
-
-
-def _lines(results: str, checked: "Checked", faults: "list[Fault]", images: int, models: int) -> "Iterable[str]":
+def _lines(results: Path, checked: "Checked", faults: "Sequence[Fault]", images: int, models: int) -> Iterator[str]:
+    from forensic_cli.record import printable
     from forensic_cli.reports.text import counted, visible
 
     compared = f"{counted(checked.rows, 'row')}, {counted(images, 'image')} and {counted(models, 'model')} compared"
     if not faults:
-        yield f"{results}: holds; {compared}"
+        yield f"{printable(results)}: holds; {compared}"
         yield f"seal {checked.seal}"
         return
-    for one in faults[:_SHOWN]:
-        yield f"{one.kind}: {visible(one.message)}"
+    for fault in faults[:_SHOWN]:
+        yield f"{fault.kind}: {visible(fault.message)}"
     if len(faults) > _SHOWN:
-        yield f"and {len(faults) - _SHOWN} more; --json names them all"
-    yield f"{results}: does not hold; {compared}"
+        yield f"and {len(faults) - _SHOWN} more; --json lists them all"
+    yield f"{printable(results)}: does not hold; {compared}"

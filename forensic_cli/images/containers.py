@@ -1,106 +1,199 @@
-"""Directories of TIFF files: finds pages whose bytes are not there, and sizes that readers would disagree on."""
+"""Containers that several formats share: directories of tags (TIFF, EXIF) and boxes (AVIF, HEIC, JPEG 2000).
+
+Sources: TIFF 6.0 section 2, and BigTIFF with its 8-byte numbers; EXIF 2.32 section 4.6; ISO/IEC 14496-12 section 4.2
+and ISO/IEC 15444-1 annex I for boxes; C2PA 2.2 section A.3 for where such files keep a manifest. Pillow's EXIF reader
+is not used: hostile tags make it slow, it decodes UTF-8 as Latin-1, and it skips a text that the end of the file cuts.
+"""
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-_SIZES = {"H": 2, "I": 4, "Q": 8}
-_TYPES = {3: "H", 4: "I", 16: "Q"}  # short, long, long of BigTIFF
-_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325
-_SIDES = (256, 257)
+MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT, XMP = 0x010F, 0x0110, 0x0131, 0x010E, 0x9286, 0x02BC
+EXIF_TEXTS = frozenset((MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT, XMP))
+"""Tags whose texts are read; XMP is the packet that a TIFF keeps among its tags."""
+_ORIENTATION, _EXIF_DIRECTORY = 0x0112, 0x8769
+_WIDTH, _HEIGHT = 256, 257
+_PIXEL_DATA = ((273, 279), (324, 325))
+"""Tags of the offsets and byte counts of strips, and of tiles."""
+_BYTES = {"H": 2, "I": 4, "Q": 8}
+_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8 of BigTIFF
+_INLINE = frozenset((3, 4))  # one of them always stands in the entry itself
+_TEXT_TYPES = frozenset((1, 2, 7))  # BYTE, ASCII, UNDEFINED
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_EXIF_SIGNATURE = b"Exif\0\0"
 _MOST_PAGES = 64
 """Pages that are looked at; a chain of a million directories must not take minutes."""
 _MOST_TAGS = 1 << 16
+"""Of one directory; what a TIFF can count to, while a BigTIFF can promise more."""
+_LONGEST_TEXT = 1 << 16
+"""Bytes of one tag's text that are read."""
 
-Offsets = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.uint64]
+
+
+class Entry(NamedTuple):
+    """One tag of a directory."""
+
+    kind: int
+    """Code of the type of its values."""
+    size: int
+    """Number of values; of a text its bytes."""
+    place: int
+    """Where the values are or, if they take more room than an offset does, where their offset is."""
+
+
+class Exif(NamedTuple):
+    """What is wanted of an EXIF block, or of a TIFF's own tags."""
+
+    orientation: int = 1
+    """1 to 8; 1 also where it is missing or unknown."""
+    texts: Mapping[int, bytes] = MappingProxyType({})
+    """{tag of EXIF_TEXTS: its bytes}, at most 64 KiB each."""
 
 
 @dataclass
-class Structure:
-    """What the directories of a TIFF say of the file itself."""
+class TiffStructure:
+    """What the directories of a TIFF say about the file itself."""
 
+    exif: Exif = field(default_factory=Exif)
+    """Of the first page."""
     ends_early: bool = False
-    """A directory, or pixels that one points to, lie behind the end of the file."""
-    ambiguous: bool = False
-    """A side of the picture is given twice: Pillow would read the last one, libtiff the first."""
-    width: int = 0
-    """Pixels, of the first page; 0: not given."""
-    height: int = 0
-    """Pixels, of the first page; 0: not given."""
+    """A directory, or pixel data that one points to, lies beyond the end of the file."""
+    is_ambiguous: bool = False
+    """A side is given twice: Pillow would read the last one, libtiff the first."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the first page that gives both, in pixels; 0: not given."""
 
 
 class _EndsEarlyError(Exception):
     pass
 
 
-@dataclass
-class _Reader:
-    data: bytes
-    order: str = field(init=False)
-    big: bool = field(init=False)
+class _Directories:
+    """Reads numbers and directories of a TIFF, never outside its bytes."""
 
-    def __post_init__(self) -> None:
-        self.order = "<" if self.data[:2] == b"II" else ">"
-        self.big = self.number("H", 2) == 43
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.order = "<" if data[:2] == b"II" else ">"
+        is_big = data[2:4] in (b"+\0", b"\0+")
+        self.word, self.count = ("Q", "Q") if is_big else ("I", "H")
+        self.start = 8 if is_big else 4
+        self.entry = struct.Struct(f"{self.order}HH{self.word}{self.word}")
 
     def number(self, kind: str, place: int) -> int:
         return int(self.numbers(kind, place, 1)[0])
 
-    def numbers(self, kind: str, place: int, count: int) -> Offsets:
-        if place + count * _SIZES[kind] > len(self.data):
+    def numbers(self, kind: str, place: int, count: int) -> Numbers:
+        if place + count * _BYTES[kind] > len(self.data):
             raise _EndsEarlyError
-        return np.frombuffer(self.data, f"{self.order}u{_SIZES[kind]}", count, place).astype(np.uint64)
+        return np.frombuffer(self.data, f"{self.order}u{_BYTES[kind]}", count, place).astype(np.uint64)
 
-    def directories(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        """Yield the entries of each directory: tag, type, count and where the value field is."""
-        word, head, entry = ("Q", 8, 20) if self.big else ("I", 2, 12)
-        place, seen = self.number(word, 8 if self.big else 4), set[int]()
+    def directory(self, place: int) -> tuple[list[tuple[int, Entry]], int]:
+        """Return (tag, entry) for each entry that is in the file, and where the directory ends, perhaps beyond it.
+
+        A directory is a count, the entries (tag, type, count, value or offset), and the offset of the next directory.
+        """
+        count = min(self.number(self.count, place), _MOST_TAGS)
+        first, size = place + _BYTES[self.count], self.entry.size
+        whole = min(count, (len(self.data) - first) // size)
+        rows = self.entry.iter_unpack(self.data[first : first + whole * size])
+        value = first + size - _BYTES[self.word]
+        entries = [(tag, Entry(kind, many, value + i * size)) for i, (tag, kind, many, _) in enumerate(rows)]
+        return entries, first + count * size
+
+    def pages(self) -> Iterator[list[tuple[int, Entry]]]:
+        """Yield the entries of each directory that follows from the first; a directory may be cut only at the end."""
+        place, seen = self.number(self.word, self.start), set[int]()
         while place and place not in seen and len(seen) < _MOST_PAGES:
             seen.add(place)
-            count = min(self.number("Q" if self.big else "H", place), _MOST_TAGS)
-            end = place + head + count * entry
+            entries, end = self.directory(place)
+            yield entries
             if end > len(self.data):
                 raise _EndsEarlyError
-            layout = struct.Struct(f"{self.order}HH{word}{word}")
-            rows = layout.iter_unpack(self.data[place + head : end])
-            first = place + head + layout.size - _SIZES[word]
-            yield [(tag, kind, many, first + i * entry) for i, (tag, kind, many, _) in enumerate(rows)]
-            place = self.number(word, end) if end + _SIZES[word] <= len(self.data) else 0
+            place = self.number(self.word, end) if end + _BYTES[self.word] <= len(self.data) else 0
 
-    def values(self, kind: int, count: int, place: int) -> Offsets:
-        letter, room = _TYPES[kind], 8 if self.big else 4
-        inline = count * _SIZES[letter] <= room
-        return self.numbers(letter, place if inline else self.number("Q" if self.big else "I", place), count)
+    def values(self, entry: Entry) -> Numbers:
+        """Return the values of an entry of a type in _NUMBERS."""
+        kind = _NUMBERS[entry.kind]
+        return self.numbers(kind, self._values_place(entry, _BYTES[kind]), entry.size)
+
+    def text(self, entry: Entry) -> bytes:
+        """Return the bytes of a text, as far as they are in the file."""
+        place = self._values_place(entry, 1)
+        return self.data[place : place + min(entry.size, _LONGEST_TEXT)]
+
+    def _values_place(self, entry: Entry, size: int) -> int:
+        return entry.place if entry.size * size <= _BYTES[self.word] else self.number(self.word, entry.place)
+
+    def exif(self, entries: list[tuple[int, Entry]]) -> Exif:
+        """Return what is wanted of the first directory, and of the EXIF directory that it points to."""
+        tags = dict(entries)
+        texts = {tag: entry for tag, entry in tags.items() if tag in EXIF_TEXTS and entry.kind in _TEXT_TYPES}
+        try:
+            inner = dict(self.directory(self.number(self.word, tags[_EXIF_DIRECTORY].place))[0])
+            if inner[USER_COMMENT].kind in _TEXT_TYPES:
+                texts[USER_COMMENT] = inner[USER_COMMENT]
+        except (KeyError, _EndsEarlyError):  # there is no such directory or comment
+            pass
+        turn = tags.get(_ORIENTATION, Entry(0, 0, 0))
+        orientation = int(self.values(turn)[0]) if turn.kind in _INLINE and turn.size == 1 else 1
+        return Exif(valid_orientation(orientation), {tag: self.text(entry) for tag, entry in texts.items()})
 
 
-def look_at_tiff(data: bytes) -> Structure:
-    """Follow the directories of a TIFF, up to a number of pages."""
-    found = Structure()
+def read_exif(data: bytes) -> Exif:
+    """Read an EXIF block, with its "Exif" signature or without; never raises, whatever the bytes."""
+    data = data.removeprefix(_EXIF_SIGNATURE)
+    if not data.startswith(_SIGNATURES):
+        return Exif()
+    file = _Directories(data)
     try:
-        reader = _Reader(data)
-        for entries in reader.directories():
-            tags = [tag for tag, *_ in entries]
-            found.ambiguous |= any(tags.count(side) > 1 for side in _SIDES)
-            wanted = {tag: rest for tag, *rest in entries if rest[0] in _TYPES}
-            if not found.width and all(wanted.get(side, (0, 0))[1] == 1 for side in _SIDES):
-                found.width, found.height = (int(reader.values(*wanted[side])[0]) for side in _SIDES)
-            for where, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
-                if where in wanted and sizes in wanted:
-                    _check(reader.values(*wanted[where]), reader.values(*wanted[sizes]), len(data))
+        return file.exif(file.directory(file.number(file.word, file.start))[0])
     except _EndsEarlyError:
-        found.ends_early = True
-    return found
+        return Exif()
 
 
-def _check(starts: Offsets, sizes: Offsets, length: int) -> None:
+def valid_orientation(value: object) -> int:
+    """Return an orientation as it is, or 1 if EXIF does not define it."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def read_tiff(data: bytes) -> TiffStructure:
+    """Follow the directories of a TIFF, up to a number of pages."""
+    structure, file = TiffStructure(), _Directories(data)
+    try:
+        for number, entries in enumerate(file.pages()):
+            if number == 0:
+                structure.exif = file.exif(entries)
+            _look_at_page(structure, file, entries)
+    except _EndsEarlyError:
+        structure.ends_early = True
+    return structure
+
+
+def _look_at_page(structure: TiffStructure, file: _Directories, entries: list[tuple[int, Entry]]) -> None:
+    tags = [tag for tag, _ in entries]
+    structure.is_ambiguous |= tags.count(_WIDTH) > 1 or tags.count(_HEIGHT) > 1
+    numbers = {tag: entry for tag, entry in entries if entry.kind in _NUMBERS}
+    sides = [numbers[tag] for tag in (_WIDTH, _HEIGHT) if tag in numbers and numbers[tag].size == 1]
+    if len(sides) == 2 and not structure.size[0]:
+        structure.size = (int(file.values(sides[0])[0]), int(file.values(sides[1])[0]))
+    for offsets, byte_counts in _PIXEL_DATA:
+        if offsets in numbers and byte_counts in numbers:
+            _check_extent(file.values(numbers[offsets]), file.values(numbers[byte_counts]), len(file.data))
+
+
+def _check_extent(starts: Numbers, sizes: Numbers, length: int) -> None:
     count = min(len(starts), len(sizes))
-    if count and int(starts[:count].max()) > length:
-        raise _EndsEarlyError
-    if count and int((starts[:count] + sizes[:count]).max()) > length:
+    # Each alone, too, as the sum of two numbers near 2^64 overflows to a small one
+    starts, sizes = starts[:count], sizes[:count]
+    if count and max(int(numbers.max()) for numbers in (starts, sizes, starts + sizes)) > length:
         raise _EndsEarlyError
 
 
@@ -109,7 +202,13 @@ _AVIF_BRANDS = (b"avif", b"avis")
 _EITHER_BRANDS = (b"mif1", b"msf1")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", *_EITHER_BRANDS)
 _TURN = re.compile(rb"\0\0\0\x09(irot[\x01-\x03]|imir)")
+"""A property box of 9 bytes that rotates or mirrors (ISO/IEC 23008-12 sections 6.5.10 and 6.5.12)."""
+_MANIFEST = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+"""Identifier of the uuid box that holds a C2PA manifest."""
 _CODESTREAM = b"\xff\x4f\xff\x51"
+"""A JPEG 2000 picture begins with these two markers, in a box of JP2 or by itself."""
+_PROPERTIES = 1 << 16
+"""Bytes at the beginning of a file that are searched for properties of its picture."""
 
 
 def iso_format(head: bytes) -> str | None:
@@ -120,53 +219,63 @@ def iso_format(head: bytes) -> str | None:
     return "HEIC" if brands[0] in _HEIC_BRANDS else None
 
 
-def boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, first byte of the body, and end of each box of the file; an end may lie behind the file's."""
-    place = 0
-    for _ in range(_MOST_BOXES):
-        if place + 8 > len(data):
-            return
-        size, body = int.from_bytes(data[place : place + 4], "big"), place + 8
-        if size == 1:
-            size, body = int.from_bytes(data[place + 8 : place + 16], "big"), place + 16
-        end = len(data) if size == 0 else place + size
-        yield data[place + 4 : place + 8], body, end
-        if end < body:
-            return
-        place = end
+class Boxes:
+    """The outermost boxes of a file: a size of four bytes, a name of four, and a body."""
 
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.found = list(self._walk())
 
-def has_too_many_boxes(data: bytes) -> bool:
-    """Tell whether following all boxes would take long; real files have ten or so."""
-    return sum(1 for _ in boxes(data)) >= _MOST_BOXES
+    def _walk(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, start of the body, and end of each box; an end may lie beyond the file's."""
+        place = 0
+        for _ in range(_MOST_BOXES):
+            if place + 8 > len(self.data):
+                return
+            size, body = int.from_bytes(self.data[place : place + 4], "big"), place + 8
+            if size == 1:  # the size follows the name, in eight bytes
+                size, body = int.from_bytes(self.data[place + 8 : place + 16], "big"), place + 16
+            end = len(self.data) if size == 0 else place + size
+            yield self.data[place + 4 : place + 8], body, end
+            if end < body:
+                return
+            place = end
 
+    def are_too_many(self) -> bool:
+        """Tell whether the walk was given up; real files have ten boxes or so."""
+        return len(self.found) >= _MOST_BOXES
 
-def boxes_end_early(data: bytes, name: str) -> bool:
-    """Tell whether a box reaches beyond the file, or the one with the picture is not there."""
-    if data.startswith(_CODESTREAM):
-        return False
-    found = list(boxes(data))
-    return any(end > len(data) for _, _, end in found) or not any(
-        box in ((b"jp2c",) if name == "JPEG2000" else (b"meta", b"moov")) for box, _, _ in found
-    )
+    def end_early(self, name: str) -> bool:
+        """Tell whether a box reaches beyond the file, or the one with the picture is missing."""
+        if self.data.startswith(_CODESTREAM):
+            return False
+        pictures = (b"jp2c",) if name == "JPEG2000" else (b"meta", b"moov")
+        return any(end > len(self.data) for *_, end in self.found) or not any(box in pictures for box, *_ in self.found)
+
+    def have_manifest(self) -> bool:
+        """Tell whether one of the boxes is a C2PA manifest."""
+        return any(name == b"uuid" and self.data.startswith(_MANIFEST, body) for name, body, _ in self.found)
+
+    def jpeg2000_size(self) -> tuple[int, int, int]:
+        """Return width, height and bits of the codestream, which is what OpenJPEG decodes; zeros without one.
+
+        Its SIZ segment (ISO/IEC 15444-1 section A.5.1) gives right and bottom edge, then left and top, in 4 bytes each.
+        """
+        bodies = (body for name, body, _ in self.found if name == b"jp2c")
+        start = 0 if self.data.startswith(_CODESTREAM) else next(bodies, len(self.data))
+        sizes = self.data[start : start + 43]
+        if len(sizes) < 43 or not sizes.startswith(_CODESTREAM):
+            return 0, 0, 0
+        right, bottom, left, top = (int.from_bytes(sizes[i : i + 4], "big") for i in (8, 12, 16, 20))
+        return right - left, bottom - top, (sizes[42] & 127) + 1
 
 
 def is_deep_avif(data: bytes) -> bool:
-    """Tell whether the codec configuration in front of an AVIF's pixels says more than 8 bits."""
-    place = data.find(b"av1C", 0, 1 << 16)
+    """Tell whether the codec configuration of an AVIF says more than 8 bits (AV1 in ISOBMFF section 2.3.3)."""
+    place = data.find(b"av1C", 0, _PROPERTIES)
     return place >= 0 and len(data) > place + 6 and bool(data[place + 6] & 0x40)
 
 
 def is_turned(data: bytes) -> bool:
-    """Tell whether a property in front of the pixels rotates or mirrors them."""
-    return _TURN.search(data, 0, 1 << 16) is not None
-
-
-def jpeg2000_size(data: bytes) -> tuple[int, int, int] | None:
-    """Return width, height and bits that the codestream gives, which is what OpenJPEG decodes; None without one."""
-    start = 0 if data.startswith(_CODESTREAM) else next((b for name, b, _ in boxes(data) if name == b"jp2c"), -1)
-    sizes = data[start : start + 43]
-    if start < 0 or len(sizes) < 43 or not sizes.startswith(_CODESTREAM):
-        return None
-    right, bottom, left, top = (int.from_bytes(sizes[i : i + 4], "big") for i in (8, 12, 16, 20))
-    return right - left, bottom - top, (sizes[42] & 127) + 1
+    """Tell whether a property of the picture rotates or mirrors it."""
+    return _TURN.search(data, 0, _PROPERTIES) is not None

@@ -1,4 +1,4 @@
-"""THE preprocessing: encoded bytes -> pixels -> views. Training and scanning share it; nobody else decodes."""
+"""THE decoder: encoded bytes -> header -> upright 8-bit RGB. Training and scanning share it; nobody else decodes."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -10,20 +10,18 @@ import simplejpeg
 
 from forensic_cli.console import silence_c_libraries
 from forensic_cli.images.containers import iso_format
-from forensic_cli.images.gif import first_picture, inspect_gif
-from forensic_cli.images.header import Header, Pixels, Unreadable, truncated
+from forensic_cli.images.gif import inspect_gif
+from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name, truncated
 from forensic_cli.images.jpeg import inspect_jpeg
-from forensic_cli.images.jpeg import without_metadata as bare_jpeg
 from forensic_cli.images.other_formats import (
     after_failure,
-    inspect_general,
     inspect_heic,
+    inspect_with_pillow,
     open_heic,
     open_image,
     stored_colours,
 )
 from forensic_cli.images.png import SIGNATURE, inspect_png
-from forensic_cli.images.png import without_metadata as bare_png
 from forensic_cli.images.webp import inspect_webp
 
 MAX_PIXELS = 200_000_000
@@ -32,11 +30,11 @@ MAX_BYTES = 1 << 30
 """Larger files are not read: OpenCV takes no more than 2 GB, and several are in memory at once."""
 
 _OPENCV = frozenset(("PNG", "WEBP", "PPM"))
-"""Formats whose size OpenCV and the header's reader agree on; what else it might find in a file is not decoded."""
+"""Formats whose size OpenCV and the header's reader agree on; anything else that OpenCV might see is not decoded."""
 _PILLOW = frozenset(("GIF", "BMP", "TIFF", "AVIF", "JPEG2000"))
-"""Formats in which OpenCV multiplies alpha in, fills what a frame leaves free, or lacks a kind of pixel or two."""
+"""Formats in which OpenCV multiplies alpha in, fills what a frame leaves free, or does not know every kind of pixel."""
 WRONG_SUFFIX = "wrong_suffix"
-"""The only warning that a file's name deserves, not its bytes."""
+"""The only warning that comes from a file's name, not from its bytes."""
 _SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG",)),
     **dict.fromkeys((".png", ".apng"), ("PNG",)),
@@ -49,12 +47,12 @@ _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
 """Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.9 GB as JPEG 2000."""
 _LARGE_BYTES = 7
-"""What decoding takes for a pixel, at least."""
-_ONE_LARGE_PICTURE = threading.Lock()
-"""Held while a large picture is decoded, so that a folder of bombs takes the memory of one, not of one a core."""
+"""What decoding takes for each pixel, at least."""
+_ONE_LARGE_IMAGE = threading.Lock()
+"""Held while a large image is decoded, so that a folder of bombs takes the memory of one, not of one for each core."""
 _UNKNOWN_TO_SIMPLEJPEG = ("Unsupported color conversion", "tjDecompressHeader3(): Could not determine subsampling")
-"""What it says of lossless grey, and of sampling that is rare and allowed."""
-_JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's words, when it runs out of bytes
+"""Its messages about lossless grey, and about sampling that is rare but allowed."""
+_JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's message when it runs out of bytes
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 silence_c_libraries()
@@ -72,7 +70,8 @@ _MAGIC = {
     b"\0\0\0\x0cjP  ": "JPEG2000",
     b"\xff\x4f\xff\x51": "JPEG2000",
 }
-_OWN = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
+_READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
+"""{format: the reader of its header}; Pillow reads the others'."""
 _LONGEST_BRANDS = 256
 """Bytes of a first box that are looked at; real ones have ten brands or so."""
 
@@ -86,19 +85,19 @@ def sniff(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def inspect(data: bytes) -> Header | Unreadable:
-    """Return what an encoded image says of itself, or why it cannot give pixels; never raises for bad input."""
+def inspect(data: bytes) -> Inspection:
+    """Walk through an encoded image's structure once; returns its header and metadata; never raises for bad input."""
     if not data:
-        return Unreadable("empty", "the file is empty")
+        return Inspection(Unreadable("empty", "the file is empty"))
     promised = sniff(data[:_LONGEST_BRANDS])
-    own = _OWN.get(promised or "")
-    return own(data) if own else inspect_general(data, promised)
+    reader = _READERS.get(promised or "")
+    return reader(data) if reader else inspect_with_pillow(data, promised)
 
 
 def read_header(data: bytes) -> Header | None:
     """Return what the header of an encoded image says, or None where it cannot be read."""
-    found = inspect(data)
-    return found if isinstance(found, Header) else found.header
+    result = inspect(data).result
+    return result if isinstance(result, Header) else result.header
 
 
 @dataclass(frozen=True)
@@ -111,72 +110,79 @@ class Decoded:
     """What the file said of itself, and in its warnings what decoding met."""
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | Unreadable:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, inspection: Inspection | None = None) -> Decoded | Unreadable:
     """Decode one file's bytes to upright 8-bit RGB, if its header has no more pixels than `max_pixels`.
 
-    JPEG goes through simplejpeg, which tells of damaged data, PNG and WebP through OpenCV, which is the fastest, HEIC
-    through pillow-heif, the rest through Pillow, which gives colours as they are stored. Never raises for bad input.
+    `inspection`: what `inspect` returned for the same bytes, if that was needed before. JPEG goes through simplejpeg,
+    which reports damaged data, PNG and WebP through OpenCV, which is the fastest, HEIC through pillow-heif, the rest
+    through Pillow, which gives colours as they are stored. Never raises for bad input.
     """
-    header = inspect(data)
+    inspection = inspection or inspect(data)
+    header = inspection.result
     if isinstance(header, Unreadable):
         return header
+    size = f"{header.width} x {header.height} pixels"
     if header.width * header.height > max_pixels:
-        return Unreadable(
-            "too_large",
-            f"{header.width} x {header.height} pixels are more than the {_limit(max_pixels)} allowed",
-            header,
-        )
+        return Unreadable("too_large", f"{size} are more than the {_limit(max_pixels)} allowed", header)
     try:
-        found = _decode_large(data, header) if header.width * header.height > _LARGE else _decode(data, header)
-        if isinstance(found, Unreadable):
-            return found
-        height, width = found.pixels.shape[:2]
-        if (width, height) != (header.width, header.height):
-            reason = f"the header promises {header.width} x {header.height} pixels, the picture has {width} x {height}"
-            return Unreadable("damaged", reason, header)
-        return replace(found, pixels=_upright(found.pixels, header.orientation))
+        return _decode_upright(data, header, inspection)
     except MemoryError:
-        reason = f"{header.width} x {header.height} pixels are too many for this machine's memory"
-        return Unreadable("unreadable", reason, header)
+        return Unreadable("unreadable", f"{size} are too many for this machine's memory", header)
+
+
+def _decode_upright(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
+    is_large = header.width * header.height > _LARGE
+    decoded = _decode_large(data, header, inspection) if is_large else _decode(data, header, inspection)
+    if isinstance(decoded, Unreadable):
+        return decoded
+    height, width = decoded.pixels.shape[:2]
+    if (width, height) != (header.width, header.height):
+        reason = f"the header promises {header.width} x {header.height} pixels, the picture has {width} x {height}"
+        return Unreadable("damaged", reason, header)
+    return replace(decoded, pixels=_upright(decoded.pixels, header.orientation))
 
 
 def _limit(pixels: int) -> str:
     return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
 
 
-def _decode_large(data: bytes, header: Header) -> Decoded | Unreadable:
-    with _ONE_LARGE_PICTURE:
-        found = _decode(data, header)
-        if isinstance(found, Unreadable):
+def _decode_large(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
+    with _ONE_LARGE_IMAGE:
+        decoded = _decode(data, header, inspection)
+        if isinstance(decoded, Unreadable):
             # OpenCV does not tell a lack of memory from damage; NumPy does, by a MemoryError
             np.empty((header.height, header.width, _LARGE_BYTES), np.uint8)
-        return found
+        return decoded
 
 
-def _decode(data: bytes, header: Header) -> Decoded | Unreadable:
+def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
     if header.format == "JPEG":
-        return _decode_jpeg(data, header)
+        return _decode_jpeg(data, header, inspection)
     if header.format == "HEIC":
         return _decode_heic(data, header)
     if header.format in _OPENCV:
-        return _decode_with_opencv(data, header)
+        pixels = _pixels_of_opencv(inspection.without_metadata(data))
+        return after_failure(data, header) if pixels is None else Decoded(pixels, header)
+    if header.format == "GIF":
+        return _decode_with_pillow(inspection.without_metadata(data) + b";", header)
     if header.format in _PILLOW:
         return _decode_with_pillow(data, header)
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
-def name_warnings(path: Path, found: str) -> tuple[str, ...]:
-    """Return the warning that a file's name deserves: its suffix promises another format than its bytes have."""
-    return (WRONG_SUFFIX,) if found not in _SUFFIXES.get(path.suffix.lower(), (found,)) else ()
+def name_warnings(path: Path, name: str) -> tuple[str, ...]:
+    """Return WRONG_SUFFIX if a file's suffix promises another format than `name`, which its bytes have."""
+    return (WRONG_SUFFIX,) if name not in _SUFFIXES.get(path.suffix.lower(), (name,)) else ()
 
 
-def _decode_jpeg(data: bytes, header: Header) -> Decoded | Unreadable:
-    """Decode strictly; then without what stands beside the picture; then with guesses at what is damaged."""
+def _decode_jpeg(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
+    """Decode strictly; then without metadata and stray bytes; then with guesses at what is damaged."""
     try:
         return Decoded(_rgb_of_jpeg(data), header)
     except ValueError as error:
         complaint = str(error)
-    bare = bare_jpeg(data)  # a broken profile, or bytes between two segments, must not keep a picture from being judged
+    # A broken profile, or bytes between two segments, must not keep an image from being judged
+    bare = inspection.without_metadata(data)
     if not _is_cut(data, complaint):
         try:
             return Decoded(_rgb_of_jpeg(bare), header.with_warnings("damaged_metadata"))
@@ -201,7 +207,7 @@ def _rgb_of_jpeg(data: bytes) -> Pixels:
 
 
 def _guessed_rgb_of_jpeg(data: bytes, header: Header) -> Pixels | None:
-    """Decode as far as libjpeg gets; None where it gave up before the last row, and left the memory as it was."""
+    """Decode as far as libjpeg gets; None if it gave up before the last row, and left the memory there as it was."""
     if "converted_from_cmyk" in header.warnings:  # simplejpeg converts whatever lies in a buffer of its own
         return None
     pixels = np.empty((header.height, header.width, 3), np.uint8)
@@ -226,11 +232,6 @@ def _decode_heic(data: bytes, header: Header) -> Decoded | Unreadable:
     return Decoded(np.ascontiguousarray(np.broadcast_to(colours, (*pixels.shape[:2], 3)), np.uint8), header)
 
 
-def _decode_with_opencv(data: bytes, header: Header) -> Decoded | Unreadable:
-    pixels = _pixels_of_opencv(bare_png(data) if header.format == "PNG" else data)
-    return after_failure(data, header) if pixels is None else Decoded(pixels, header)
-
-
 def _pixels_of_opencv(data: bytes) -> Pixels | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
@@ -241,15 +242,16 @@ def _pixels_of_opencv(data: bytes) -> Pixels | None:
 
 def _decode_with_pillow(data: bytes, header: Header) -> Decoded | Unreadable:
     try:
-        with open_image(first_picture(data) if header.format == "GIF" else data, header.format) as image:
+        with open_image(data, header.format) as image:
             return Decoded(stored_colours(image), header)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever hostile data leads them into
         failure = after_failure(data, header, str(error))
     if failure.status == "damaged" and header.format in _PILLOW and _pixels_of_opencv(data) is not None:
-        # Not damaged, then; but OpenCV might have multiplied alpha in, or guessed
-        return Unreadable("unsupported", f"this kind of {header.format} data cannot be decoded faithfully", header)
+        # So it is not damaged; but OpenCV may have multiplied alpha in, or guessed
+        reason = f"this kind of {format_name(header.format)} data cannot be decoded faithfully"
+        return Unreadable("unsupported", reason, header)
     return failure
 
 

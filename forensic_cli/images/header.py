@@ -1,18 +1,27 @@
-"""What every header reader answers with, and what the names in a row's `status` and `warnings` mean."""
+"""What is known of an image before it is decoded: header, metadata, compression; and every status and warning."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+from forensic_cli.images.containers import read_exif
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """RGB, H x W x 3."""
 
 TINY = 16
-"""Pixels; below that a side has not even two JPEG blocks to measure."""
-_ORIENTATION = 0x0112  # EXIF tag
+"""Pixels; a shorter side does not even hold two JPEG blocks to measure."""
+MOST_BLOCKS = 64
+"""Metadata blocks of each kind that are kept of one file."""
+MOST_BYTES = 1 << 16
+"""Bytes of a metadata block that are kept; EXIF is kept as the few tags that are wanted."""
+
+BlockKind: TypeAlias = Literal["exif", "xmp", "iptc", "text", "comment", "c2pa"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +37,14 @@ class Header:
     warnings: tuple[str, ...]
     """What decoding will change, and what was lost before; names from WARNINGS."""
     orientation: int = 1
-    """EXIF's, 1 to 8, where it is still to be undone; 1 where the decoder does that by itself."""
+    """EXIF orientation that is still to be undone, 1 to 8; 1 where the decoder undoes it by itself."""
     compression: str = ""
     """`lossless`, `jpeg` or `webp` (both lossy); empty: another codec, or not known."""
     quality: int | None = None
-    """Of a JPEG: libjpeg's quality, 1 to 100, whose luma quantisation table is about as coarse; None otherwise."""
+    """Of a JPEG: the libjpeg quality, 1 to 100, whose luma quantisation table is about as coarse; None otherwise."""
 
     def with_warnings(self, *names: str) -> "Header":
-        """Return the same header with these warnings, too."""
+        """Return the same header with these warnings added."""
         return replace(self, warnings=tuple(sorted({*self.warnings, *names})))
 
 
@@ -51,80 +60,128 @@ class Unreadable:
     """What could be read of the header."""
 
 
-_LOSSLESS = frozenset(("PNG", "GIF", "BMP", "PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "QOI", "ICNS", "DIB", "SUN"))
-"""Formats that keep every pixel; TIFF and WebP may or may not."""
+class Block(NamedTuple):
+    """One piece of metadata, as stored."""
+
+    kind: BlockKind
+    """iptc: Photoshop resources. text: a PNG text. c2pa: only that there is a manifest."""
+    data: bytes = b""
+    """At most MOST_BYTES; empty for exif and c2pa."""
+    key: str = ""
+    """Keyword of a PNG text."""
+    tags: Mapping[int, bytes] = MappingProxyType({})
+    """exif: {tag: its text}, of the tags in containers.EXIF_TEXTS."""
+
+
+class Blocks:
+    """Collects the metadata of one file while its structure is read, with a limit for each kind."""
+
+    def __init__(self) -> None:
+        self.kept: list[Block] = []
+        self.orientation = 1
+        """Of the first EXIF block, 1 to 8."""
+        self._counts: Counter[BlockKind] = Counter()
+
+    def has_room(self, kind: BlockKind) -> bool:
+        """Tell whether another block of a kind would be kept; a manifest is read as a whole, so one mark is enough."""
+        return self._counts[kind] < (1 if kind == "c2pa" else MOST_BLOCKS)
+
+    def add(self, kind: BlockKind, data: bytes = b"", key: str = "") -> None:
+        """Keep a block if there is room for it, cut to MOST_BYTES; EXIF is read here and may have any length."""
+        if not self.has_room(kind):
+            return
+        self._counts[kind] += 1
+        if kind == "exif":
+            exif = read_exif(data)
+            self.orientation = exif.orientation if self._counts[kind] == 1 else self.orientation
+            self.kept.append(Block(kind, tags=exif.texts))
+        else:
+            self.kept.append(Block(kind, data[:MOST_BYTES], key))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one walk through a file's structure gives; decoding and reading claims share it."""
+
+    result: Header | Unreadable
+    """The header, or why the file cannot give pixels."""
+    blocks: tuple[Block, ...] = ()
+    """The metadata in the file's order, also of a file that cannot be decoded."""
+    essential: tuple[tuple[int, int], ...] = ()
+    """Start and end of each part of the file that its first image needs; empty: of the whole file."""
+
+    def without_metadata(self, data: bytes) -> bytes:
+        """Return the file reduced to its essential parts: without profiles, texts, further frames and stray bytes."""
+        return b"".join(data[start:end] for start, end in self.essential) if self.essential else data
+
 
 STATUSES = {
-    "missing": "there is no such file (any more)",
-    "unreadable": "the operating system does not give the file's bytes",
-    "changed": "the file changed while it was read",
+    "missing": "the file does not exist, or no longer exists",
+    "unreadable": "the file's bytes cannot be read, or there is not enough memory for them",
+    "changed": "the file changed while it was being read",
     "empty": "the file has no bytes",
-    "not_an_image": "no known image format",
+    "not_an_image": "the file is in no known image format",
     "truncated": "the file ends before the picture does",
-    "damaged": "the bytes contradict themselves",
-    "unsupported": "an image that this installation cannot decode",
-    "too_large": "more pixels or bytes than allowed",
+    "damaged": "the file is invalid or contradicts itself",
+    "unsupported": "the file is an image that this installation cannot decode",
+    "too_large": "the file has more pixels or bytes than allowed",
 }
 """Every status of a row that is not `ok`, and what it means."""
 
 WARNINGS = {
-    "alpha_dropped": "transparency was dropped; colours under it were judged as stored",
-    "colour_profile_ignored": "an ICC profile other than sRGB was not applied; the numbers were judged as stored",
+    "alpha_dropped": "transparency was dropped; the stored colours were judged, even where they are invisible",
+    "colour_profile_ignored": "an ICC profile other than sRGB was not applied; the stored values were judged",
     "converted_from_cmyk": "CMYK was converted to RGB; no answer is given",
-    "damaged_data": "the JPEG decoder met damaged data and guessed what it could not read; no answer is given",
-    "damaged_metadata": "something beside the picture is damaged, such as a checksum, a profile or the header's order; "
-    "the picture itself is whole",
-    "first_frame_only": "the file has several frames or pages; only the first was judged, and no answer is given",
-    "heavily_compressed": "a JPEG of quality below 75; little of a fingerprint survives that",
-    "metadata_conflict": "what the file says of its origin and the verdict exclude each other; metadata can be forged, "
-    "and verdicts can be wrong",
-    "orientation_applied": "an EXIF rotation was applied",
+    "damaged_data": "the JPEG data is damaged, and the decoder guessed what it could not read; no answer is given",
+    "damaged_metadata": "something other than the pixels is damaged, such as a checksum, a profile or the order of the "
+    "header; the picture itself is complete",
+    "first_frame_only": "the file has several frames or pages, and only the first was judged; no answer is given",
+    "heavily_compressed": "a JPEG of quality below 75; little of a generator's fingerprint survives that",
+    "metadata_conflict": "the file's claim about its origin contradicts the verdict; metadata can be forged, and "
+    "verdicts can be wrong",
+    "orientation_applied": "the image was rotated or mirrored as its EXIF orientation asks",
     "other_compression": "compressed in a way that the models were not validated on; no answer is given",
-    "padded": "smaller than one patch; mirrored at the border, and no answer is given",
-    "palette": "at most 256 colours, in which nothing fine survives; no answer is given",
-    "reduced_to_8_bit": "more than 8 bits a channel were reduced to 8; no answer is given",
-    "scans_missing": "a progressive JPEG without some of its scans; what they would refine was judged coarse",
-    "silent_state": "answers for this compression misled on sources left out in validation; none is given, only p",
-    "tiny": f"a side below {TINY} pixels; there is hardly anything to measure, and no answer is given",
-    "unlike_training": "farther from the images that the models were trained on than they reach; no answer is given",
-    "upscaled": "smaller than the view; enlarged",
-    "wrong_suffix": "the file's name promises another format than its bytes have",
+    "padded": "smaller than one patch, and mirrored at its borders; no answer is given",
+    "palette": "at most 256 colours, too few to keep fine detail; no answer is given",
+    "reduced_to_8_bit": "more than 8 bits per channel were reduced to 8; no answer is given",
+    "scans_missing": "a progressive JPEG that lacks some of its scans; it was judged without the detail they would add",
+    "silent_state": "in validation, answers for this compression were misleading on held-out sources; only the "
+    "probability p is given",
+    "tiny": f"one side is shorter than {TINY} pixels, so there is hardly anything to measure; no answer is given",
+    "unlike_training": "too different from the images that the models were trained on; no answer is given",
+    "upscaled": "smaller than the view, and enlarged",
+    "wrong_suffix": "the file's name suggests another format than its bytes have",
 }
 """Name of each warning in a row, and what it means."""
 
+_LOSSLESS = frozenset(("PNG", "GIF", "BMP", "PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "QOI", "ICNS", "DIB", "SUN"))
+"""Formats that keep every pixel; TIFF and WebP may or may not."""
+_WRITTEN = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}
+"""Formats whose name in texts is not the one in headers."""
 
-def make_header(name: str, size: tuple[int, int], changes: dict[str, bool], orientation: int = 1) -> Header:
+
+def format_name(name: str) -> str:
+    """Return a header's name of a format as it is written in texts."""
+    return _WRITTEN.get(name, name)
+
+
+def make_header(name: str, size: tuple[int, int], changes: Mapping[str, bool], orientation: int = 1) -> Header:
     """Return a header of a format and a size (width, height) with the warnings whose condition holds."""
-    changes |= {"orientation_applied": orientation != 1, "tiny": min(size) < TINY}
-    warnings = tuple(sorted(name for name, holds in changes.items() if holds))
+    changes = {**changes, "orientation_applied": orientation != 1, "tiny": min(size) < TINY}
+    warnings = tuple(sorted(warning for warning, holds in changes.items() if holds))
     return Header(name, *size, warnings, orientation, "lossless" if name in _LOSSLESS else "")
 
 
 def truncated(header: Header | None = None, name: str = "") -> Unreadable:
     """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
     if header is None:
-        return Unreadable("truncated", f"begins like a {name} file, but ends too soon")
+        return Unreadable("truncated", f"starts like {format_name(name)}, but ends within its header")
     return Unreadable("truncated", "the file ends before the picture does", header)
 
 
 def bad_header(name: str) -> Unreadable:
-    """Return the answer for a file that only begins like an image."""
-    return Unreadable("damaged", f"begins like a {name} file, but its header cannot be read")
-
-
-def exif_orientation(exif: bytes) -> int:
-    """Return the orientation that an EXIF block asks for, 1 to 8; 1 where it cannot be read."""
-    try:
-        found = Image.Exif()
-        found.load(exif)
-        return valid_orientation(found.get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF does not make a picture unreadable
-        return 1
-
-
-def valid_orientation(value: object) -> int:
-    """Return an orientation as it is, or 1 where EXIF does not know it."""
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    """Return the answer for a file that only starts like an image."""
+    return Unreadable("damaged", f"starts like {format_name(name)}, but its header is invalid")
 
 
 def is_other_profile(icc: bytes) -> bool:
@@ -133,24 +190,22 @@ def is_other_profile(icc: bytes) -> bool:
 
 
 STATES = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60", "jpeg-low")
-"""Every state by its name; of a JPEG it is its quality: from 93 on, 80 to 92, 60 to 79, below."""
+"""Every state by its name; that of a JPEG is its quality: from 93 on, 80 to 92, 60 to 79, below 60."""
 OTHER = "other"
 """Codecs that no model is trained on, such as AVIF and JPEG 2000."""
-_WRITTEN = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}
-"""Formats that people write otherwise than headers do."""
 _QUALITIES = ((93, "jpeg-93"), (80, "jpeg-80"), (60, "jpeg-60"), (0, "jpeg-low"))
 
 UNJUDGED = frozenset(
     ("converted_from_cmyk", "damaged_data", "first_frame_only", "padded", "palette", "reduced_to_8_bit", "tiny")
 )
-"""Warnings of pictures that training never had; such a picture stays undecided."""
+"""Warnings of images of a kind that training never had; such an image stays undecided."""
 OTHER_COMPRESSION, SILENT_STATE, UNLIKE_TRAINING = "other_compression", "silent_state", "unlike_training"
-"""Warnings of pictures of which models say nothing: for their state, or for how far they lie from training images."""
+"""Warnings where models stay silent: because of the state, or of the distance from the training images."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a picture's compression."""
+    """What is known of an image's compression."""
 
     name: str
     """One of STATES, or `other`."""
@@ -166,7 +221,7 @@ def state_of(header: Header) -> State:
         return State(jpeg_state(header.quality), f"JPEG, quality {header.quality}")
     if header.compression == "webp":
         return State("webp", "WebP, lossy")
-    name = _WRITTEN.get(header.format, header.format)
+    name = format_name(header.format)
     if header.compression == "lossless":
         return State("lossless", f"{name}, lossless")
     return State(OTHER, name)

@@ -1,10 +1,22 @@
-"""Headers of JPEG files: a walk from marker to marker, up to the first scan."""
+"""JPEG files: header and metadata from one walk from marker to marker, up to the first scan.
+
+Sources: ITU-T T.81 annex B for the segments; EXIF 2.32 section 4.5.4, XMP part 3 section 1.1.3, IPTC-IIM in Photoshop's
+APP13 and C2PA 2.2 section A.3 for the metadata in them.
+"""
 
 import re
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.images.header import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
-from forensic_cli.images.header import truncated as ends_early
+from forensic_cli.images.header import (
+    Blocks,
+    Header,
+    Inspection,
+    Unreadable,
+    bad_header,
+    is_other_profile,
+    make_header,
+    truncated,
+)
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
 _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
@@ -13,13 +25,13 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _QUANTISATION, _SCAN, _END = 0xDB, 0xDA, 0xD9
 _BESIDE_THE_PICTURE = frozenset(range(0xE1, 0xFF)) - {0xEE}
-"""Applications' segments, reserved ones and comments, without JFIF's (E0) and Adobe's, which tell of the colours."""
-_EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+"""Segments of applications, reserved ones and comments; JFIF's (E0) and Adobe's (EE) tell how colours are stored."""
+_EXIF, _ICC, _XMP, _PHOTOSHOP = b"Exif\0\0", b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
 _MOST_SEGMENTS = 1 << 16  # 4 GB in full ones; a file of empty segments must not take minutes
 _MOST_SCANS = 100
-"""Encoders write 20 or so. A scan of a hundred bytes costs a pass over all pixels, so thousands take hours."""
+"""Encoders write 20 or so. A scan of a hundred bytes costs a pass over all pixels, so thousands would take hours."""
 _HEAVY = 75
-"""Quality below which `heavily_compressed` is said."""
+"""Quality below which a JPEG is `heavily_compressed`."""
 # Annex K.1 of ITU-T T.81, the luma table that libjpeg scales; the order does not matter for a sum
 _LUMA_STEPS = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
@@ -29,47 +41,47 @@ _LUMA_STEPS = (
 
 
 @dataclass
-class _Segments:
+class _Walk:
     frame: bytes = b""
     """Body of the frame header: precision, height, width, components."""
-    progressive: bool = False
+    is_progressive: bool = False
     tables: dict[int, int] = field(default_factory=dict)
     """{number of a quantisation table: the sum of its 64 steps}, as they stand when the first scan begins."""
-    exif: bytes = b""
     icc: bytes = b""
+    blocks: Blocks = field(default_factory=Blocks)
     scan: int = 0
     """Where the first scan begins; 0: nowhere."""
-    needed: list[tuple[int, int]] = field(default_factory=list)
+    essential: list[tuple[int, int]] = field(default_factory=list)
     """Where each segment that the picture needs begins and ends, up to the first scan."""
-    cut: bool = False
+    is_cut: bool = False
     """The file ends inside the header."""
 
 
-def inspect_jpeg(data: bytes) -> Header | Unreadable:
-    """Read the header of a JPEG."""
-    found = _walk(data)
-    if len(found.frame) < 6 or not found.frame[5]:
-        return ends_early(name="JPEG") if found.cut else bad_header("JPEG")
-    header = _header(found)
+def inspect_jpeg(data: bytes) -> Inspection:
+    """Read the header and the metadata of a JPEG."""
+    walk = _walk(data)
+    parts = ((0, 2), *walk.essential, (walk.scan, len(data)))
+    return Inspection(_result(data, walk), tuple(walk.blocks.kept), parts)
+
+
+def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
+    if len(walk.frame) < 6 or not walk.frame[5]:
+        return truncated(name="JPEG") if walk.is_cut else bad_header("JPEG")
+    header = _header(walk)
     if not header.width or not header.height:
         return bad_header("JPEG")
-    if found.frame[0] != 8:
-        return Unreadable("unsupported", f"JPEG files of {found.frame[0]} bits a channel cannot be decoded", header)
-    if not found.scan:
-        return ends_early(header) if found.cut else Unreadable("damaged", "the JPEG data is damaged", header)
-    end = data.find(b"\xff\xd9", found.scan)  # what follows, such as a phone's video, is no scan
-    scans = _SCANS.findall(data, found.scan, end if end >= 0 else len(data))
+    if walk.frame[0] != 8:
+        reason = f"JPEG files with {walk.frame[0]} bits per channel cannot be decoded"
+        return Unreadable("unsupported", reason, header)
+    if not walk.scan:
+        return truncated(header) if walk.is_cut else Unreadable("damaged", "the JPEG data is damaged", header)
+    end = data.find(b"\xff\xd9", walk.scan)  # what follows, such as a phone's video, is no scan
+    scans = _SCANS.findall(data, walk.scan, end if end >= 0 else len(data))
     if len(scans) > _MOST_SCANS:
-        return Unreadable("damaged", f"the JPEG has {len(scans)} scans; a picture has {_MOST_SCANS} at most", header)
-    if found.progressive and not _is_complete(scans, found.frame[6::3]):
+        return Unreadable("damaged", f"the JPEG has {len(scans)} scans; at most {_MOST_SCANS} are allowed", header)
+    if walk.is_progressive and not _is_complete(scans, walk.frame[6::3]):
         return header.with_warnings("scans_missing")
     return header
-
-
-def without_metadata(data: bytes) -> bytes:
-    """Return a JPEG of all that its picture needs: without profiles, comments, and bytes that belong to no segment."""
-    found = _walk(data)
-    return data[:2] + b"".join(data[start:end] for start, end in found.needed) + data[found.scan :]
 
 
 def _is_complete(scans: list[bytes], components: bytes) -> bool:
@@ -84,43 +96,56 @@ def _is_complete(scans: list[bytes], components: bytes) -> bool:
     return not any(missing.values())
 
 
-def _walk(data: bytes) -> _Segments:
-    found, place = _Segments(), 2
+def _walk(data: bytes) -> _Walk:
+    walk, place = _Walk(), 2
     for _ in range(_MOST_SEGMENTS):
-        match = _MARKER.search(data, place)
+        match = _MARKER.search(data, place)  # as libjpeg does it: stray and fill bytes are passed over
         if match is None:
-            found.cut = True
+            walk.is_cut = True
             break
         marker, place = data[match.start() + 1], match.end()
         if marker == _SCAN:
-            found.scan = match.start()
+            walk.scan = match.start()
             break
-        if marker == 1 or 0xD0 <= marker <= 0xD8:
+        if marker == 1 or 0xD0 <= marker <= 0xD8:  # markers without a body
             continue
         if marker == _END or marker < 0xC0:
             break
         end = place + int.from_bytes(data[place : place + 2], "big")
+        body = data[place + 2 : end]
         if marker in _BESIDE_THE_PICTURE:
             end = max(end, place + 2)  # as libjpeg does it: a length of nothing hides no picture
+            _take_metadata(walk, marker, body)  # even if the end of the file cuts it
         if end < place + 2 or end > len(data):
-            found.cut = end > len(data) or place + 2 > len(data)
+            walk.is_cut = end > len(data) or place + 2 > len(data)
             break
-        _take(found, marker, data[place + 2 : end])
         if marker not in _BESIDE_THE_PICTURE:
-            found.needed.append((match.start(), end))
+            walk.essential.append((match.start(), end))
+            _take_essential(walk, marker, body)
         place = end
-    return found
+    return walk
 
 
-def _take(found: _Segments, marker: int, body: bytes) -> None:
-    if marker in _FRAMES and not found.frame:
-        found.frame, found.progressive = body, marker in _PROGRESSIVE
+def _take_essential(walk: _Walk, marker: int, body: bytes) -> None:
+    if marker in _FRAMES and not walk.frame:
+        walk.frame, walk.is_progressive = body, marker in _PROGRESSIVE
     elif marker == _QUANTISATION:
-        found.tables |= _table_sums(body)
-    elif marker == 0xE1 and body.startswith(_EXIF) and not found.exif:
-        found.exif = body
-    elif marker == 0xE2 and body.startswith(_ICC) and len(found.icc) < 1 << 20:
-        found.icc += body[14:]
+        walk.tables |= _table_sums(body)
+
+
+def _take_metadata(walk: _Walk, marker: int, body: bytes) -> None:
+    if marker == 0xE1 and body.startswith(_EXIF):
+        walk.blocks.add("exif", body)
+    elif marker == 0xE1 and body.startswith(_XMP):
+        walk.blocks.add("xmp", body.removeprefix(_XMP))
+    elif marker == 0xE2 and body.startswith(_ICC) and len(walk.icc) < 1 << 20:
+        walk.icc += body[14:]  # behind the number of this part and of all parts
+    elif marker == 0xEB and body.startswith(b"JP") and b"c2pa" in body[:64]:  # JUMBF, and what its first box is
+        walk.blocks.add("c2pa")
+    elif marker == 0xED and body.startswith(_PHOTOSHOP):
+        walk.blocks.add("iptc", body)
+    elif marker == 0xFE:
+        walk.blocks.add("comment", body)
 
 
 def _table_sums(body: bytes) -> dict[int, int]:
@@ -133,16 +158,16 @@ def _table_sums(body: bytes) -> dict[int, int]:
     return sums
 
 
-def _header(found: _Segments) -> Header:
-    height, width = int.from_bytes(found.frame[1:3], "big"), int.from_bytes(found.frame[3:5], "big")
-    luma = found.frame[8] if len(found.frame) > 8 else 0  # the first component says which table is its own
-    quality = _quality(found.tables[luma]) if luma in found.tables else None
+def _header(walk: _Walk) -> Header:
+    height, width = int.from_bytes(walk.frame[1:3], "big"), int.from_bytes(walk.frame[3:5], "big")
+    luma = walk.frame[8] if len(walk.frame) > 8 else 0  # the number of the table that the first component uses
+    quality = _quality(walk.tables[luma]) if luma in walk.tables else None
     changes = {
-        "colour_profile_ignored": is_other_profile(found.icc),
-        "converted_from_cmyk": found.frame[5] == 4,
+        "colour_profile_ignored": is_other_profile(walk.icc),
+        "converted_from_cmyk": walk.frame[5] == 4,
         "heavily_compressed": quality is not None and quality < _HEAVY,
     }
-    header = make_header("JPEG", (width, height), changes, exif_orientation(found.exif) if found.exif else 1)
+    header = make_header("JPEG", (width, height), changes, walk.blocks.orientation)
     return replace(header, compression="jpeg", quality=quality)
 
 

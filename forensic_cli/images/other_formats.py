@@ -1,4 +1,4 @@
-"""Headers and stored colours of all the formats that Pillow opens for us, with what it does not tell."""
+"""The formats that Pillow or libheif opens, with what these leave out: TIFF, AVIF, HEIC, JPEG 2000, BMP and others."""
 
 import io
 import logging
@@ -15,63 +15,85 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from forensic_cli.errors import pip_line
-from forensic_cli.images.containers import (
-    Structure,
-    boxes_end_early,
-    has_too_many_boxes,
-    is_deep_avif,
-    is_turned,
-    jpeg2000_size,
-    look_at_tiff,
-)
+from forensic_cli.images.containers import Boxes, is_deep_avif, is_turned, read_tiff, valid_orientation
 from forensic_cli.images.header import (
+    Block,
+    Blocks,
     Header,
+    Inspection,
     Unreadable,
     bad_header,
+    format_name,
     is_other_profile,
     make_header,
     truncated,
-    valid_orientation,
 )
 
 _ORIENTATION = 0x0112  # EXIF tag
 _ALPHA = frozenset(("LA", "La", "PA", "RGBA", "RGBa"))
-_BOXED = frozenset(("AVIF", "JPEG2000"))
 _LOSSLESS_TIFF = frozenset(("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "lzma"))
 _UNPROMISED = ("PPM", "TGA", "ICO", "PCX", "PSD", "SGI", "DDS", "QOI", "ICNS", "DIB", "SUN")
-"""Formats without a signature worth the name. Pillow has more, and with some of them a header takes it minutes."""
+"""Formats without a reliable signature. Pillow has more, but some of their headers take it minutes."""
 _UNPROMISED_BYTES = 1 << 16
-"""More of a file is not searched for such a header."""
+"""Bytes of a file in which such a header is looked for."""
 _JPEG, _WEBP = 7, 50_001
-"""Compressions of a TIFF; Pillow decodes the first of 8 bits alone, and the second not at all."""
+"""Compressions of a TIFF; Pillow decodes the first with 8 bits alone, and the second not at all."""
 _WHITE_IS_ZERO = 0
 _RLE = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 _MOST_RLE_PIXELS = 16_000_000
-"""Pillow unpacks a BMP's run lengths in Python: 60 kB of them could hold 200 million pixels and take half a minute."""
+"""Pillow unpacks run lengths in Python: 60 kB of them could hold 200 million pixels and take half a minute."""
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its errors would go to standard error, without a file's name
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # decode() has its own limit, with a reason that the report can print
 
 
-def inspect_general(data: bytes, promised: str | None) -> Header | Unreadable:
+def inspect_with_pillow(data: bytes, promised: str | None) -> Inspection:
     """Read a header with Pillow; `promised` is the format that the first bytes say, None where they say nothing."""
+    if promised == "TIFF":
+        return _inspect_tiff(data)
+    if promised in ("AVIF", "JPEG2000"):
+        return _inspect_boxes(data, promised)
+    blocks = Blocks()
     if promised is None:
-        return _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
-    if promised in _BOXED and has_too_many_boxes(data):
-        return bad_header(promised)
-    opened = _open(data, (promised,))
+        if data[4:8] == b"ftyp" and Boxes(data).have_manifest():  # a video that is named like an image, say
+            blocks.add("c2pa")
+        result = _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
+        return Inspection(result, tuple(blocks.kept))
+    # A BMP's second header begins with its own size, in four bytes
+    if len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little"):
+        return Inspection(truncated(name=promised))
+    return Inspection(_open(data, (promised,)) or bad_header(promised))
+
+
+def _inspect_tiff(data: bytes) -> Inspection:
+    structure = read_tiff(data)
+    opened = _open(data, ("TIFF",))
     header = opened if isinstance(opened, Header) else None
-    tiff = look_at_tiff(data) if promised == "TIFF" else Structure()
-    if tiff.ends_early or _ends_early(data, promised):
-        return truncated(header, promised)
-    if header is None:
-        return opened or _unopened(data, promised, tiff)
-    if tiff.ambiguous:
-        return Unreadable("damaged", "the TIFF gives its width or height twice", header)
-    if promised == "JPEG2000" and (jpeg2000_size(data) or ())[:2] != (header.width, header.height):
-        return Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
-    return header
+    result = opened or _unopened("TIFF", structure.size)
+    if structure.ends_early:
+        result = truncated(header, "TIFF")
+    elif header is not None and structure.is_ambiguous:
+        result = Unreadable("damaged", "the TIFF gives its width or height twice", header)
+    return Inspection(result, (Block("exif", tags=structure.exif.texts),))
+
+
+def _inspect_boxes(data: bytes, name: str) -> Inspection:
+    boxes, blocks = Boxes(data), Blocks()
+    if boxes.have_manifest():
+        blocks.add("c2pa")
+    if boxes.are_too_many():
+        return Inspection(bad_header(name), tuple(blocks.kept))
+    *size, bits = boxes.jpeg2000_size() if name == "JPEG2000" else (0, 0, 0)
+    opened = _open(data, (name,), blocks, is_deep=is_deep_avif(data) if name == "AVIF" else bits > 8)
+    header = opened if isinstance(opened, Header) else None
+    result = opened or _unopened(name, (size[0], size[1]))
+    if boxes.end_early(name):
+        result = truncated(header, name)
+    elif name == "JPEG2000" and header is not None and size != [header.width, header.height]:
+        # OpenJPEG would decode the codestream, of whatever size
+        result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
+    return Inspection(result, tuple(blocks.kept))
 
 
 def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadable:
@@ -87,8 +109,8 @@ def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadabl
     if cut:
         return truncated(header)
     if "unknown raw mode" in complaint:
-        return _unsupported(f"{name} files of this kind", header)
-    return Unreadable("damaged", f"the {name} data is damaged", header)
+        return _unsupported(f"{format_name(name)} files of this kind", header)
+    return Unreadable("damaged", f"the {format_name(name)} data is damaged", header)
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -127,23 +149,34 @@ def _unsupported(what: str, header: Header | None) -> Unreadable:
     return Unreadable("unsupported", f"{what} cannot be decoded", header)
 
 
-def _unopened(data: bytes, name: str, tiff: Structure) -> Unreadable:
+def _unopened(name: str, size: tuple[int, int]) -> Unreadable:
     """Return why there is no header: a kind of file that Pillow does not know is not damaged."""
-    size = (jpeg2000_size(data) or ())[:2] if name == "JPEG2000" else (tiff.width, tiff.height)
-    if len(size) == 2 and all(size):
-        return _unsupported(f"{name} files of this kind", make_header(name, size, {}))
+    if all(size):
+        return _unsupported(f"{format_name(name)} files of this kind", make_header(name, size, {}))
     return bad_header(name)
 
 
-def _open(data: bytes, formats: tuple[str, ...]) -> Header | Unreadable | None:
+def _open(
+    data: bytes, formats: tuple[str, ...], blocks: Blocks | None = None, is_deep: bool = False
+) -> Header | Unreadable | None:
+    """Read a header, and the metadata if `blocks` are given; None where Pillow cannot open the file."""
     try:
         # Not every format, so that a file cannot be one thing to Pillow and another one to the decoder
         with Image.open(io.BytesIO(data), formats=formats) as image:
-            header = _header(image, data)
+            if blocks is not None:
+                _take_metadata(blocks, image.info)
+            header = _header(image, data, is_deep)
             return _refusal(image, header) or header
     except Exception as error:  # Pillow's parsers raise whatever a hostile header leads them into
         is_known = str(error).startswith("Unsupported BMP")
         return _unsupported("BMP files of this kind", None) if is_known else None
+
+
+def _take_metadata(blocks: Blocks, info: Mapping[Any, Any]) -> None:
+    if info.get("exif"):
+        blocks.add("exif", info["exif"])
+    if info.get("xmp"):
+        blocks.add("xmp", info["xmp"])
 
 
 def _refusal(image: Image.Image, header: Header) -> Unreadable | None:
@@ -155,21 +188,21 @@ def _refusal(image: Image.Image, header: Header) -> Unreadable | None:
         return None
     bits, compression = image.tag_v2.get(BITSPERSAMPLE, (1,))[0], image.tag_v2.get(COMPRESSION)
     if image.mode in ("I", "F"):
-        kind = f"{bits} bits a channel" if bits > 16 else "signed numbers"
-        return _unsupported(f"TIFF files of {kind}", header)
+        kind = f"{bits} bits per channel" if bits > 16 else "signed numbers"
+        return _unsupported(f"TIFF files with {kind}", header)
     if compression == _JPEG and bits != 8:
-        return _unsupported(f"TIFF files with JPEG data of {bits} bits a channel", header)
+        return _unsupported(f"TIFF files with JPEG data of {bits} bits per channel", header)
     return _unsupported("TIFF files with WebP data", header) if compression == _WEBP else None
 
 
-def _header(image: Image.Image, data: bytes) -> Header:
+def _header(image: Image.Image, data: bytes, is_deep: bool) -> Header:
     changes = {
         "alpha_dropped": image.mode in _ALPHA or "transparency" in image.info or _has_spare_bytes(image, data),
         "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
         "palette": image.mode in ("1", "P", "PA"),
-        "reduced_to_8_bit": image.mode.startswith(("I", "F")) or _is_deep(image, data),
+        "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _is_deep(image),
     }
     header = make_header(str(image.format), image.size, changes, _orientation(image))
     if header.format != "TIFF":
@@ -188,12 +221,9 @@ def _has_spare_bytes(image: Image.Image, data: bytes) -> bool:
     return bool(pixels[3::4].any())
 
 
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    if image.format == "AVIF":
-        return is_deep_avif(data)
-    if image.format == "JPEG2000":
-        return (jpeg2000_size(data) or (0, 0, 0))[2] > 8
-    if image.format == "BMP":  # its 16 bits are those of all channels together
+def _is_deep(image: Image.Image) -> bool:
+    """Tell whether Pillow's decoder is told of 16 bits; with some formats its parameters are other numbers."""
+    if image.format in ("AVIF", "BMP", "JPEG2000"):
         return False
     tiles = [str(tile[3]) for tile in getattr(image, "tile", [])]
     return any(";16" in tile or "65535" in tile for tile in tiles)
@@ -206,12 +236,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _ends_early(data: bytes, name: str) -> bool:
-    if name == "BMP":
-        return len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little")
-    return name in _BOXED and boxes_end_early(data, name)
-
-
 _MISSING = Unreadable("unsupported", f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}")
 
 
@@ -222,13 +246,20 @@ def open_heic(data: bytes) -> Any:
     return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
 
 
-def inspect_heic(data: bytes) -> Header | Unreadable:
-    """Read the header of a HEIC file; without pillow-heif the answer says what to install."""
-    if has_too_many_boxes(data):
-        return bad_header("HEIC")
+def inspect_heic(data: bytes) -> Inspection:
+    """Read the header and the metadata of a HEIC file; without pillow-heif the answer says what to install."""
+    boxes, blocks = Boxes(data), Blocks()
+    if boxes.have_manifest():
+        blocks.add("c2pa")
+    result = bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
+    return Inspection(result, tuple(blocks.kept))
+
+
+def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadable:
     try:
         file = open_heic(data)
         image = file[file.primary_index]
+        _take_metadata(blocks, image.info)
         changes = {
             "alpha_dropped": image.mode in ("RGBA", "RGBa", "LA", "La"),
             "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
@@ -240,5 +271,5 @@ def inspect_heic(data: bytes) -> Header | Unreadable:
     except ModuleNotFoundError:
         return _MISSING
     except Exception:  # libheif's errors come as several types
-        return truncated(name="HEIC") if boxes_end_early(data, "HEIC") else bad_header("HEIC")
-    return truncated(header) if boxes_end_early(data, "HEIC") else header
+        return truncated(name="HEIC") if boxes.end_early("HEIC") else bad_header("HEIC")
+    return truncated(header) if boxes.end_early("HEIC") else header

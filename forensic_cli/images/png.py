@@ -1,114 +1,150 @@
-"""Headers of PNG files: a walk from chunk to chunk that also checks every checksum."""
+"""PNG files: header and metadata from one walk from chunk to chunk, which also checks every checksum.
+
+Source: PNG, third edition, section 5 for chunks and section 11 for what is in them; C2PA 2.2 section A.3 (caBX).
+"""
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from forensic_cli.images.header import Header, Unreadable, bad_header, exif_orientation, is_other_profile, make_header
-from forensic_cli.images.header import truncated as ends_early
+from forensic_cli.images.header import (
+    MOST_BYTES,
+    Blocks,
+    Header,
+    Inspection,
+    Unreadable,
+    bad_header,
+    is_other_profile,
+    make_header,
+    truncated,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
-_WANTED = frozenset((b"IHDR", b"tRNS", b"acTL", b"eXIf", b"iCCP"))
-_BESIDE_THE_PICTURE = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"))
+_HEADER_CHUNKS = frozenset((b"IHDR", b"tRNS", b"acTL", b"iCCP"))
+_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_BESIDE_THE_PICTURE = _TEXTS | {b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
+"""Texts, profiles and EXIF may be bombs, or damaged; the further frames of an animation are not judged."""
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""{type of the colours: its bits}."""
+"""{type of the colours: the bits that it may have}; 3 is a palette, and 4 is added for alpha."""
 _MOST_CHUNKS = 1 << 18  # 2 GB in chunks of 8 KB; a file of empty chunks must not take minutes
-_PROFILE_BYTES = 1 << 16  # of a profile that may be a bomb; its name stands in its first hundreds
 
 
 @dataclass
-class _Found:
+class _Walk:
     bodies: dict[bytes, bytes] = field(default_factory=dict)
-    """{name: the first body}, of the wanted names alone."""
+    """{name: body of the first chunk}, of those in _HEADER_CHUNKS alone."""
+    blocks: Blocks = field(default_factory=Blocks)
     bad: set[bytes] = field(default_factory=set)
     """Names of chunks with a wrong checksum."""
-    complete: bool = False
-    """The walk came to the end chunk."""
+    essential: list[tuple[int, int]] = field(default_factory=list)
+    """Where each chunk that the first picture needs begins and ends."""
     count: int = 0
+    """Chunks that are complete."""
+    is_complete: bool = False
+    """The walk came to the end chunk; bytes behind that are nobody's."""
 
 
-def inspect_png(data: bytes) -> Header | Unreadable:
-    """Read the header of a PNG, and find missing parts and wrong checksums before libpng does."""
-    chunks = _walk(data)
-    header = _header(chunks)
+def inspect_png(data: bytes) -> Inspection:
+    """Read the header and the metadata of a PNG, and find missing parts and wrong checksums before libpng does."""
+    walk = _walk(data)
+    has_more = len(walk.essential) < walk.count
+    parts = ((0, len(SIGNATURE)), *walk.essential) if has_more else ()
+    return Inspection(_result(data, walk), tuple(walk.blocks.kept), parts)
+
+
+def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
+    header = _header(walk)
+    has_end = data.rstrip(b"\0").endswith(_END)
     if header is None:
-        whole = chunks.complete or data.rstrip(b"\0").endswith(_END) or len(data) >= 33
-        return bad_header("PNG") if whole else ends_early(name="PNG")
-    critical = sorted(name.decode("ascii") for name in chunks.bad if name.isalpha() and name[:1].isupper())
+        is_whole = walk.is_complete or has_end or len(data) >= 33  # signature and IHDR
+        return bad_header("PNG") if is_whole else truncated(name="PNG")
+    # A chunk whose name begins with a capital letter is needed to show the picture
+    critical = sorted(name.decode("ascii") for name in walk.bad if name.isalpha() and name[:1].isupper())
     if critical:
         return Unreadable("damaged", f"the checksum of the PNG's {critical[0]} data is wrong", header)
-    if chunks.complete:
+    if walk.is_complete:
         return header
-    if chunks.count == _MOST_CHUNKS:
+    if walk.count == _MOST_CHUNKS:
         return Unreadable("damaged", f"the PNG has more than {_MOST_CHUNKS} chunks", header)
-    if data.rstrip(b"\0").endswith(_END):
-        return Unreadable("damaged", "the PNG's chunks do not follow each other", header)
-    return ends_early(header)
+    if has_end:
+        return Unreadable("damaged", "the lengths of the PNG's chunks are wrong", header)
+    return truncated(header)
 
 
-def without_metadata(data: bytes) -> bytes:
-    """Return a complete PNG with all that its first picture needs, and nothing that libpng would unpack or print about.
-
-    Text, profiles and EXIF may be bombs or damaged; the further frames of an animation are not judged.
-    """
-    chunks = list(_chunks(data))
-    if not any(name in _BESIDE_THE_PICTURE for name, _, _ in chunks):
-        return data
-    needed = (data[start : end + 4] for name, start, end in chunks if name not in _BESIDE_THE_PICTURE)
-    return SIGNATURE + b"".join(needed)
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk that is all there: its name, where it begins, and where its checksum does."""
-    place = len(SIGNATURE)
-    for _ in range(_MOST_CHUNKS):
-        name, end = data[place + 4 : place + 8], place + 8 + int.from_bytes(data[place : place + 4], "big")
+def _walk(data: bytes) -> _Walk:
+    """Follow the chunks: a length of four bytes, a name of four, the body, and a checksum of name and body."""
+    walk, view, place = _Walk(), memoryview(data), len(SIGNATURE)
+    while walk.count < _MOST_CHUNKS and not walk.is_complete:
+        name, body = data[place + 4 : place + 8], place + 8
+        end = body + int.from_bytes(data[place : place + 4], "big")
+        _take_metadata(walk.blocks, name, view[body:end])  # even if the end of the file cuts it
         if end + 4 > len(data):
-            return
-        yield name, place, end
-        if name == b"IEND":
-            return
+            break
+        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            walk.bad.add(name)
+        if name in _HEADER_CHUNKS:
+            walk.bodies.setdefault(name, data[body:end])
+        if name not in _BESIDE_THE_PICTURE:
+            walk.essential.append((place, end + 4))
+        walk.is_complete = name == b"IEND"
+        walk.count += 1
         place = end + 4
+    return walk
 
 
-def _walk(data: bytes) -> _Found:
-    found, view = _Found(), memoryview(data)
-    for name, start, end in _chunks(data):
-        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            found.bad.add(name)
-        if name in _WANTED and name not in found.bodies:
-            found.bodies[name] = data[start + 8 : end]
-        found.complete = name == b"IEND"
-        found.count += 1
-    return found
+def _take_metadata(blocks: Blocks, name: bytes, body: memoryview) -> None:
+    if name in _TEXTS:
+        _take_text(blocks, name, bytes(body[:MOST_BYTES]))
+    elif name == b"eXIf" and blocks.has_room("exif"):
+        blocks.add("exif", bytes(body))
+    elif name == b"caBX":
+        blocks.add("c2pa")
 
 
-def _header(chunks: _Found) -> Header | None:
-    start = chunks.bodies.get(b"IHDR", b"")
-    if len(start) != 13 or next(iter(chunks.bodies)) != b"IHDR":
+def _take_text(blocks: Blocks, name: bytes, body: bytes) -> None:
+    """Add a text: keyword, NUL, text; in an iTXt a flag, a byte, language and translated keyword stand before it."""
+    keyword, _, text = body.partition(b"\0")
+    is_xmp, is_packed = keyword == _XMP_KEYWORD, name == b"zTXt"
+    if not blocks.has_room("xmp" if is_xmp else "text"):
+        return
+    if is_packed:
+        text = text[1:]
+    elif name == b"iTXt":
+        is_packed = text[:1] == b"\1"
+        text = text[2:].partition(b"\0")[2].partition(b"\0")[2]
+    text = _unpacked(text) if is_packed else text
+    if is_xmp:
+        blocks.add("xmp", text)
+    else:
+        blocks.add("text", text, keyword[:79].decode("latin-1"))
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Unpack zlib data, and no more of it than MOST_BYTES: a small chunk may hold gigabytes."""
+    try:
+        return zlib.decompressobj().decompress(packed, MOST_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _header(walk: _Walk) -> Header | None:
+    start = walk.bodies.get(b"IHDR", b"")
+    if len(start) != 13 or next(iter(walk.bodies)) != b"IHDR":
         return None
     width, height, depth, colours, *methods = struct.unpack(">IIBBBBB", start)
     if not width or not height or depth not in _DEPTHS.get(colours, ()) or methods not in ([0, 0, 0], [0, 0, 1]):
         return None
-    good = {name: body for name, body in chunks.bodies.items() if name not in chunks.bad}
+    good = {name: body for name, body in walk.bodies.items() if name not in walk.bad}
+    # A profile is its name, NUL, a byte, and zlib data; sRGB calls itself so in the name or in the first kilobytes
+    profile_name, _, packed = good.get(b"iCCP", b"").partition(b"\0")
     changes = {
         "alpha_dropped": colours in (4, 6) or b"tRNS" in good,
-        "colour_profile_ignored": is_other_profile(_profile(good.get(b"iCCP", b""))),
-        "damaged_metadata": any(name[:1].islower() for name in chunks.bad),
+        "colour_profile_ignored": is_other_profile(profile_name + _unpacked(packed[1:])),
+        "damaged_metadata": any(name[:1].islower() for name in walk.bad),
         "first_frame_only": int.from_bytes(good.get(b"acTL", b"")[:4], "big") > 1,
         "palette": colours == 3 or depth < 8,
         "reduced_to_8_bit": depth == 16,
     }
-    orientation = exif_orientation(good[b"eXIf"]) if b"eXIf" in good else 1
-    return make_header("PNG", (width, height), changes, orientation)
-
-
-def _profile(body: bytes) -> bytes:
-    """Return an ICC profile's name and its beginning, never more of it: it may be a bomb."""
-    name, _, packed = body.partition(b"\0")
-    try:
-        return name + zlib.decompressobj().decompress(packed[1:], _PROFILE_BYTES)
-    except zlib.error:
-        return name
+    return make_header("PNG", (width, height), changes, 1 if b"eXIf" in walk.bad else walk.blocks.orientation)

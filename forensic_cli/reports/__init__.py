@@ -1,14 +1,16 @@
-"""Report formats. A new one is one new file with a Report in it, and one line in REPORTS.
+"""Report formats, and which rows a report shows. A new format is a class with the methods of Report, named in REPORTS.
 
-A report is a stream: it turns the header, each row and the summary into text (or bytes) the moment that they are known,
-so that a scan of any size needs no more memory than one row and an interrupted scan leaves what was done.
+A report is a stream: it turns the header, each row and the summary into text (or bytes) as soon as they are known, so a
+scan of any size needs no more memory than one row, and an interrupted scan leaves what was done.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
 from forensic_cli.errors import UsageError
 from forensic_cli.record import FileResult, RunHeader, Summary
 
@@ -25,7 +27,7 @@ class Report(Protocol):
         """Return what comes before the rows."""
 
     def row(self, result: FileResult) -> str | bytes:
-        """Return one row, ending in a newline where rows are lines."""
+        """Return one row, ending in a newline if rows are lines."""
 
     def end(self, summary: Summary) -> str | bytes:
         """Return what comes after the rows."""
@@ -52,7 +54,7 @@ REPORTS = {
 """Every format by its name on the command line; imported when it is used."""
 
 ROW_BY_ROW = ("table", "jsonl", "csv", "markdown")
-"""Formats whose rows are of use before the report ends, or without its end."""
+"""Formats whose rows are useful before the report ends, or without its end."""
 _SUFFIXES = {
     ".jsonl": "jsonl",
     ".sarif.json": "sarif",
@@ -69,7 +71,7 @@ _SUFFIXES = {
 def choose_format(output: Path | None, option: str | None, setting: str | None) -> str:
     """Return the format to write: `option` of the command line, else by the file's name, else a `setting`, else table.
 
-    Raises UsageError where the command line contradicts itself.
+    Raises UsageError if the command line contradicts itself.
     """
     wanted = _format_by_name(output)
     if option and wanted and option != wanted:
@@ -86,7 +88,7 @@ def _format_by_name(output: Path | None) -> str | None:
 
 
 def worth_unfinished(name: str) -> str:
-    """Say what a report is worth that was begun and could not be ended."""
+    """Say what an unfinished report is worth."""
     if name in ROW_BY_ROW:
         return "the rows that were written are whole"
     return f"the {name} report is unfinished and cannot be used; --format jsonl keeps the rows of a scan that stops"
@@ -97,3 +99,77 @@ def make_report(name: str, colour: bool = False, quiet: bool = False) -> Report:
     module, _, attribute = REPORTS[name].partition(":")
     report: Report = getattr(import_module(module), attribute)(colour, quiet)
     return report
+
+
+def _confidence(row: FileResult) -> float:
+    return -row.verdict.confidence if row.verdict else 1.0
+
+
+def _disagreement(row: FileResult) -> tuple[float, float]:
+    """Order by the share of techniques that agree, then by how far apart their probabilities of the label are."""
+    if row.verdict is None:
+        return 2.0, 0.0
+    scores = [prediction.scores.get(row.verdict.label, 0.0) for prediction in row.verdict.techniques.values()]
+    return row.verdict.agreement, min(scores, default=0.0) - max(scores, default=0.0)
+
+
+SORTS: Mapping[str, Callable[[FileResult], Any]] = {
+    "confidence": _confidence,
+    "path": lambda row: row.path,
+    "disagreement": _disagreement,
+}
+"""Every order by its name: surest first; by path; techniques that disagree first. Unreadable files come last."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a report shows of a scan."""
+
+    sort: str | None = None
+    """Name from SORTS; None: as found, each row written when it is known."""
+    only: tuple[str, ...] = ()
+    """Verdicts and headlines whose rows are shown; none: all. A file that could not be read is always shown."""
+    min_confidence: float = 0.0
+    """Rows with less are not shown."""
+
+    @property
+    def is_all(self) -> bool:
+        """Tell whether every row is shown, in the order in which it was found."""
+        return self.sort is None and not self.only and not self.min_confidence
+
+    def record(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; empty if every row is shown as found."""
+        if self.is_all:
+            return {}
+        return {"sort": self.sort, "only": list(self.only), "min_confidence": self.min_confidence}
+
+    def shows(self, row: FileResult) -> bool:
+        """Tell whether a row is shown."""
+        if row.verdict is None:
+            return True
+        shown = not self.only or row.verdict.verdict in self.only or row.verdict.headline in self.only
+        return shown and row.verdict.confidence >= self.min_confidence
+
+    def apply(self, rows: Iterable[FileResult]) -> Iterator[FileResult]:
+        """Yield the rows that are shown, in their order. Sorted ones are all held, and come even when interrupted."""
+        shown = (row for row in rows if self.shows(row))
+        if self.sort is None:
+            yield from shown
+            return
+        held: list[FileResult] = []
+        interrupted = None
+        try:
+            held.extend(shown)
+        except KeyboardInterrupt as error:
+            interrupted = error
+        yield from sorted(held, key=SORTS[self.sort])
+        if interrupted is not None:
+            raise interrupted
+
+
+def check_verdicts(option: str, names: Sequence[str], labels: Sequence[str]) -> None:
+    """Raise UsageError for a name that is not a verdict or headline of a scan with these labels."""
+    allowed = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, INCONCLUSIVE, UNKNOWN]))
+    for name in names:
+        if name not in allowed:
+            raise UsageError(f"{option} {name!r} is not an answer of this scan; allowed: {', '.join(allowed)}")

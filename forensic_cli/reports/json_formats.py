@@ -1,4 +1,7 @@
-"""JSON Lines: the run header, one evidence record a line, then the seal. For pipelines, and for scans of any size."""
+"""Rows as JSON: JSON Lines for pipelines and scans of any size, one JSON document, and SARIF for code-scanning pages.
+
+Source of SARIF: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0", 2020.
+"""
 
 import json
 import os
@@ -9,67 +12,73 @@ from urllib.parse import quote
 from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
 from forensic_cli.record import FileResult, RunHeader, Summary, Verdict, path_bytes
 from forensic_cli.reports.text import chance
+from forensic_cli.results_file import FILES, JSONL_RUN, RUN, SEAL, SUMMARY
 from forensic_cli.seal import Sealer, seal_line
 from forensic_cli.verdict import shown_name
 
 
 class JsonLinesReport:
-    """One JSON object a line; the first one is {"genforensic": run header}, the last one {"seal": ...}."""
+    """One JSON object a line: {"genforensic": run header}, the evidence records, {"seal": ...}."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
-        self._sealer = Sealer("")
+        self._sealer: Sealer
 
     def begin(self, header: RunHeader) -> str:
         """Return the header line."""
-        text = json.dumps({"genforensic": header.record()}, ensure_ascii=False)
-        self._sealer = Sealer(text)
-        return text + "\n"
+        line = _json({JSONL_RUN: header.record()}) + "\n"
+        self._sealer = Sealer(line)
+        return line
 
     def go_on(self, lines: Iterable[bytes]) -> None:
-        """Take the header and the rows of an earlier scan, each without its newline, as if they had been returned."""
+        """Take the header and the rows of an earlier scan as if they had just been returned."""
         kept = iter(lines)
         self._sealer = Sealer(next(kept))
         for line in kept:
-            self._sealer.add(line)
+            self._sealer.add_row(line)
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
-        text = json.dumps(result.record(), ensure_ascii=False)
-        self._sealer.add(text)
-        return text + "\n"
+        line = _json(result.record()) + "\n"
+        self._sealer.add_row(line)
+        return line
 
     def end(self, summary: Summary) -> str:
-        """Return the seal, and no totals: the lines say it all."""
+        """Return the seal, and no totals: anyone can count lines."""
         del summary
-        return seal_line(self._sealer.close()) + "\n"
+        return seal_line(self._sealer.seal())
 
 
 class JsonReport:
-    """One document; each row stands on a line of its own."""
+    """One JSON document: {"run": ..., "files": [...], "summary": ..., "seal": ...}, with each row on its own line."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
-        self._separator = "\n"
-        self._sealer = Sealer("")
+        self._sealer: Sealer
+        self._separator = ""
 
     def begin(self, header: RunHeader) -> str:
         """Return the run header and the opened list of files."""
-        text = json.dumps(header.record(), ensure_ascii=False)
+        text = f'{{"{RUN}": {_json(header.record())},\n"{FILES}": [\n'
         self._sealer = Sealer(text)
-        return f'{{"run": {text},\n"files": ['
+        return text
 
     def row(self, result: FileResult) -> str:
-        """Return one element of the list."""
-        text = json.dumps(result.record(), ensure_ascii=False)
-        self._sealer.add(text)
-        before, self._separator = self._separator, ",\n"
-        return before + text
+        """Return one element of the list. The comma comes first, so that every chunk is a whole line."""
+        line = f"{self._separator}{_json(result.record())}\n"
+        self._sealer.add_row(line)
+        self._separator = ","
+        return line
 
     def end(self, summary: Summary) -> str:
         """Close the list, and add the totals and the seal."""
-        text = json.dumps(summary.record(), ensure_ascii=False)
-        return f'\n],\n"summary": {text},\n"seal": {json.dumps(self._sealer.close(text))}}}\n'
+        text = f'],\n"{SUMMARY}": {_json(summary.record())},\n'
+        self._sealer.add_end(text)
+        return f'{text}"{SEAL}": {_json(self._sealer.seal())}}}\n'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -81,7 +90,7 @@ _NOT_PROOF = "An answer is no proof."
 
 
 class SarifReport:
-    """One log with one run; each result stands on a line of its own."""
+    """SARIF 2.1.0: one log with one run, each result on a line of its own."""
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
         del colour, quiet
@@ -89,8 +98,8 @@ class SarifReport:
         self._rules: list[str] = []
 
     def begin(self, header: RunHeader) -> str:
-        """Return the tool, its rules (one a headline and a generator), and the opened list of results."""
-        labels = header.models[0]["labels"]
+        """Return the tool, its rules (one for each headline and generator), and the opened list of results."""
+        labels = header.labels
         self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, UNKNOWN, _UNREADABLE]))
         driver = {
             "name": "genforensic",
@@ -98,25 +107,25 @@ class SarifReport:
             "rules": [_rule(name) for name in self._rules],
         }
         run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "properties": {"run": header.record()}}
-        opened = json.dumps(run, ensure_ascii=False).removesuffix("}")
+        opened = _json(run).removesuffix("}")
         return f'{{"$schema": {json.dumps(SCHEMA)}, "version": "2.1.0",\n"runs": [{opened},\n"results": ['
 
     def row(self, result: FileResult) -> str:
         """Return one result."""
         before, self._separator = self._separator, ",\n"
-        return before + json.dumps(self._result(result), ensure_ascii=False)
+        return before + _json(self._result(result))
 
     def end(self, summary: Summary) -> str:
         """Close the list, and say how the run went."""
         invocation = {"executionSuccessful": True, "properties": {"summary": summary.record()}}
-        return f'\n],\n"invocations": [{json.dumps(invocation, ensure_ascii=False)}]}}]}}\n'
+        return f'\n],\n"invocations": [{_json(invocation)}]}}]}}\n'
 
     def _result(self, result: FileResult) -> dict[str, Any]:
         verdict = result.verdict
         rule = _rule_of(verdict) if verdict else _UNREADABLE
         kind, level = _KINDS[verdict.headline] if verdict else ("fail", "error")
         text = f"{_answer(verdict)}. {_NOT_PROOF}" if verdict else f"{result.status}: {result.reason}."
-        found: dict[str, Any] = {
+        sarif: dict[str, Any] = {
             "ruleId": rule,
             "ruleIndex": self._rules.index(rule),
             "kind": kind,
@@ -126,8 +135,8 @@ class SarifReport:
             "properties": result.record(),
         }
         if result.sha256:
-            found["fingerprints"] = {"sha256/v1": result.sha256}
-        return found
+            sarif["fingerprints"] = {"sha256/v1": result.sha256}
+        return sarif
 
 
 def uri(path: str) -> str:
@@ -152,8 +161,8 @@ def _rule(name: str) -> dict[str, Any]:
     described = {
         GENERATED: "A generator made the image; which one is not named.",
         REAL: "No generator made the image.",
-        UNDECIDED: "The evidence carries no answer.",
-        UNKNOWN: "A generator made the image, and none of those that can be named.",
+        UNDECIDED: "The evidence does not support an answer.",
+        UNKNOWN: "A generator made the image, but none of those that can be named.",
         _UNREADABLE: "The file could not be read as an image.",
     }.get(name, f"The generator {name} made the image.")
     return {"id": name, "shortDescription": {"text": described}, "help": {"text": _NOT_PROOF}}

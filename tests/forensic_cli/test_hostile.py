@@ -128,7 +128,7 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     Image.new("L", (7750, 7750)).save(path)
     program = (
         "import resource, sys\nfrom concurrent.futures import ThreadPoolExecutor\nfrom pathlib import Path\n"
-        "from forensic_cli.preprocess import decode\n"
+        "from forensic_cli.images.decode import decode\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "with ThreadPoolExecutor(4) as pool:\n"
         "    print(*pool.map(lambda _: type(decode(data)).__name__, range(4)))\n"
@@ -191,7 +191,7 @@ def test_a_lack_of_memory_is_said_and_not_taken_for_damage(kind: str, tmp_path: 
     path = tmp_path / "large.img"
     Image.new("L", (12_000, 12_000)).save(path, kind)
     program = (
-        "import resource, sys\nfrom pathlib import Path\nfrom forensic_cli.preprocess import decode\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom forensic_cli.images.decode import decode\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))\n"

@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from forensic_cli.images.decode import Decoded, decode, inspect
 from forensic_cli.provenance import CLAIMS, MOST_VALUE, disagrees, read_metadata
 from forensic_cli.record import Claim
+from pictures import heic
 from toys import child_environment, genforensic
 
 WEB_UI = "a cat on a mat\nNegative prompt: dogs\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
@@ -59,8 +61,12 @@ def xmp(body: str) -> bytes:
     return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {body}/></x:xmpmeta>'.encode()
 
 
+def claims_of(data: bytes) -> tuple[Claim, ...]:
+    return read_metadata(data, inspect(data).blocks)
+
+
 def said(data: bytes) -> list[tuple[str, str, str]]:
-    return [(one.source, one.claim, one.value) for one in read_metadata(data)]
+    return [(claim.source, claim.claim, claim.value) for claim in claims_of(data)]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,94 @@ def test_iptc_and_comments() -> None:
         ("iptc", "generated", "OpenAI"),
         ("comment", "generated", "midjourney"),
     ]
+
+
+# One walk: what is applied is also read, and what is beside the image is not
+
+
+def turned_by_midjourney() -> bytes:
+    """EXIF with an orientation and a claim."""
+    tags = Image.Exif()
+    tags[0x0112], tags[0x0131] = 6, "Midjourney"
+    return tags.tobytes()
+
+
+MIDJOURNEY = [("exif", "generated", "Midjourney")]
+
+
+def check_turned_and_claimed(data: bytes) -> None:
+    decoded = decode(data)
+    assert isinstance(decoded, Decoded)
+    assert "orientation_applied" in decoded.header.warnings
+    assert said(data) == MIDJOURNEY
+
+
+@pytest.mark.parametrize(
+    "stray", [b"", b"?", b"\xff", b"stray bytes", b"\xff" * 5000, b"\xff\xfe\0\0", b"\xff\xfe\0\1"]
+)
+def test_bytes_before_the_exif_of_a_jpeg_hide_no_claim(stray: bytes) -> None:
+    data = encoded("JPEG", exif=turned_by_midjourney())
+    segment = data.index(b"\xff\xe1")
+    check_turned_and_claimed(data[:segment] + stray + data[segment:])
+
+
+@pytest.mark.parametrize("count", [65, 5000])
+def test_many_segments_before_the_exif_of_a_jpeg_hide_no_claim(count: int) -> None:
+    data = encoded("JPEG", exif=turned_by_midjourney())
+    segment = data.index(b"\xff\xe1")
+    check_turned_and_claimed(data[:segment] + b"\xff\xfe\0\4ab" * count + data[segment:])
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF", "AVIF", "HEIC"])
+def test_the_exif_that_turns_an_image_is_also_read_for_claims(name: str) -> None:
+    tags = turned_by_midjourney()
+    check_turned_and_claimed(
+        heic(Image.new("RGB", (40, 36)), exif=tags) if name == "HEIC" else encoded(name, exif=tags)
+    )
+
+
+def test_xmp_of_an_avif() -> None:
+    data = encoded("AVIF", xmp=xmp('xmp:CreatorTool="Adobe Firefly"'))
+    assert said(data) == [("xmp", "generated", "Adobe Firefly")]
+
+
+def test_a_text_behind_the_end_of_a_png_is_not_its_own() -> None:
+    assert said(encoded() + chunk(b"tEXt", b"Software\0Midjourney")) == []
+
+
+def test_many_chunks_of_a_png_hide_no_text() -> None:
+    data = png(Software="Midjourney")
+    place = data.index(b"tEXt") - 4
+    assert said(data[:place] + chunk(b"tIME", bytes(7)) * 5000 + data[place:]) == [("png", "generated", "Midjourney")]
+
+
+def test_many_chunks_of_a_webp_hide_no_claim() -> None:
+    data = encoded("WEBP", exif=exif(software="Midjourney"))
+    place = data.index(b"EXIF")
+    data = data[:place] + b"junk\0\0\0\0" * 5000 + data[place:]
+    assert said(data[:4] + struct.pack("<I", len(data) - 8) + data[8:]) == MIDJOURNEY
+
+
+def test_many_tags_hide_no_claim() -> None:
+    """The tags before it are more than any real directory has."""
+    fill = b"".join(struct.pack("<HHII", 0x0100, 3, 1, 0) for _ in range(1000))
+    entry = struct.pack("<HHII", 0x0131, 2, 10, 8 + 2 + 1001 * 12 + 4)
+    tags = b"II*\0" + struct.pack("<IH", 8, 1001) + fill + entry + bytes(4) + b"Midjourney"
+    assert said(encoded("PNG", exif=b"Exif\0\0" + tags)) == MIDJOURNEY
+
+
+def test_a_long_xmp_packet_of_a_tiff_is_read_to_its_end() -> None:
+    packet = xmp(f'a="{"x" * 20_000}" xmp:CreatorTool="Adobe Firefly"')
+    assert said(encoded("TIFF", tiffinfo={700: packet})) == [("xmp", "generated", "Adobe Firefly")]
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_claims_of_a_file_that_cannot_be_decoded(name: str) -> None:
+    tags = exif(software="Midjourney")
+    data = encoded(name, exif=tags)
+    cut = data[:-1] if name in ("WEBP", "TIFF") else data[: data.index(b"Midjourney") + 10]
+    assert not isinstance(decode(cut), Decoded)
+    assert said(cut) == MIDJOURNEY
 
 
 # C2PA
@@ -348,7 +442,7 @@ def check_bounds(found: tuple[Claim, ...]) -> None:
 @given(head=st.sampled_from(HEADS), tail=st.binary(max_size=600))
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_are_survived(head: bytes, tail: bytes) -> None:
-    check_bounds(read_metadata(head + tail))
+    check_bounds(claims_of(head + tail))
 
 
 @given(
@@ -359,14 +453,14 @@ def test_damaged_files_are_survived(name: str, edits: list[tuple[float, int]]) -
     data = bytearray(MAKERS[name]())
     for place, value in edits:
         data[round(place * (len(data) - 1))] = value
-    check_bounds(read_metadata(bytes(data)))
+    check_bounds(claims_of(bytes(data)))
 
 
 @given(name=st.sampled_from(sorted(MAKERS)), share=st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
 def test_cut_files_are_survived(name: str, share: float) -> None:
     data = MAKERS[name]()
-    check_bounds(read_metadata(data[: round(share * len(data))]))
+    check_bounds(claims_of(data[: round(share * len(data))]))
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -396,5 +490,5 @@ BOMBS = {
 def test_a_bomb_costs_next_to_nothing(name: str) -> None:
     data = BOMBS[name]()
     begun = time.process_time()
-    check_bounds(read_metadata(data))
+    check_bounds(claims_of(data))
     assert time.process_time() - begun < 1

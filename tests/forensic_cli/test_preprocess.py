@@ -182,7 +182,7 @@ def test_bytes_behind_a_picture_do_not_change_it(kind: str) -> None:
 def stderr_of_decoding(files: list[bytes]) -> str:
     program = (
         "import sys\n"
-        "from forensic_cli.preprocess import decode\n"
+        "from forensic_cli.images.decode import decode\n"
         "for text in sys.stdin.read().split():\n"
         "    decode(bytes.fromhex(text))\n"
     )

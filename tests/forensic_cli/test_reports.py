@@ -6,16 +6,17 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from pyarrow import parquet
 
 from forensic_cli import __version__
-from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Summary, Verdict, path_bytes
+from forensic_cli.record import Claim, FileResult, Prediction, RunHeader, Summary, UsedModel, Verdict, path_bytes
 from forensic_cli.reports import REPORTS, make_report
 from pages import read_page
 from toys import child_environment, genforensic, solid
@@ -57,15 +58,15 @@ FIELDS = [
 HEADER = RunHeader(
     version="1.2.3",
     models=tuple(
-        {
-            "name": f"native-{technique}",
-            "technique": technique,
-            "recipe": "native",
-            "labels": ["real", "alpha"],
-            "decisions": {"any": {"log10_lr_bounds": {}}},
-            "file": f"native-{technique}.onnx",
-            "sha256": digit * 64,
-        }
+        UsedModel(
+            name=f"native-{technique}",
+            technique=technique,
+            recipe="native",
+            labels=("real", "alpha"),
+            file=f"native-{technique}.onnx",
+            sha256=digit * 64,
+            decisions={"any": {"log10_lr_bounds": {}}},
+        )
         for technique, digit in (("baseline", "a"), ("weighted", "b"))
     ),
     providers=("CPUExecutionProvider", "CPUExecutionProvider"),
@@ -76,31 +77,58 @@ HEADER = RunHeader(
 )
 
 
+def prediction(
+    real: float, candidates: tuple[str, ...] = (), ratios: Mapping[str, float] = MappingProxyType({})
+) -> Prediction:
+    label = "real" if real > 0.5 else "alpha"
+    scores = {"real": real, "alpha": 1 - real}
+    return Prediction(label, scores[label], 1 - real, scores, candidates, dict(ratios))
+
+
+def verdict_row(path: str, state: str, judged: Verdict, **fields: Any) -> FileResult:
+    shared: dict[str, Any] = {"status": "ok", "reason": None, "sha256": "c" * 64, "bytes": 12345, "format": "WEBP"}
+    shared |= {"width": 640, "height": 479, "views": 4, "warnings": ()}
+    return FileResult(path=path, state=state, verdict=judged, **(shared | fields))
+
+
 def good(path: str = "case/a.png", verdict: str = "alpha", warnings: tuple[str, ...] = ()) -> FileResult:
-    techniques = {
-        "baseline": Prediction("alpha", 0.9375, {"real": 0.0625, "alpha": 0.9375}, 0.9375),
-        "weighted": Prediction("real", 0.53125, {"real": 0.53125, "alpha": 0.46875}, 0.46875),
-    }
-    headline = {"real": "real", "inconclusive": "undecided"}.get(verdict, "generated")
-    scores = {"real": 0.296875, "alpha": 0.703125}
-    judged = Verdict(headline, 0.703125, None, verdict, "alpha", 0.703125, scores, 0.5, techniques)
-    return FileResult(path, "ok", None, "WebP, lossy", judged, "c" * 64, 12345, "WEBP", 640, 479, 4, warnings)
+    judged = Verdict(
+        headline={"real": "real", "inconclusive": "undecided"}.get(verdict, "generated"),
+        p_generated=0.703125,
+        generated_log10_lr=None,
+        verdict=verdict,
+        label="alpha",
+        confidence=0.703125,
+        strength=None,
+        agreement=0.5,
+        candidates=(),
+        scores={"real": 0.296875, "alpha": 0.703125},
+        log10_lr={},
+        techniques={"baseline": prediction(0.0625), "weighted": prediction(0.53125)},
+    )
+    return verdict_row(path, "WebP, lossy", judged, warnings=warnings)
 
 
 def weighed(path: str = "case/w.png", candidates: tuple[str, ...] = ("alpha", "real")) -> FileResult:
     """Return a row of models with ratios: generated, without a name."""
-    ratios = {"real": -2.5, "alpha": 0.5}
-    techniques = {
-        "baseline": Prediction("alpha", 0.75, {"real": 0.25, "alpha": 0.75}, 0.75, ("alpha",), {"alpha": 1.25}),
-        "weighted": Prediction("alpha", 0.625, {"real": 0.375, "alpha": 0.625}, 0.625, (), ratios),
-    }
-    scores = {"real": 0.00011, "alpha": 0.99989}
-    words = "moderately strong support"
     judged = Verdict(
-        *("generated", 0.99989, 2.5, "inconclusive", "alpha", 0.99989, scores, 1.0, techniques),
-        *(words, candidates, ratios),
+        headline="generated",
+        p_generated=0.99989,
+        generated_log10_lr=2.5,
+        verdict="inconclusive",
+        label="alpha",
+        confidence=0.99989,
+        strength="moderately strong support",
+        agreement=1.0,
+        candidates=candidates,
+        scores={"real": 0.00011, "alpha": 0.99989},
+        log10_lr={"real": -2.5, "alpha": 0.5},
+        techniques={
+            "baseline": prediction(0.25, ("alpha",), {"alpha": 1.25}),
+            "weighted": prediction(0.375, (), {"real": -2.5, "alpha": 0.5}),
+        },
     )
-    return FileResult(path, "ok", None, "JPEG, quality 78", judged, "c" * 64, 12345, "JPEG", 640, 479, 4, ())
+    return verdict_row(path, "JPEG, quality 78", judged, format="JPEG")
 
 
 def bad(path: str = "case/b.png", reason: str = "the file ends before the picture does") -> FileResult:
@@ -110,7 +138,7 @@ def bad(path: str = "case/b.png", reason: str = "the file ends before the pictur
 def render(
     name: str, rows: list[FileResult], left_out: int = 0, colour: bool = False, header: RunHeader = HEADER
 ) -> str:
-    report, summary = make_report(name, colour), Summary.empty()
+    report, summary = make_report(name, colour), Summary()
     summary.left_out = left_out
     chunks = [report.begin(header)]
     for row in rows:
@@ -269,11 +297,21 @@ def test_json_is_one_document_with_run_files_and_summary() -> None:
 
 def test_csv_columns() -> None:
     head = next(csv.reader([render("csv", [])]))
-    assert head[:20] == [
-        *("path", "status", "headline", "p_generated", "strength", "state", "verdict", "reason", "label", "confidence"),
-        *("generated_log10_lr", "agreement", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
-        "candidates",
+    assert head[:13] == [
+        *(
+            "path",
+            "status",
+            "reason",
+            "headline",
+            "p_generated",
+            "generated_log10_lr",
+            "verdict",
+            "label",
+            "confidence",
+        ),
+        *("strength", "agreement", "candidates", "score_real"),
     ]
+    assert head[-5:] == ["tool", "models", "providers", "onnxruntime", "started"]
     assert len(head) == len(set(head))
 
 
@@ -348,11 +386,12 @@ def test_real_file_names_of_any_bytes_reach_every_report(name: str, tmp_path: Pa
 def with_ratios(header: RunHeader = HEADER) -> RunHeader:
     """Return the header of a scan whose first model has a ratio of alpha."""
     first, second = header.models
-    known = {"decisions": {"lossless": {"log10_lr_bounds": {"alpha": [-1.0, 1.5]}}}}
-    return replace(header, models=({**first, **known}, second))
+    known = {"lossless": {"log10_lr_bounds": {"alpha": [-1.0, 1.5]}}}
+    return replace(header, models=(replace(first, decisions=known), second))
 
 
-P_MEANS = "p is the probability that a generator made the image, if it was as likely as not before anybody looked."
+P_MEANS = "p is the probability that a generator made the image, assuming even odds beforehand."
+NO_PROOF = "An answer is an investigative lead, not proof. The only generators that can be named are: alpha."
 
 
 def test_the_table_by_hand() -> None:
@@ -387,9 +426,8 @@ def test_the_table_by_hand() -> None:
         "\n"
         "1 file could not be read:\n"
         "  case/b.png: the file ends before the picture does\n"
-        "Left out, because not an image: 2.\n"
-        f"{P_MEANS}\n"
-        "An answer is no proof, and no generator can be named but alpha.\n"
+        "Skipped, because not an image: 2.\n"
+        f"{P_MEANS}\n{NO_PROOF}\n"
     )
 
 
@@ -405,9 +443,10 @@ def test_the_table_says_how_strong_an_answer_is_and_what_that_means() -> None:
     assert "│   no generator named │      2 │  66.7% │" in lines
     assert lines[-3:] == [
         P_MEANS,
-        "Support says how many times more probable the measurement is if the answer is true than if it is not: weak "
-        "from 2 on, moderate from 10, moderately strong from 100, strong from 1,000, very strong from 10,000.",
-        "An answer is no proof, and no generator can be named but alpha.",
+        "Support is a likelihood ratio: how many times more probable the measurement is if the answer is true than if "
+        "it is false. It is weak from 2, moderate from 10, moderately strong from 100, strong from 1,000, very strong "
+        "from 10,000 and extremely strong from 1,000,000. It is not the probability that the answer is true.",
+        NO_PROOF,
     ]
 
 
@@ -428,7 +467,7 @@ def test_no_probability_looks_certain_by_rounding(p: float, words: str) -> None:
 
 
 def test_the_label_unknown_has_no_column_of_ratios() -> None:
-    models = tuple({**one, "labels": ["real", "alpha", "unknown"]} for one in HEADER.models)
+    models = tuple(replace(model, labels=("real", "alpha", "unknown")) for model in HEADER.models)
     head = next(csv.reader([render("csv", [], header=replace(HEADER, models=models))]))
     assert "score_unknown" in head
     assert [name for name in head if name.startswith("log10_lr_")] == ["log10_lr_real", "log10_lr_alpha"]
@@ -469,20 +508,20 @@ def test_markdown_by_hand() -> None:
         "- CPUExecutionProvider of ONNX Runtime 1.31.1\n"
         "- fused by mean\n\n"
         "| answer | generator | support | p | state | file | sha256 | remarks |\n"
-        "|---|---|---|---|---|---|---|---|\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
         f"| generated | alpha | – | 0.703 | WebP, lossy | case/a.png | {'c' * 64} | – |\n"
         f"| undecided | – | – | 0.703 | WebP, lossy | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
         "| generated | alpha or real | moderately strong support | \\>0.999 | JPEG, quality 78 | case/w.png "
         f"| {'c' * 64} | – |\n"
         f"| not judged | – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
         "## 3 images judged\n\n"
-        "| answer | images | share |\n|---|---:|---:|\n"
-        "| **generated** | 2 | 66.7% |\n| alpha | 1 | 33.3% |\n| no generator named | 1 | 33.3% |\n"
+        "| answer | images | share |\n| --- | ---: | ---: |\n"
+        "| **generated** | 2 | 66.7% |\n|   alpha | 1 | 33.3% |\n|   no generator named | 1 | 33.3% |\n"
         "| **undecided** | 1 | 33.3% |\n\n"
         "## 1 file could not be read\n\n"
         "- case/b.png: the file ends before the picture does\n\n"
-        "Left out, because not an image: 2.\n\n"
-        f"{P_MEANS} An answer is no proof, and no generator can be named but alpha.\n"
+        "Skipped, because not an image: 2.\n\n"
+        f"{P_MEANS} {NO_PROOF.replace(':', chr(92) + ':')}\n"
     )
 
 

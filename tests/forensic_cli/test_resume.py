@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forensic_cli import duplicates
+from forensic_cli import copies
 from toys import child_environment, genforensic, make_images, solid, write_toy_exports
 
 IMAGES = 400
@@ -116,12 +116,12 @@ def test_a_report_cut_at_any_byte_is_completed(
 def test_copies_of_forgotten_files_are_judged_again_as_in_a_scan_that_nobody_stopped(
     seed: int, run: Any, exports: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "REMEMBERED", 20)
+    monkeypatch.setattr(copies, "REMEMBERED", 20)
     whole, out = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl"
     assert run(*command(exports, many, whole)).exit_code == 1
-    copies = sum(json.loads(row)["duplicate_of"] is not None for row in rows(whole))
+    marked = sum(json.loads(row)["duplicate_of"] is not None for row in rows(whole))
     contents = len({json.loads(row)["sha256"] for row in rows(whole)})
-    assert 20 < copies < len(rows(whole)) - contents
+    assert 20 < marked < len(rows(whole)) - contents
     data = whole.read_bytes()
     out.write_bytes(data[: random.Random(seed).randrange(len(data))])
     assert run(*command(exports, many, out, "--resume")).exit_code == 1
@@ -138,19 +138,19 @@ def test_the_files_to_resume_have_copies_and_findings(undisturbed: list[bytes]) 
 def test_the_totals_of_a_resumed_scan_count_kept_copies(
     run: Any, exports: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forensic_cli import desk
+    from forensic_cli import scan
 
     os.link(images / "1-red.png", images / "1-tinted.png")
     out = tmp_path / "rows.jsonl"
     assert run(*command(exports, images, out)).exit_code == 0
     totals = []
-    report_scan = desk.report_scan
+    report_scan = scan.report_scan
 
     def noted(*arguments: Any) -> Any:
         totals.append(report_scan(*arguments))
         return totals[-1]
 
-    monkeypatch.setattr(desk, "report_scan", noted)
+    monkeypatch.setattr(scan, "report_scan", noted)
     for length in (None, 900):
         out.write_bytes(out.read_bytes()[:length])
         assert run(*command(exports, images, out, "--resume")).exit_code == 0
@@ -189,7 +189,7 @@ def test_other_settings_models_or_files_are_refused(run: Any, exports: Path, ima
     assert refused.exit_code == 2
     assert refused.stderr == (
         f"genforensic: {out}: was begun with other threshold; give the same options and models, "
-        "choose another --output, or begin again with --force and without --resume\n"
+        "choose another --output, or start over with --force and without --resume\n"
     )
     other = run("scan", images, "--exports", exports, "-f", "jsonl", "-o", out, "--resume")
     assert "was begun with other models, providers, ensemble" in other.stderr
@@ -235,7 +235,7 @@ def test_rows_that_are_made_again_are_counted(run: Any, exports: Path, images: P
     solid(images / "3-blue.bmp", (255, 0, 0))
     done = run(*command(exports, images, out, "--resume"))
     assert done.stderr.splitlines() == [
-        f"{out}: 3 rows are made again, from the first file that changed",
+        f"{out}: 3 rows are judged again, from the first file that changed",
         f"{out}: 2 rows are kept",
     ]
 

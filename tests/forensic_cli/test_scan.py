@@ -957,8 +957,7 @@ def test_models_lists_what_a_scan_would_find(run: Any, tmp_path: Path) -> None:
 def test_the_choices_of_the_options_are_the_names_in_the_code() -> None:
     """They are repeated as types, so that a help page need not import what they name."""
     from forensic_cli.commands import scan
-    from forensic_cli.reports import REPORTS
-    from forensic_cli.selection import SORTS
+    from forensic_cli.reports import REPORTS, SORTS
     from forensic_cli.verdict import FUSIONS
 
     assert get_args(scan.Format) == tuple(REPORTS)

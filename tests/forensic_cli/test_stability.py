@@ -217,16 +217,16 @@ def test_the_memory_of_a_stable_scan_does_not_grow_with_the_folder(
         solid(tmp_path / "in" / f"more-{i:02}.png", (255, i, 0))
     cut: list[weakref.ref[Any]] = []
     most = 0
-    cut_up = pipeline.cut
+    prepare = pipeline.prepare
 
     def counted(*arguments: Any, **more: Any) -> Any:
         nonlocal most
-        prepared = cut_up(*arguments, **more)
+        prepared = prepare(*arguments, **more)
         cut.append(weakref.ref(prepared.sample.views[0]))
         most = max(most, sum(one() is not None for one in cut))
         return prepared
 
-    monkeypatch.setattr(pipeline, "cut", counted)
+    monkeypatch.setattr(pipeline, "prepare", counted)
     done = run(
         *("scan", tmp_path / "in", "--exports", toy_exports, "-f", "jsonl", "--stability"),
         *("--batch-size", 6, "--workers", 2),

@@ -56,7 +56,7 @@ TOY = Recipe("toy", Preprocessing("patches", 32, grid=2), ToyEncoder, 0, augment
 def toy_recipe() -> Iterator[Recipe]:
     """Make `--recipe toy` known."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "toy", TOY)  # type: ignore[arg-type]
+        patch.setitem(RECIPES, "toy", TOY)
         yield TOY
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, Decision, LikelihoodRatio, ModelCard
 from forensic_cli.verdict import Thresholds, candidates_of, headline_of, probabilities, verdict_of
 from forensic_train.card_markdown import card_markdown
+from forensic_train.crossfit.scores import Scores
 from forensic_train.decide import (
     COVERED,
     LEAST_NAME,
@@ -32,7 +33,6 @@ from forensic_train.decide import (
     with_ratios,
 )
 from forensic_train.manifest import Row, source_weights
-from forensic_train.scores import Scores
 from forensic_train.signals import FORMS, ORIGINAL
 from toys import toy_card
 
@@ -431,8 +431,8 @@ def test_decisions_survive_the_cards_json(decided: ModelCard) -> None:
 
 def test_the_card_tells_of_every_state_in_words(decided: ModelCard) -> None:
     text = card_markdown(decided, "toy.onnx")
-    assert "pictures in other states stay `undecided`" in text
-    assert "Validation: 960 toys." in text
+    assert "images in any other state stay `undecided`" in text
+    assert "## Validation\n\n960 toys." in text
     for state, decision in decided.decisions.items():
         for forms, figures in decision.measured.items():
             low, high = figures["intervals"]["auroc"]
@@ -458,17 +458,17 @@ def test_the_card_tells_thresholds_and_ratios() -> None:
         "Names one of: real, alpha, beta, gamma.",
         "| jpeg | 0.7500 | 0.2500 | alpha 0.60, others 0.50 | 0.90 | 3.50 |",
         "| webp | never | 0.1250 | never | 0.90 | – |",
-        "| jpeg | generated / real | -1.25 | +1.50 | 0.500 | 0.375 | 0.125 | 30 | 60 | 4 |",
-        "| webp | beta | -1.25 | +1.50 | – | – | – | 30 | 60 | 4 |",
+        "| jpeg, generated / real | -1.25 | +1.50 | 0.500 | 0.375 | 0.125 | 30 | 60 | 4 |",
+        "| webp, beta | -1.25 | +1.50 | – | – | – | 30 | 60 | 4 |",
     ):
         assert line in text.splitlines()
 
 
 def test_the_card_says_what_it_has_nothing_of() -> None:
     text = card_markdown(replace(CARD, decisions={"any": Decision()}), "toy.onnx")
-    assert "None is clearly better than silence on left-out sources, so none is given." in text
+    assert "No likelihood ratio is clearly better than none on left-out sources, so none is given." in text
     assert "| any | never | never | never | 0.90 | – |" in text.splitlines()
     bare = card_markdown(CARD, "toy.onnx")
-    assert "No image was kept to decide by: every picture is `undecided`." in bare
-    assert "### Thresholds" not in bare
+    assert "No images were set aside to choose thresholds: the answer to every image is `undecided`." in bare
+    assert "## Thresholds" not in bare
     assert "## Likelihood ratios" not in bare

@@ -16,10 +16,10 @@ from PIL import Image
 
 from forensic_cli.card import ANY_STATE
 from forensic_cli.model import Model
+from forensic_train.crossfit.scores import Scores, scores_file, write_scores
 from forensic_train.dataset import Batch
 from forensic_train.manifest import count_cells, with_hashes
 from forensic_train.run import CONFIG_FILE, Run, read_split
-from forensic_train.scores import Scores, scores_file, write_scores
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.weighted import Weighted
 
@@ -268,7 +268,7 @@ def test_what_finetune_adapts_to_is_drawn_several_times(run: RunCommand, labelle
     text = run("evaluate", output, "--format", "markdown").stdout
     values = [one["accuracy"] for one in tested]
     assert f"| toy-finetune | 3 | 9 | {fmean(values):.3f} | {stdev(values):.3f} |" in text
-    assert "Accuracy over the draws of what finetune adapts to" in run("evaluate", output).stdout
+    assert "Accuracy over the draws that finetune adapts to" in run("evaluate", output).stdout
 
 
 def test_one_technique_that_fails_does_not_stop_the_others(run: RunCommand, labelled: Path, tmp_path: Path) -> None:

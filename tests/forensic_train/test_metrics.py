@@ -125,8 +125,8 @@ def test_images_without_an_answer_are_counted_apart(model: Model, rows: list[Row
     only = evaluate_model(model, [grey], "test").metrics
     assert (only.decided, only.decided_accuracy, only.named, only.named_accuracy) == (0, None, 0, None)
     text = as_markdown([evaluate_model(model, rows, "test")])
-    assert "headline is not `undecided` for 100.0%, of these 71.4% are right" in text
-    assert "it names a generator for 57.1%, of these 75.0% rightly." in text
+    assert "decides between `generated` and `real` for 100.0%, of which 71.4% are right" in text
+    assert "it names a generator for 57.1%, of which 75.0% are right." in text
 
 
 def test_an_image_beyond_the_farthest_has_no_answer(rows: list[Row], tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_reports_rank_by_accuracy_and_hold_every_figure(evaluations: list[Evalua
     }  # fmt: skip
     text = as_markdown(evaluations)
     assert "| alpha | 0.67 | 1.00 | 0.80 | 2 |" in text
-    assert "| macro average | 0.78 | 0.72 | 0.71 | 7 |" in text
+    assert "| **macro average** | 0.78 | 0.72 | 0.71 | 7 |" in text
     assert "beta / car 0.50 (n 2)" in text
 
 

@@ -13,6 +13,7 @@ from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.errors import DataError
 from forensic_cli.images.history import REENCODINGS
 from forensic_cli.model import Model
+from forensic_cli.table import Table
 from forensic_train import robustness_report
 from forensic_train.card_markdown import card_markdown
 from forensic_train.manifest import Row
@@ -155,7 +156,7 @@ def test_evaluate_measures_robustness_where_asked(run: Any, exports: Path, data:
 def test_evaluate_prints_robustness_as_tables(run: Any, exports: Path, data: Path) -> None:
     done = run("evaluate", "--data", data, "--exports", exports, "--robustness")
     assert done.exit_code == 0
-    assert "Accuracy (95 % Wilson) under re-encoding" in done.stdout
+    assert "Accuracy under re-encoding (95 % Wilson interval)" in done.stdout
     assert "│ crop        │ 0.750 (0.30–0.95) │" in done.stdout
     assert "│ crop        │           0.833 │" in done.stdout
 
@@ -166,15 +167,15 @@ def point(model: str, reencoding: str, right: int) -> RobustnessPoint:
 
 def test_the_tables_have_a_column_a_model_and_a_dash_for_what_is_missing() -> None:
     points = [point("a", "original", 9), point("a", "webp90", 5), point("b", "original", 10)]
-    assert list(robustness_tables(points)) == [
-        (
-            "Accuracy (95 % Wilson) under re-encoding",
-            ["re-encoding", "a", "b"],
+    assert robustness_tables(points) == [
+        Table(
+            "Accuracy under re-encoding (95 % Wilson interval)",
+            ("re-encoding", "a", "b"),
             [["original", "0.900 (0.60–0.98)", "1.000 (0.72–1.00)"], ["webp90", "0.500 (0.24–0.76)", "–"]],
         ),
-        (
+        Table(
             "Macro recall under re-encoding",
-            ["re-encoding", "a", "b"],
+            ("re-encoding", "a", "b"),
             [["original", "0.900", "1.000"], ["webp90", "0.500", "–"]],
         ),
     ]
@@ -212,8 +213,8 @@ def test_the_card_keeps_the_figures_and_shows_them() -> None:
     assert ModelCard.from_json(card.to_json()) == card
     text = card_markdown(ModelCard.from_json(card.to_json()), "a.onnx")  # whose keys are sorted
     assert (
-        "### Under re-encoding\n\n"
-        "The images of **test**, changed as platforms and editors change them, and judged again.\n\n"
+        "## Robustness to re-encoding\n\n"
+        "The images of test were changed as platforms and editors change them, and judged again.\n\n"
         "| re-encoding | images | accuracy | change | macro recall |\n"
         "| --- | ---: | ---: | ---: | ---: |\n"
         "| original | 10 | 0.900 | +0.000 | 0.900 |\n"

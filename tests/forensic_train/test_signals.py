@@ -19,7 +19,6 @@ from forensic_cli.images.views import views
 from forensic_cli.model import Model
 from forensic_train import signals as signals_module
 from forensic_train.dataset import loader
-from forensic_train.export import export_network
 from forensic_train.manifest import Row, with_hashes
 from forensic_train.measurements import (
     BlockCoefficients,
@@ -30,6 +29,7 @@ from forensic_train.measurements import (
     Residuals,
 )
 from forensic_train.network import Network, StateEncoder, StateHead
+from forensic_train.onnx_export import export_network
 from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
 from forensic_train.techniques.base import Context

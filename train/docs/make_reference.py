@@ -1,24 +1,58 @@
-"""Write the parts of reference.md that the code knows: commands, statuses, warnings and claims.
+"""Write the parts of the documents that the code and the exports know: tables of commands, names and accuracy.
 
-usage: python train/docs/make_reference.py    (with forensic_cli and train/ on the path) writes the parts again
+usage: python train/docs/make_reference.py    (with forensic_cli and train/ on the path)
 
-What stands between `<!-- made: NAME -->` and `<!-- end -->` is replaced; everything else is written by hand.
+Only what stands between `<!-- made: NAME -->` and `<!-- end -->` is replaced; the rest is written by hand.
 """
 
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
+from forensic_cli.card import ModelCard
+from forensic_cli.exports import Export
 from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.main import app
 from forensic_cli.provenance import CLAIMS
 
+ROOT = Path(__file__).parents[2]
 REFERENCE = Path(__file__).with_name("reference.md")
+DOCUMENTS = (REFERENCE, ROOT / "README.md", ROOT / "exports" / "README.md")
+"""Documents with made parts."""
+DEFAULT_TECHNIQUE = "baseline"
 _PLACE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+AS_PUBLISHED, CROPPED = "as found", "cut"
+"""Names of the model card: whole images as they were published; parts of 256 pixels."""
+BRIEF_CONDITIONS = (
+    ("lossless, as published", "lossless", AS_PUBLISHED),
+    ("recompressed, JPEG 93 to 98", "jpeg-93", "jpeg-93"),
+    ("recompressed, JPEG 80 to 92", "jpeg-80", "jpeg-80"),
+    ("recompressed, JPEG 60 to 79", "jpeg-60", "jpeg-60"),
+    ("recompressed, WebP 65 to 92", "webp", "webp"),
+    ("256-pixel crop, lossless", "lossless", CROPPED),
+)
+"""(what a reader sees, state and form in the model card) of each row of the README's table."""
+ALL_CONDITIONS = (
+    ("lossless, as published", "lossless", AS_PUBLISHED),
+    ("WebP, as published", "webp", AS_PUBLISHED),
+    ("JPEG 93 and above, as published", "jpeg-93", AS_PUBLISHED),
+    ("JPEG 80 to 92, as published", "jpeg-80", AS_PUBLISHED),
+    ("JPEG 60 to 79, as published", "jpeg-60", AS_PUBLISHED),
+    *BRIEF_CONDITIONS[1:5],
+    ("resized by 0.5 to 1.5", "lossless", "resized"),
+    ("JPEG, cropped, saved losslessly", "lossless", "saved again"),
+    ("resized, then JPEG 80 to 92", "jpeg-80", "resized, jpeg"),
+    BRIEF_CONDITIONS[5],
+    ("256-pixel crop, JPEG 80 to 92", "jpeg-80", CROPPED),
+)
+"""The same of the table in exports/README.md."""
+TECHNIQUES = ("baseline", "adversarial", "weighted", "discriminant", "finetune")
+"""In the order of the tables that compare them."""
 
 
 def commands() -> Mapping[str, Any]:
@@ -28,26 +62,85 @@ def commands() -> Mapping[str, Any]:
 
 
 def updated(text: str) -> str:
-    """Return the reference with its made parts as the code has them now."""
-    parts = {
-        "commands": "\n".join(_commands()),
-        "statuses": _table(("status", "meaning"), [(f"`{name}`", what) for name, what in _all_statuses()]),
-        "claims": _table(("claim", "meaning"), [(f"`{name}`", what) for name, what in CLAIMS.items()]),
-        "warnings": _table(("warning", "meaning"), [(f"`{name}`", what) for name, what in WARNINGS.items()]),
-    }
-    return _PLACE.sub(lambda found: f"{found[1]}\n{parts[found[2]].strip()}\n\n{found[3]}", text)
+    """Return a document with its made parts as the code and the exports have them now."""
+    return _PLACE.sub(lambda place: f"{place[1]}\n{_PARTS[place[2]]().strip()}\n\n{place[3]}", text)
 
 
-def _all_statuses() -> Iterator[tuple[str, str]]:
-    yield "ok", "the image was judged"
-    yield from STATUSES.items()
+# Accuracy, from the model cards of what ships
 
 
-def _commands() -> Iterator[str]:
+def shipped_cards() -> dict[str, ModelCard]:
+    """Return the card of each technique that ships."""
+    exports = (export for path in sorted((ROOT / "exports").glob("*.onnx")) for export in Export.peek(path))
+    return {export.card.technique: export.card for export in exports}
+
+
+def _brief_accuracy() -> str:
+    head = ("images", "AUROC", *_ANSWER_COLUMNS)
+    card = shipped_cards()[DEFAULT_TECHNIQUE]
+    rows = []
+    for title, state, form in BRIEF_CONDITIONS:
+        measured = card.decisions[state].measured[form]
+        rows.append((title, _decimal(measured["auroc"]), *_answers(measured)))
+    return _table(head, rows)
+
+
+def _all_conditions() -> str:
+    head = ("images", "number", "sources", "AUROC", "top label correct", *_ANSWER_COLUMNS)
+    card = shipped_cards()[DEFAULT_TECHNIQUE]
+    rows = []
+    for title, state, form in ALL_CONDITIONS:
+        measured = card.decisions[state].measured[form]
+        labels = f"{_decimal(measured['macro_recall'])} of {measured['labels']}"
+        number, sources = f"{measured['images']:,}", str(measured["sources"])
+        rows.append((title, number, sources, _decimal(measured["auroc"]), labels, *_answers(measured)))
+    return _table(head, rows)
+
+
+def _techniques() -> str:
+    head = ("technique", "images", "AUROC", "top label correct", *_ANSWER_COLUMNS)
+    cards, rows = shipped_cards(), []
+    for title, state, form in (
+        ("lossless, as published", "lossless", AS_PUBLISHED),
+        ("JPEG 80 to 92, all forms", "jpeg-80", "all forms"),
+    ):
+        for name in TECHNIQUES:
+            measured = cards[name].decisions[state].measured[form]
+            figures = (_decimal(measured["auroc"]), _decimal(measured["macro_recall"]), *_answers(measured))
+            rows.append((f"`{name}`", f"{title} ({measured['images']:,})", *figures))
+    return _table(head, rows)
+
+
+_ANSWER_COLUMNS = (
+    *("generated images detected", "real images called generated", "answers correct"),
+    *("generated images named", "names correct"),
+)
+"""Shares of a card's `measured`, in the order of `_answers`."""
+
+
+def _answers(measured: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("generated_found", "real_called_generated", "decided_right", "named", "named_right"):
+        value = measured[name]
+        yield "–" if value is None else f"{value:.0%}"
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+# Commands, from their help texts
+
+
+def _commands() -> str:
+    return "\n".join(_command_parts())
+
+
+def _command_parts() -> Iterator[str]:
     for name, command in commands().items():
         yield f"### genforensic {name}\n"
         yield from _described(command.help)
-        yield _table(("argument or option", "meaning", "default or range"), [_option(one) for one in command.params])
+        rows = [_parameter(parameter) for parameter in command.params]
+        yield _table(("argument or option", "meaning", "default or range"), rows)
 
 
 def _described(text: str) -> Iterator[str]:
@@ -62,41 +155,48 @@ def _described(text: str) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Return a help text wrapped as the other documents are, with its options and placeholders as code."""
+    """Return a help text wrapped like the other documents, with its options and placeholders as code."""
     pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
     pieces[::2] = (re.sub(r"(?<![\w-])--[a-z][a-z-]*|\S*<\S+", r"`\g<0>`", piece) for piece in pieces[::2])
     return "\n".join(textwrap.wrap("".join(pieces), 125, break_long_words=False, break_on_hyphens=False))
 
 
-def _option(one: Any) -> tuple[str, str, str]:
-    return f"`{_names(one)}`", _prose(one.help or "").replace("\n", " "), _limits(one)
+def _parameter(parameter: Any) -> tuple[str, str, str]:
+    return f"`{_names(parameter)}`", _prose(parameter.help or "").replace("\n", " "), _limits(parameter)
 
 
-def _names(one: Any) -> str:
-    if one.param_type_name == "argument":
-        return str(one.metavar or one.name.upper()) + ("..." if one.nargs != 1 else "")
-    names = ", ".join(sorted(one.opts, key=len, reverse=True))
-    if one.secondary_opts:
-        return f"{names} / {', '.join(one.secondary_opts)}"
-    choices = "|".join(name for name in get_args(one.type_descriptor.annotation) if isinstance(name, str))
-    return names if one.is_flag else f"{names} {one.metavar or choices or 'N'}"
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper()) + ("..." if parameter.nargs != 1 else "")
+    names = ", ".join(sorted(parameter.opts, key=len, reverse=True))
+    if parameter.secondary_opts:
+        return f"{names} / {', '.join(parameter.secondary_opts)}"
+    choices = "|".join(_choices(parameter.type_descriptor.annotation))
+    return names if parameter.is_flag else f"{names} {parameter.metavar or choices or 'N'}"
 
 
-def _limits(one: Any) -> str:
+def _choices(annotation: Any) -> list[str]:
+    """Return the names that an option takes if its type is a Literal of them, or that and None."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [name for part in get_args(annotation) for name in _choices(part)]
+
+
+def _limits(parameter: Any) -> str:
     """Return the default of a parameter that has one, and the range of a number."""
-    said = ["required"] if one.required else []
-    if one.param_type_name == "option" and one.secondary_opts:
-        said.append(f"`{one.opts[0] if one.default else one.secondary_opts[0]}`")
-    elif one.default not in (None, False, ""):
-        said.append(f"`{one.default}`")
-    elif one.default == 0 and not isinstance(one.default, bool):
-        said.append("`0`")
-    least, most = getattr(one, "min", None), getattr(one, "max", None)
+    limits = ["required"] if parameter.required else []
+    if parameter.param_type_name == "option" and parameter.secondary_opts:
+        limits.append(f"`{parameter.opts[0] if parameter.default else parameter.secondary_opts[0]}`")
+    elif parameter.default not in (None, False, ""):
+        limits.append(f"`{parameter.default}`")
+    elif parameter.default == 0 and not isinstance(parameter.default, bool):
+        limits.append("`0`")
+    least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if most is not None:
-        said.append(f"{least} to {most}")
+        limits.append(f"{least} to {most}")
     elif least is not None:
-        said.append(f"{least} or more")
-    return ", ".join(said)
+        limits.append(f"{least} or more")
+    return ", ".join(limits)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -105,5 +205,21 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
+def _name_table(column: str, meanings: Mapping[str, str]) -> str:
+    return _table((column, "meaning"), [(f"`{name}`", meaning) for name, meaning in meanings.items()])
+
+
+_PARTS = {
+    "accuracy": _brief_accuracy,
+    "conditions": _all_conditions,
+    "techniques": _techniques,
+    "commands": _commands,
+    "statuses": lambda: _name_table("status", {"ok": "the image was judged", **STATUSES}),
+    "warnings": lambda: _name_table("warning", WARNINGS),
+    "claims": lambda: _name_table("claim", CLAIMS),
+}
+"""What makes each part."""
+
 if __name__ == "__main__":
-    REFERENCE.write_text(updated(REFERENCE.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(updated(document.read_text(encoding="utf-8")), encoding="utf-8")

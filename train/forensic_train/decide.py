@@ -24,9 +24,9 @@ from forensic_cli.card import (
     ModelCard,
 )
 from forensic_cli.verdict import answer_of, generated_score, probabilities, top_labels
+from forensic_train.crossfit.scores import Scores
 from forensic_train.likelihood import fit_ratio
 from forensic_train.manifest import source_weights, unit_of
-from forensic_train.scores import Scores
 from forensic_train.seeds import generator_for
 from forensic_train.signals import ORIGINAL
 

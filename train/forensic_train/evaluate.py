@@ -17,12 +17,12 @@ from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.verdict import answer_of, probabilities, top_labels
+from forensic_train.crossfit.scores import Scores
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
 from forensic_train.run import EXPORTS_FOLDER, draw_folders, read_split
-from forensic_train.scores import Scores
 from forensic_train.signals import FORMS, ORIGINAL, Signals, measure_signals
 
 _BINS = 15
@@ -74,9 +74,10 @@ def calibrated_rows(card: ModelCard, logits: Logits, states: Sequence[str]) -> n
 
 def infer(model: Model, rows: Sequence[Row]) -> tuple[Logits, npt.NDArray[np.float32], list[str]]:
     """Return logits B x K, distances B and states B of images, in their order, whatever their labels."""
-    reading = Reading((model.card.preprocessing,), batch_size=images_at_once([model]))
-    judged = work_on((row.path for row in rows), reading, partial(_batch, model))
-    parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / reading.batch_size)))
+    batch_size = images_at_once([model])
+    reading = Reading((model.card.preprocessing,))
+    judged = work_on((row.path for row in rows), reading, partial(_batch, model), batch_size)
+    parts = list(track(judged, f"evaluating {model.card.name}", math.ceil(len(rows) / batch_size)))
     if not parts:
         return np.zeros((0, len(model.card.labels)), np.float32), np.zeros(0, np.float32), []
     evidence, states = zip(*parts, strict=True)

@@ -1,4 +1,4 @@
-"""The evaluation as people read it: rich tables, Markdown, JSON, and confusion matrices as pictures."""
+"""The evaluation for people: tables for the terminal, Markdown, JSON, and confusion matrices as pictures."""
 
 import json
 from collections.abc import Sequence
@@ -7,63 +7,89 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from rich.console import Group
-from rich.table import Table
 
-from forensic_train.card_markdown import markdown_table, metrics_markdown
+from forensic_cli.reports.cards import metrics_table
+from forensic_cli.table import MISSING, Table
 from forensic_train.evaluate import Evaluation
 from forensic_train.robustness import RobustnessPoint, by_model
 from forensic_train.robustness_report import robustness_tables
 
-_SUMMARY = ("rank", "model", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
-_DRAWS = "Accuracy over the draws of what finetune adapts to, on the test images of each draw"
-_DRAWN = ("model", "draws", "images each", "mean", "standard deviation", "lowest", "highest")
-
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Return the evaluations set by set, best accuracy first."""
+    """Return the evaluations set by set, highest accuracy first."""
     return sorted(evaluations, key=lambda one: (one.images, -one.metrics.accuracy, one.model))
 
 
 def as_json(
     evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
 ) -> str:
-    """Return every figure as JSON; `robustness` is null where it was not measured."""
+    """Return every figure as JSON; `robustness` is null if it was not measured."""
     measured = by_model(points)
-    found = []
-    for one in ranked([*evaluations, *draws]):
-        mine = [point for point in measured.get(one.model, {}).values() if point.set == one.images]
-        found.append({**asdict(one), "robustness": [asdict(point) for point in mine] or None})
-    return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    records = []
+    for evaluation in ranked([*evaluations, *draws]):
+        mine = [point for point in measured.get(evaluation.model, {}).values() if point.set == evaluation.images]
+        records.append({**asdict(evaluation), "robustness": [asdict(point) for point in mine] or None})
+    return json.dumps(records, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_markdown(
     evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
 ) -> str:
-    """Return the summary, each technique's table, and what re-encodings and draws change, as Markdown."""
-    parts = ["# Evaluation", markdown_table(_SUMMARY, _summary_rows(evaluations))]
-    for one in ranked(evaluations):
-        parts += [f"## {one.model}", metrics_markdown(one.images, asdict(one.metrics))]
-    if points:
-        parts.append("## Robustness")
-        for title, header, rows in robustness_tables(points):
-            parts += [f"### {title}", markdown_table(header, rows)]
-    if draws:
-        parts += [f"## {_DRAWS}", markdown_table(_DRAWN, _draw_rows(evaluations, draws))]
-    return "\n\n".join(parts) + "\n"
+    """Return the ranking, the table of each model, and what re-encodings and draws change, as Markdown."""
+    tables = [_ranking(evaluations), *_other_tables(evaluations, points, draws)]
+    return "\n\n".join(["# Evaluation", *(table.markdown(2) for table in tables)]) + "\n"
 
 
 def as_tables(
     evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint] = (), draws: Sequence[Evaluation] = ()
 ) -> Group:
-    """Return rich tables for the terminal."""
-    summary = Table(*_SUMMARY, title="Ranking by accuracy")
-    summary.columns[1].no_wrap = True
-    for row in _summary_rows(evaluations):
-        summary.add_row(*map(str, row))
-    more = [plain_table(*one) for one in robustness_tables(points)] if points else []
-    if draws:
-        more.append(plain_table(_DRAWS, _DRAWN, _draw_rows(evaluations, draws)))
-    return Group(*(_class_table(one) for one in ranked(evaluations)), *more, summary)
+    """Return the same for a terminal, where the ranking comes last."""
+    tables = [*_other_tables(evaluations, points, draws), _ranking(evaluations)]
+    return Group(*(table.rich() for table in tables))
+
+
+def _other_tables(
+    evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint], draws: Sequence[Evaluation]
+) -> list[Table]:
+    tables = [
+        metrics_table(f"{one.model} on {one.images}", one.images, asdict(one.metrics)) for one in ranked(evaluations)
+    ]
+    tables += robustness_tables(points) if points else []
+    return tables + ([_draws(evaluations, draws)] if draws else [])
+
+
+def _ranking(evaluations: Sequence[Evaluation]) -> Table:
+    columns = ("model", "rank", "images", "accuracy (95 % Wilson)", "precision", "recall", "F1", "worst cell")
+    rows: list[list[object]] = []
+    ranks: dict[str, int] = {}
+    for evaluation in ranked(evaluations):
+        ranks[evaluation.images] = ranks.get(evaluation.images, 0) + 1
+        m = evaluation.metrics
+        rows.append(
+            [
+                evaluation.model,
+                ranks[evaluation.images],
+                f"{evaluation.images} {m.images}",
+                f"{m.accuracy:.3f} ({m.interval[0]:.2f}–{m.interval[1]:.2f})",
+                *(f"{value:.2f}" for value in (m.precision, m.recall, m.f1)),
+                f"{m.worst_cell} {m.worst_cell_accuracy:.2f} (n {m.worst_cell_images})",
+            ]
+        )
+    return Table("Ranking by accuracy", columns, rows)
+
+
+def _draws(evaluations: Sequence[Evaluation], draws: Sequence[Evaluation]) -> Table:
+    """Return each model's accuracy over all draws; the first of them is the run's own `test`."""
+    rows: list[list[object]] = []
+    for name in dict.fromkeys(draw.model for draw in draws):
+        mine = [one.metrics for one in evaluations if one.model == name and one.images == "test"]
+        mine += [draw.metrics for draw in draws if draw.model == name]
+        values = [metrics.accuracy for metrics in mine]
+        spread = f"{stdev(values):.3f}" if len(values) > 1 else MISSING
+        figures = [f"{fmean(values):.3f}", spread, f"{min(values):.3f}", f"{max(values):.3f}"]
+        rows.append([name, len(mine), mine[0].images, *figures])
+    columns = ("model", "draws", "images each", "mean", "standard deviation", "lowest", "highest")
+    return Table("Accuracy over the draws that finetune adapts to, on the test images of each draw", columns, rows)
 
 
 def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
@@ -72,78 +98,22 @@ def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Pat
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for one in evaluations:
-        count = len(one.labels)
+    for evaluation in evaluations:
+        labels, metrics = evaluation.labels, evaluation.metrics
+        count = len(labels)
         figure = Figure(figsize=(2.6 + 0.75 * count, 2.2 + 0.65 * count), layout="constrained")
         axes = figure.add_subplot()
-        totals = [max(1, sum(row)) for row in one.metrics.confusion]
-        shares = [[n / total for n in row] for row, total in zip(one.metrics.confusion, totals, strict=True)]
+        shares = [[n / max(1, sum(row)) for n in row] for row in metrics.confusion]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for i, row in enumerate(one.metrics.confusion):
+        for i, row in enumerate(metrics.confusion):
             for j, n in enumerate(row):
                 axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
-        axes.set_xticks(range(count), one.labels, rotation=40, ha="right")
-        axes.set_yticks(range(count), one.labels)
+        axes.set_xticks(range(count), labels, rotation=40, ha="right")
+        axes.set_yticks(range(count), labels)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(
-            f"{one.model} on {one.images} ({one.metrics.images} images, accuracy {one.metrics.accuracy:.3f})"
-        )
-        paths.append(folder / f"{one.model}-{one.images}.png")
+        size = f"{metrics.images} images, accuracy {metrics.accuracy:.3f}"
+        axes.set_title(f"{evaluation.model} on {evaluation.images} ({size})")
+        paths.append(folder / f"{evaluation.model}-{evaluation.images}.png")
         figure.savefig(paths[-1], dpi=120)
     return paths
-
-
-def _summary_rows(evaluations: Sequence[Evaluation]) -> list[list[object]]:
-    rows: list[list[object]] = []
-    places: dict[str, int] = {}
-    for one in ranked(evaluations):
-        places[one.images] = places.get(one.images, 0) + 1
-        m = one.metrics
-        rows.append(
-            [
-                places[one.images],
-                one.model,
-                f"{one.images} {m.images}",
-                f"{m.accuracy:.3f} ({m.interval[0]:.2f}–{m.interval[1]:.2f})",
-                f"{m.precision:.2f}",
-                f"{m.recall:.2f}",
-                f"{m.f1:.2f}",
-                f"{m.worst_cell} {m.worst_cell_accuracy:.2f} (n {m.worst_cell_images})",
-            ]
-        )
-    return rows
-
-
-def _draw_rows(evaluations: Sequence[Evaluation], draws: Sequence[Evaluation]) -> list[list[str]]:
-    """Return each model's accuracy over all draws, the run's own `test` being the first of them."""
-    rows = []
-    for name in dict.fromkeys(one.model for one in draws):
-        mine = [one.metrics for one in evaluations if one.model == name and one.images == "test"]
-        mine += [one.metrics for one in draws if one.model == name]
-        values = [metrics.accuracy for metrics in mine]
-        spread = f"{stdev(values):.3f}" if len(values) > 1 else "–"
-        figures = [f"{fmean(values):.3f}", spread, f"{min(values):.3f}", f"{max(values):.3f}"]
-        rows.append([name, str(len(mine)), str(mine[0].images), *figures])
-    return rows
-
-
-def plain_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Return a rich table whose first column alone is aligned left."""
-    table = Table(*header, title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
-
-
-def _class_table(one: Evaluation) -> Table:
-    m = one.metrics
-    table = Table("generator", "precision", "recall", "F1", "support", title=f"{one.model} on {one.images}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for c in m.classes:
-        table.add_row(c.generator, f"{c.precision:.2f}", f"{c.recall:.2f}", f"{c.f1:.2f}", str(c.support))
-    table.add_row("macro average", f"{m.precision:.2f}", f"{m.recall:.2f}", f"{m.f1:.2f}", str(m.images), style="bold")
-    return table

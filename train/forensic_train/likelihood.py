@@ -9,13 +9,13 @@ The costs follow Brümmer and du Preez (2006), the bounds Vergeer et al. (2016);
 and pandas along, for the four functions that are needed here.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import LEAST_PROBABILITY, LikelihoodRatio
-from forensic_train.folds import group_folds
 from forensic_train.seeds import generator_for
 
 LEAST_IMAGES = 10
@@ -23,6 +23,8 @@ LEAST_IMAGES = 10
 LEAST_SOURCES = 3
 """Sources on each side that it needs."""
 _DRAWN = 300
+_MOST_FOLDS = 20
+"""With more sources than this, several are left out together."""
 STEP = 0.01
 """Spacing of the bounds, log10."""
 
@@ -91,7 +93,7 @@ def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDAr
         return None
     log_odds = _log_odds(share)
     free, bounded = np.zeros(len(log_odds)), np.zeros(len(log_odds))
-    folds = group_folds(sources.tolist())
+    folds = _source_folds(sources.tolist())
     for kept, out in folds:
         if not positive[kept].any() or positive[kept].all():
             return None
@@ -116,6 +118,15 @@ def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDAr
         cllr_min=round(least, 6),
         cllr_cal=round(cost - least, 6),
     )
+
+
+def _source_folds(sources: Sequence[str]) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return pairs of (fitted on, left out), the places of images; each source is left out once."""
+    from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
+
+    splitter = LeaveOneGroupOut() if len(set(sources)) <= _MOST_FOLDS else GroupKFold(_MOST_FOLDS)
+    numbers = np.unique(np.asarray(sources, object).astype(str), return_inverse=True)[1]
+    return [(np.asarray(fitted), np.asarray(out)) for fitted, out in splitter.split(numbers, groups=numbers)]
 
 
 def _upper_cost(ratios: Ratios, positive: Sides, weights: Ratios, sources: npt.NDArray[np.str_]) -> float:

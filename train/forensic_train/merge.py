@@ -14,7 +14,7 @@ from forensic_cli.errors import ModelError
 from forensic_cli.exports import Export, check_labels
 from forensic_cli.model import Model
 from forensic_train.card_markdown import card_markdown
-from forensic_train.export import write_model
+from forensic_train.onnx_export import write_model
 from forensic_train.run import atomic
 
 _TOLERANCE = 1e-5

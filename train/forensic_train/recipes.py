@@ -1,7 +1,7 @@
 """Recipes: network, views, augmentation and optimiser defaults. A new one is one more entry in RECIPES."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.images.header import Pixels
 from forensic_train.augment import Augmented, augment_patch
-from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SmallResNet, SpectralEncoder, StateEncoder
+from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,7 @@ RESIDUAL = Recipe(
 """Patches at native resolution and a shallow convolutional network on high-pass residuals."""
 
 SMALL = 32
-"""Side of the benchmark's images, in pixels."""
-
-PAPER_SMALL = replace(
-    PAPER,
-    name="paper-32",
-    preprocessing=Preprocessing("whole", SMALL),
-    encoder=SmallResNet,
-    settings={"epochs": 5, "batch_size": 16},
-)
-"""The paper's recipe for the benchmark: whole images of 32 pixels, a ResNet of their size, fewer and larger updates."""
-
-AUGMENTED_SMALL = replace(
-    PAPER_SMALL,
-    name="augmented-32",
-    preprocessing=Preprocessing("patches", SMALL, grid=1),
-    augment=augment_patch,
-)
-"""The paper's network and updates for the benchmark, on the native recipe's augmented views."""
+"""Side of the images of the tutorial and of the benchmark, in pixels."""
 
 NATIVE_SMALL = Recipe(
     "native-32",
@@ -97,19 +80,10 @@ NATIVE_SMALL = Recipe(
     augment_patch,
     settings={**NATIVE.settings, "epochs": 6, "batch_size": 64, "weight_decay": 0.05, "source_balance": 0.0},
 )
-"""Log spectra for the benchmark: one window of them is all that an image has."""
+"""Log spectra of images of 32 pixels, which have room for one window only."""
 
-RESIDUAL_SMALL = replace(
-    RESIDUAL,
-    name="residual-32",
-    preprocessing=Preprocessing("patches", SMALL, grid=1),
-    settings={**RESIDUAL.settings, "epochs": 8},
-)
-"""The residual recipe for the benchmark."""
-
-_ALL = (NATIVE, RESIDUAL, PAPER, PAPER_SMALL, AUGMENTED_SMALL, NATIVE_SMALL, RESIDUAL_SMALL)
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
-"""Every recipe by its name."""
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (NATIVE, RESIDUAL, PAPER, NATIVE_SMALL)}
+"""Every recipe by its name; a run of the benchmark adds its own."""
 
 
 def find_recipe(name: str) -> Recipe:

@@ -93,11 +93,11 @@ def reencoded_labels(
     reading = Reading(
         wanted=tuple(dict.fromkeys(model.card.preprocessing for model in models)),
         reencodings=tuple(reencodings),
-        batch_size=images_at_once(models),
     )
+    batch_size = images_at_once(models)
     work = partial(_top_labels, models=models, wanted=reading.wanted, names=names)
-    judged = work_on((row.path for row in rows), reading, work)
-    parts = list(track(judged, "evaluating re-encodings", math.ceil(len(rows) / reading.batch_size)))
+    judged = work_on((row.path for row in rows), reading, work, batch_size)
+    parts = list(track(judged, "evaluating re-encodings", math.ceil(len(rows) / batch_size)))
     tops = np.concatenate(parts, axis=2)
     return [Reencoded(model.card, names, tops[m], targets_of(model.card, rows)) for m, model in enumerate(models)]
 

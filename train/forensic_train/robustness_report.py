@@ -1,11 +1,12 @@
-"""Robustness as people read it: one table of accuracies, one of recalls, and a picture with a curve a technique."""
+"""Robustness for people: a table of accuracies, a table of recalls, and a chart with a curve for each model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forensic_cli.images.history import ORIGINAL
+from forensic_cli.table import MISSING, Table
 from forensic_train.robustness import RobustnessPoint, by_model
 
 if TYPE_CHECKING:
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One of the small multiples."""
+    """One of the charts beside each other."""
 
     title: str
     ticks: Mapping[str, str]
     """{re-encoding: its name on the axis}, from left to right."""
     label: str
-    """Of the axis."""
+    """Label of the axis."""
     line: bool = True
-    """The axis is a scale, along which a line may be drawn; else each entry stands alone."""
+    """Whether the ticks are points on a scale, which a line may join."""
 
 
 _PANELS = (
@@ -40,37 +41,39 @@ _PANELS = (
         line=False,
     ),
 )
-# Okabe and Ito's palette, which colour-blind readers can tell apart; markers carry the same in grey
+# The Okabe-Ito palette, which colour-blind readers can tell apart; the markers do the same in greyscale
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def robustness_tables(points: Sequence[RobustnessPoint]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Yield (title, header, rows): accuracy with its interval, then macro recall, a column a model."""
+def robustness_tables(points: Sequence[RobustnessPoint]) -> list[Table]:
+    """Return two tables with a column for each model: accuracy with its interval, and macro recall."""
     models = by_model(points)
-    names = list(dict.fromkeys(one.reencoding for one in points))
-    header = ["re-encoding", *models]
-    accuracy = [[name, *(_accuracy(found.get(name)) for found in models.values())] for name in names]
-    recall = [[name, *(_recall(found.get(name)) for found in models.values())] for name in names]
-    yield "Accuracy (95 % Wilson) under re-encoding", header, accuracy
-    yield "Macro recall under re-encoding", header, recall
+    names = list(dict.fromkeys(point.reencoding for point in points))
+    columns = ("re-encoding", *models)
+    accuracy = [[name, *(_accuracy(measured.get(name)) for measured in models.values())] for name in names]
+    recall = [[name, *(_recall(measured.get(name)) for measured in models.values())] for name in names]
+    return [
+        Table("Accuracy under re-encoding (95 % Wilson interval)", columns, accuracy),
+        Table("Macro recall under re-encoding", columns, recall),
+    ]
 
 
 def draw_robustness(points: Sequence[RobustnessPoint], folder: Path) -> Path:
     """Draw the accuracies to FOLDER/robustness.png: panels for JPEG, WebP, resizing and the rest; returns the file.
 
-    Bars are Wilson 95 % intervals. All panels share the axis of the accuracy.
+    Bars are 95 % Wilson intervals. All panels share the accuracy axis.
     """
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     models = by_model(points)
-    widths = [len(panel.ticks) + (not panel.line) for panel in _PANELS]  # words are wider than figures
+    widths = [len(panel.ticks) + (not panel.line) for panel in _PANELS]  # words need more room than figures
     grid = figure.subplots(1, len(_PANELS), sharey=True, width_ratios=widths, squeeze=False)
     for axes, panel in zip(grid[0], _PANELS, strict=True):
-        for place, (name, found) in enumerate(models.items()):
-            _draw_model(axes, panel, found, place, len(models), name)
+        for place, (name, measured) in enumerate(models.items()):
+            _draw_model(axes, panel, measured, place, len(models), name)
         axes.set_title(panel.title)
         axes.set_xlabel(panel.label)
         axes.set_xticks(range(len(panel.ticks)), list(panel.ticks.values()))
@@ -88,18 +91,18 @@ def draw_robustness(points: Sequence[RobustnessPoint], folder: Path) -> Path:
 
 
 def _draw_model(
-    axes: "Axes", panel: _Panel, found: Mapping[str, RobustnessPoint], place: int, count: int, name: str
+    axes: "Axes", panel: _Panel, measured: Mapping[str, RobustnessPoint], place: int, count: int, name: str
 ) -> None:
-    """Draw one model's points of one panel, set apart from the other models' so that no bar hides another."""
-    there = [(x, found[key]) for x, key in enumerate(panel.ticks) if key in found]
-    apart = (place - (count - 1) / 2) * min(0.12, 0.6 / count)
-    heights = [one.accuracy for _, one in there]
-    below = [one.accuracy - one.interval[0] for _, one in there]
-    above = [one.interval[1] - one.accuracy for _, one in there]
+    """Draw the points of a model in a panel, shifted sideways so that its bars hide no other model's."""
+    points = [(x, measured[key]) for x, key in enumerate(panel.ticks) if key in measured]
+    shift = (place - (count - 1) / 2) * min(0.12, 0.6 / count)
+    heights = [point.accuracy for _, point in points]
+    below = [point.accuracy - point.interval[0] for _, point in points]
+    above = [point.interval[1] - point.accuracy for _, point in points]
     axes.errorbar(
-        [x + apart for x, _ in there],
+        [x + shift for x, _ in points],
         heights,
-        # rounding may put a bound of 0 or 1 on the wrong side of the point
+        # Rounding can put a bound of 0 or 1 on the wrong side of the point
         yerr=[[max(0.0, gap) for gap in below], [max(0.0, gap) for gap in above]],
         color=_COLOURS[place % len(_COLOURS)],
         marker=_MARKERS[place % len(_MARKERS)],
@@ -111,11 +114,11 @@ def _draw_model(
     )
 
 
-def _accuracy(one: RobustnessPoint | None) -> str:
-    if one is None:
-        return "–"
-    return f"{one.accuracy:.3f} ({one.interval[0]:.2f}–{one.interval[1]:.2f})"
+def _accuracy(point: RobustnessPoint | None) -> str:
+    if point is None:
+        return MISSING
+    return f"{point.accuracy:.3f} ({point.interval[0]:.2f}–{point.interval[1]:.2f})"
 
 
-def _recall(one: RobustnessPoint | None) -> str:
-    return "–" if one is None else f"{one.macro_recall:.3f}"
+def _recall(point: RobustnessPoint | None) -> str:
+    return MISSING if point is None else f"{point.macro_recall:.3f}"

@@ -19,12 +19,12 @@ from forensic_cli.console import note, track
 from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.card_markdown import card_markdown
+from forensic_train.crossfit.measure import calibrate_on, evaluate_scores
+from forensic_train.crossfit.scores import Scores, check_folder, read_scores, scores_file
 from forensic_train.dataset import ImageDataset
 from forensic_train.decide import fit_decisions
 from forensic_train.evaluate import evaluate_all, score_rows
-from forensic_train.export import export_network, parity_views, write_card
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
-from forensic_train.left_out import calibrate_on, evaluate_scores
 from forensic_train.manifest import (
     Row,
     SplitShares,
@@ -38,8 +38,9 @@ from forensic_train.manifest import (
     with_hashes,
 )
 from forensic_train.network import Network
+from forensic_train.onnx_export import export_network, parity_views, write_card
+from forensic_train.quantization import as_record, reduce_export, reduced_scores
 from forensic_train.recipes import Recipe, find_recipe
-from forensic_train.reduced import as_record, reduce_export, reduced_scores
 from forensic_train.robustness import card_robustness, measure_test
 from forensic_train.run import (
     CHECKPOINT_FILE,
@@ -55,7 +56,6 @@ from forensic_train.run import (
     split_file,
     technique_run,
 )
-from forensic_train.scores import Scores, check_folder, read_scores, scores_file
 from forensic_train.seeds import seed_for
 from forensic_train.signals import SignalDataset, Signals, measure_signals, signals_folder
 from forensic_train.techniques import find_techniques, splits_behind

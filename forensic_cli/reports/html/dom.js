@@ -8,7 +8,7 @@ const rows = data("rows");
 const HEADLINES = ["generated", "real", "undecided"];
 const SVG = "http://www.w3.org/2000/svg";
 
-// A name from a file must not move the reader's eye: what does not print, or turns the direction of text, is escaped.
+// A name from a file must not mislead the reader: characters that do not print or that change the direction of text are escaped.
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
 const escaped = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
 const visible = (text) => String(text).replace(UNPRINTABLE, escaped);
@@ -38,13 +38,13 @@ const chance = (value) => (value > 0 && value < 0.0005 ? "<0.001" : value < 1 &&
 const signed = (value, digits) => (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(digits);
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-// A line may break after an underscore of a name, and nowhere else.
+// A line may break after an underscore in a name, and nowhere else.
 const breakable = (name) => visible(name).split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
 
 const listed = (names) => [names.slice(0, -1).join(", "), ...names.slice(-1)].filter(Boolean).join(" or ");
 const candidatesOf = (row) => (row.candidates ?? []).map((one) => about.labels[one]);
 
-// The generator, or the few that are left, as ensemble.shown_name() has it; nothing where none is named.
+// The generator, or the few that remain, as verdict.shown_name() writes it; empty if none is named.
 function nameOf(row) {
   if (row.verdict === undefined) return "";
   if (!["real", "inconclusive"].includes(row.verdict)) return row.verdict === "unknown" ? "unknown generator" : row.verdict;

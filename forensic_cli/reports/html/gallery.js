@@ -1,20 +1,19 @@
 // The gallery: which rows are shown and in which order, a page of them at a time.
 
 const PAGE = 60;
-// numbers: the row behind each card; fit: for every row, whether the filters let it through
+// numbers: the row of each card; fit: for every row, whether the filters let it through
 const shown = { numbers: [], fit: [], grouped: false, page: 0, current: 0 };
 const placeOf = (number) => shown.numbers.indexOf(shown.grouped ? groupOf(number).members[0] : number);
-// One accent can be stored in two ways, as a letter that has it or as a mark behind the letter
+// Unicode stores an accent either in the letter or as a mark that follows it
 const searchable = (text) => text.toLowerCase().normalize("NFC");
 const haystacks = new Array(rows.length);
 
 function haystack(number) {
   if (haystacks[number] === undefined) {
     const row = rows[number];
-    const more = row.more ? JSON.stringify(row.more) : "";
     const claims = (row.metadata ?? []).flatMap((one) => [one.source, one.claim, one.value]);
     const words = [row.path, row.sha256, row.phash, answerOf(row), row.verdict, row.state, labelOf(row), row.status, row.reason, row.format, row.warnings];
-    haystacks[number] = searchable([...words, ...claims, more].join("\n"));
+    haystacks[number] = searchable([...words, ...claims].join("\n"));
   }
   return haystacks[number];
 }
@@ -34,7 +33,7 @@ function inOrder() {
     numbers.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
   }
   if (shown.grouped) {
-    // A finding is as interesting as its most interesting image; by what its card shows it stands where that belongs
+    // In order of interest a finding stands where its most interesting image would; else where the image on its card would
     const leads = numbers.map((number) => groupOf(number).members[0]);
     numbers = wish === "interest" ? [...new Set(leads)] : numbers.filter((number, i) => number === leads[i]);
   }
@@ -69,7 +68,7 @@ function card(number, place, loading) {
   const { members, mixed } = shown.grouped ? groupOf(number) : alone(number);
   const fitting = members.filter((one) => shown.fit[one]).length;
   const flags = [];
-  if (fitting < members.length) flags.push(`${fitting} of ${members.length} fit`);
+  if (fitting < members.length) flags.push(`${fitting} of ${members.length} match`);
   if (mixed) flags.push("answers differ");
   if (!shown.grouped && row.duplicate_of !== undefined) flags.push("copy");
   if (row.reason) flags.push(row.reason);
@@ -106,7 +105,7 @@ function drawGallery(size = PAGE) {
   const all = shown.numbers.length < most ? `${shown.numbers.length.toLocaleString("en")} of ${counted(most, noun)}` : counted(rows.length, "file") + (shown.grouped ? ` on ${counted(most, noun)}` : "");
   byId("count").textContent = shown.numbers.length
     ? `${all}${pages > 1 ? `, page ${shown.page + 1} of ${pages}` : ""}`
-    : `None of ${counted(rows.length, "file")} fits; clear the filters to see them all.`;
+    : `None of ${counted(rows.length, "file")} matches; clear the filters to see them all.`;
   byId("pages").hidden = pages === 1;
   byId("page").value = shown.page + 1;
   byId("page").max = pages;
@@ -115,7 +114,7 @@ function drawGallery(size = PAGE) {
   byId("later").disabled = shown.page === pages - 1;
 }
 
-// Paper has no pages to turn: all cards are on it
+// Paper has no pages to turn: print all cards
 function drawForPaper() {
   const { page, current } = shown;
   drawGallery(Math.max(PAGE, shown.numbers.length));

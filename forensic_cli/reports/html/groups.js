@@ -1,4 +1,4 @@
-// Findings: rows that are copies or look the same, as one card of the gallery and as a list on the page of each image.
+// Findings: copies and near-duplicates, as one card of the gallery and as a list on the page of each image.
 
 const MEMBERS = 60; // of a finding that are listed at once
 const alone = (number) => ({ members: [number], mixed: false });
@@ -20,7 +20,7 @@ function member(number, current) {
       "a",
       { class: "member", href: `#image-${number + 1}`, "aria-current": number === current ? "page" : null },
       element("span", { class: "thumb small" }, picture.source ? element("img", { src: picture.source, alt: "" }) : null),
-      element("span", {}, element("span", { class: "path" }, row.path), badge(row), " ", nameOf(row) ? element("span", {}, breakable(nameOf(row)), " ") : null, element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "looks the same")),
+      element("span", {}, element("span", { class: "path" }, row.path), badge(row), " ", nameOf(row) ? element("span", {}, breakable(nameOf(row)), " ") : null, element("span", { class: "soft" }, number === current ? "this image" : isCopy ? "copy" : "near-duplicate")),
     ),
   );
 }
@@ -44,8 +44,8 @@ function together(current) {
   const cluster = rows[current].cluster;
   return section(
     `${counted(members.length, "file")} in one finding`,
-    element("p", {}, cluster === undefined ? "They have the same bytes." : `Finding ${cluster} of the scan: copies have the same bytes, the others look the same.`),
-    mixed ? element("p", { class: "alert" }, `The answers differ: ${tally.join(", ")}. What looks the same to the eye can have lost, in a new encoding or size, what a model looks for.`) : null,
+    element("p", {}, cluster === undefined ? "They have the same bytes." : `Finding ${cluster} of the scan: copies have the same bytes, near-duplicates look alike.`),
+    mixed ? element("p", { class: "alert" }, `The answers differ: ${tally.join(", ")}. An image that looks the same can have lost what a model looks for when it was re-encoded or resized.`) : null,
     list,
     more,
   );

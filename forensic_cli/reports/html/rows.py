@@ -1,249 +1,143 @@
-"""Rows -> entries of the page: short records as JSON text, in which nothing from a file can end the script element."""
+"""The rows of the page: their order, their groups, and short records as JSON that cannot end a script element."""
 
+import base64
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
-from forensic_cli.provenance import CONFLICT
-from forensic_cli.record import Summary
+from forensic_cli.card import GENERATED, REAL, UNDECIDED
+from forensic_cli.record import FileResult, Prediction, RunHeader, Verdict
+from forensic_cli.reports.html.pictures import Closer, EvidenceMap
 
-_KNOWN = {
-    *(
-        "path",
-        "status",
-        "reason",
-        "headline",
-        "p_generated",
-        "generated_log10_lr",
-        "strength",
-        "state",
-        "verdict",
-        "label",
-        "confidence",
-        "agreement",
-        "candidates",
-        "scores",
-        "log10_lr",
-    ),
-    *("techniques", "stability", "sha256", "bytes", "format", "width", "height", "views", "warnings"),
-    *("duplicate_of", "cluster", "phash", "metadata"),
-}
-"""Fields that the page knows how to show; every other one is shown as it is."""
-_COPIED = (
-    *("status", "reason", "generated_log10_lr", "strength", "state"),
-    *("verdict", "agreement", "stability"),
-    *("sha256", "bytes", "format", "width", "height", "views", "warnings"),
-    *("duplicate_of", "cluster", "phash", "metadata"),
-)
-_TURNS = (GENERATED, REAL, UNDECIDED)
+_ORDER = (GENERATED, REAL, UNDECIDED)
 """Headlines in the order in which the page shows them."""
-_LONGEST_TEXT = 4000
-_LONGEST_LIST = 500
-_DEEPEST = 12
+_RENAMED = {"log10_lr": "ratios"}
+_DIFFERS = 0.01
+"""A probability that was computed again and differs by more is mentioned on the page."""
+Answer: TypeAlias = tuple[str, str] | None
+"""(headline, verdict); None for a file that was not judged."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file, as the page needs it."""
-
-    path: str
-    """As in the row."""
-    sha256: str | None
-    """Of the file that was judged; None where it could not be read."""
-    bytes: int | None
-    """Its size."""
-    verdict: str | None
-    """None where the file was not judged."""
-    headline: str | None
-    """As in the row."""
-    interest: tuple[int, float, int]
-    """Sorts: generated, then real, then undecided, surest first; then what was not judged."""
-    text: str
-    """The record as JSON."""
-
-    @property
-    def answer(self) -> str:
-        """The generator where one is named, else the headline."""
-        return str(self.headline if self.verdict in (REAL, INCONCLUSIVE) else self.verdict)
+def answer_of(row: FileResult) -> Answer:
+    """Return the answer that a row gives."""
+    return (row.verdict.headline, row.verdict.verdict) if row.verdict else None
 
 
-class Names:
-    """Numbers names in the order in which they are met."""
-
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._numbers: dict[str, int] = {}
-        for name in names:
-            self.number(name)
-
-    def number(self, name: str) -> int:
-        """Return the number of a name, a new one for a new name."""
-        return self._numbers.setdefault(name, len(self._numbers))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
+def interest(row: FileResult) -> tuple[int, float]:
+    """Sort key: generated, then real, then undecided, the surest first; files that were not judged come last."""
+    if row.verdict is None:
+        return len(_ORDER), 0.0
+    headline = row.verdict.headline if row.verdict.headline in _ORDER else UNDECIDED
+    p = 0.5 if row.verdict.p_generated is None else row.verdict.p_generated
+    return _ORDER.index(headline), p if headline == REAL else -p
 
 
-class Entries:
-    """The rows of one scan, each turned into an entry as it comes; counts them by verdict and by label."""
+def in_turn(rows: Sequence[FileResult]) -> list[int]:
+    """Return the judged rows, generated images first, taking each answer in turn, so that the first few show them all.
 
-    def __init__(self, run: Mapping[str, Any]) -> None:
-        self.labels = Names([label for model in run["models"] for label in model["labels"]])
-        self.techniques = Names([model["technique"] for model in run["models"]])
-        self.all: list[Entry] = []
-        self.summary = Summary.empty()
-        self.disagreeing = 0
-        """Images on which the techniques do not agree."""
-        self.groups = Groups()
-        self.conflicting = 0
-        """Images whose metadata and verdict exclude each other."""
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take one evidence record."""
-        verdict, headline = row.get("verdict"), _headline(row)
-        self.summary.count(row["status"], verdict, headline)
-        if verdict is not None:
-            self.disagreeing += (row.get("agreement") or 0) < 1
-        number = len(self.all)
-        self.groups.add(number, row)
-        self.conflicting += CONFLICT in (row.get("warnings") or ())
-        self.all.append(
-            Entry(
-                path=row["path"],
-                sha256=row.get("sha256"),
-                bytes=row.get("bytes"),
-                verdict=verdict,
-                headline=headline,
-                interest=_interest(row, number),
-                text=as_json(self._record(row)),
-            )
-        )
-
-    @property
-    def named(self) -> list[tuple[str, int]]:
-        """How many images each named generator has, and `unknown`, the most first."""
-        counts = ((name, n) for name, n in self.summary.verdicts.items() if name not in (REAL, INCONCLUSIVE))
-        return sorted(counts, key=lambda item: (-item[1], item[0]))
-
-    def in_turn(self) -> list[int]:
-        """Return the judged rows with each answer in turn, so that a few images show every one of them.
-
-        Generated images come before all others.
-        """
-        judged = [number for number, entry in enumerate(self.all) if entry.verdict is not None]
-        met: dict[tuple[str | None, str | None], int] = {}
-        keys = {}
-        for number in sorted(judged, key=lambda number: self.all[number].interest):
-            entry = self.all[number]
-            answer = (entry.headline, entry.verdict)
-            met[answer] = met.get(answer, 0) + 1
-            keys[number] = (entry.interest[0], met[answer], number)
-        return sorted(judged, key=keys.__getitem__)
-
-    def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        record: dict[str, Any] = {"path": row["path"]}
-        record |= {name: bounded(row[name]) for name in _COPIED if row.get(name) not in (None, [])}
-        if headline := _headline(row):
-            record["headline"] = headline
-        record |= self._prediction(row)
-        techniques = row.get("techniques") or {}
-        if techniques:
-            numbers = {self.techniques.number(name): self._prediction(one) for name, one in techniques.items()}
-            record["techniques"] = [numbers.get(number) for number in range(len(self.techniques))]
-        more = {name: bounded(row[name]) for name in row if name not in _KNOWN and row[name] not in (None, [], {})}
-        return record | ({"more": more} if more else {})
-
-    def _prediction(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        """Return label, scores, candidates and ratios with labels as numbers."""
-        if one.get("label") is None:
-            return {}
-        known: dict[str, Any] = {"label": self.labels.number(one["label"]), "confidence": one["confidence"]}
-        if one.get("p_generated") is not None:
-            known["p_generated"] = one["p_generated"]
-        for name, short in (("scores", "scores"), ("log10_lr", "ratios")):
-            values = {self.labels.number(label): value for label, value in (one.get(name) or {}).items()}
-            if values:
-                known[short] = [values.get(number) for number in range(len(self.labels))]
-        if one.get("candidates"):
-            known["candidates"] = [self.labels.number(label) for label in one["candidates"]]
-        return known
-
-    def recorded(self, number: int) -> dict[str, list[float | None]]:
-        """Return {technique: probability of each label} of one row, as the page has it."""
-        techniques = json.loads(self.all[number].text).get("techniques", [])
-        return {name: one["scores"] for name, one in zip(self.techniques, techniques, strict=False) if one}
+    In these rows the page shows where the evidence lies.
+    """
+    judged = [number for number, row in enumerate(rows) if row.verdict]
+    judged.sort(key=lambda number: interest(rows[number]))
+    counts: dict[Answer, int] = {}
+    turns = {}
+    for number in judged:
+        answer = answer_of(rows[number])
+        counts[answer] = counts.get(answer, 0) + 1
+        turns[number] = (interest(rows[number])[0], counts[answer], number)
+    return sorted(judged, key=turns.__getitem__)
 
 
-def _headline(row: Mapping[str, Any]) -> str | None:
-    """Return a row's headline; a row of an older version has a verdict alone."""
-    verdict: str | None = row.get("verdict")
-    if verdict is None or row.get("headline") is not None:
-        return row.get("headline")
-    return {REAL: REAL, INCONCLUSIVE: UNDECIDED, UNKNOWN: UNDECIDED}.get(verdict, GENERATED)
+def findings(rows: Sequence[FileResult]) -> list[list[int]]:
+    """Group the rows that are near-duplicates or have the same bytes; any other row is a group of its own."""
+    groups: dict[tuple[str, object], list[int]] = {}
+    for number, row in enumerate(rows):
+        # A copy is in the cluster of its original, if clusters were looked for
+        candidates: Iterable[tuple[str, object]] = (("cluster", row.cluster), ("sha256", row.sha256), ("row", number))
+        key = next(candidate for candidate in candidates if candidate[1] is not None)
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
 
 
-def _interest(row: Mapping[str, Any], number: int) -> tuple[int, float, int]:
-    if row.get("verdict") is None:
-        return len(_TURNS), 0.0, number
-    headline = _headline(row)
-    rank = _TURNS.index(headline) if headline in _TURNS else _TURNS.index(UNDECIDED)
-    p = row.get("p_generated")
-    likely = 0.5 if p is None else p
-    return rank, likely if _TURNS[rank] == REAL else -likely, number
+class ShortRecords:
+    """Writes rows without empty fields, and with numbers in place of the names of labels and techniques."""
+
+    def __init__(self, header: RunHeader, rows: Iterable[FileResult]) -> None:
+        labels = [label for model in header.models for label in model.labels]
+        techniques = [model.technique for model in header.models]
+        for verdict in (row.verdict for row in rows if row.verdict):
+            techniques += verdict.techniques
+            answers: list[Verdict | Prediction] = [verdict, *verdict.techniques.values()]
+            for answer in answers:  # a file may hold labels that its header lacks
+                labels += (answer.label, *answer.scores, *answer.candidates)
+        self.labels = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+        """{label: its number on the page}."""
+        self.techniques = {technique: number for number, technique in enumerate(dict.fromkeys(techniques))}
+        """{technique: its number on the page}."""
+
+    def record(self, row: FileResult) -> dict[str, Any]:
+        """Return one row as the scripts read it."""
+        record = self._shortened(row.record())
+        if techniques := record.get("techniques"):
+            predictions = [techniques.get(name) for name in self.techniques]
+            record["techniques"] = [prediction and self._shortened(prediction) for prediction in predictions]
+        return record
+
+    def _shortened(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Shorten a row or a technique's prediction in it."""
+        short = {name: value for name, value in record.items() if value not in (None, [], {})}
+        if "label" in short:
+            short["label"] = self.labels[short["label"]]
+        if "candidates" in short:
+            short["candidates"] = [self.labels[label] for label in short["candidates"]]
+        for name in {"scores", "log10_lr"} & {*short}:
+            values = short.pop(name)
+            short[_RENAMED.get(name, name)] = [values.get(label) for label in self.labels]
+        return short
+
+    def evidence(self, row: FileResult, closer: Closer, maps: Sequence[EvidenceMap]) -> dict[str, Any]:
+        """Return what the page shows of an image's evidence, and whether its scores came out differently this time."""
+        record = {
+            "preview": as_base64(closer.preview),
+            "spectrum": as_base64(closer.spectrum),
+            "height": closer.height,
+            "width": closer.width,
+            "maps": [self._map(evidence) for evidence in maps],
+        }
+        differs = max((_difference(evidence, row) for evidence in maps), default=0.0)
+        return record | ({"differs": round(differs, 3)} if differs > _DIFFERS else {})
+
+    def _map(self, evidence: EvidenceMap) -> dict[str, Any]:
+        values = {
+            self.techniques[technique]: [
+                [round(float(value), 3) for value in by_label[label]] if label in by_label else None
+                for label in self.labels
+            ]
+            for technique, by_label in evidence.values.items()
+        }
+        places = [[round(side, 4) for side in place] for place in evidence.places]
+        return {"method": evidence.method, "places": places, "values": values}
 
 
-def bounded(value: Any, depth: int = 0) -> Any:
-    """Return a value of a row with finite numbers and nothing endless: a page must open whatever a file says."""
-    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
-        return f"{value[:_LONGEST_TEXT]} … ({len(value)} characters)"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict | list) and depth == _DEEPEST:
-        return "…"
-    if isinstance(value, dict):
-        return {name: bounded(one, depth + 1) for name, one in list(value.items())[:_LONGEST_LIST]}
-    if isinstance(value, list):
-        rest = [f"… ({len(value)} in all)"] if len(value) > _LONGEST_LIST else []
-        return [bounded(one, depth + 1) for one in value[:_LONGEST_LIST]] + rest
-    return value
+def _difference(evidence: EvidenceMap, row: FileResult) -> float:
+    """Return the largest difference between a probability of the whole image and the one in the row."""
+    recorded = row.verdict.techniques if row.verdict else {}
+    differences = [
+        abs(now - recorded[technique].scores[label])
+        for technique, whole in evidence.whole.items()
+        if technique in recorded
+        for label, now in whole.items()
+        if label in recorded[technique].scores
+    ]
+    return max(differences, default=0.0)
 
 
 def as_json(value: Any) -> str:
-    """Return JSON that can stand in a script element: without `<` there is no end tag and no comment in it."""
+    """Return JSON that can stand in a script element: without `<` it holds neither an end tag nor a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
-class Groups:
-    """Gathers the rows of a scan, in their order."""
-
-    def __init__(self) -> None:
-        self._members: dict[tuple[str, Any], list[int]] = {}
-        self._answers: dict[tuple[str, Any], set[tuple[str | None, str | None]]] = {}
-
-    def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """Take a row; a copy has the cluster of its original."""
-        fields = ((name, row.get(name)) for name in ("cluster", "sha256"))
-        key = next((field for field in fields if field[1] is not None), ("row", number))
-        self._members.setdefault(key, []).append(number)
-        self._answers.setdefault(key, set()).add((row.get("headline"), row.get("verdict")))
-
-    @property
-    def judged(self) -> int:
-        """Findings whose images were judged."""
-        return sum(answers != {(None, None)} for answers in self._answers.values())
-
-    @property
-    def mixed(self) -> int:
-        """Findings whose images have different answers."""
-        return sum(len(answers) > 1 for answers in self._answers.values())
-
-    @property
-    def several(self) -> list[list[int]]:
-        """The rows of each finding that has more than one."""
-        return [members for members in self._members.values() if len(members) > 1]
+def as_base64(data: bytes) -> str:
+    """Return bytes as text for a data URL."""
+    return base64.b64encode(data).decode("ascii")

@@ -29,7 +29,7 @@ function route() {
 
 function backToGallery() {
   location.hash = "#gallery";
-  route(); // hashchange comes later, and then finds nothing left to do
+  route(); // the hashchange event comes later and finds nothing left to do
 }
 
 function moveInGallery(key) {
@@ -63,7 +63,7 @@ function press(event) {
     }
   } else if (event.key === "/") {
     if (open) backToGallery();
-    byId("query").focus(); // at once: the next key is already meant for it
+    byId("query").focus(); // at once, so that it gets the next key
     done = true;
   } else if (open) {
     done = moveInImage(event.key);

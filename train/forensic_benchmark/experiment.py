@@ -1,0 +1,213 @@
+"""The benchmark from images to report: what is drawn, what is trained, in which order, on how many cores."""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from forensic_benchmark.attributors import Attributor, is_finished, run_attributor, write_soft_tiers
+from forensic_benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
+from forensic_benchmark.samples import FULL, QUICK, Cell, Plan, draw_cells, plan_cells, tier_rows
+from forensic_cli.console import note, progress_bar
+from forensic_cli.errors import UsageError
+from forensic_train.run import write_json
+
+PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
+_STABLE = (("stable", "true"),)
+_STEPS = (
+    ("paper-32", "baseline"),
+    ("augmented-32", "baseline"),
+    ("residual-32", "baseline"),
+    ("native-32", "baseline", "adversarial", "discriminant"),
+)
+"""What is trained again on two checkpoints of each generator: a recipe and its techniques."""
+_LOG = "log.txt"
+_CONFIG = "benchmark.json"
+_SECONDS = "seconds.txt"
+_SECONDS_AN_IMAGE = 0.015
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A size of the benchmark."""
+
+    plan: Plan = FULL
+    """Images."""
+    seeds: int = 3
+    """Attributors of each kind."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Overrides for every training."""
+    checkpoints: Path = CHECKPOINTS
+    """Folder of the miniature generators."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes, one thread each."""
+    seconds: float = 75.0
+    """That a core takes to train and measure one technique, as a first guess (AMD EPYC)."""
+
+
+QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),), seconds=8.0)
+"""Shows in a few minutes that everything holds together; its figures mean nothing."""
+
+
+def wanted_attributors(experiment: Experiment) -> list[Attributor]:
+    """Return everything that is trained: the techniques, the controls, and the steps beyond."""
+    kinds = (  # the longest first, so that no core waits for the last one
+        ("paper-32", PAPER_TECHNIQUES, ()),
+        ("paper-32", ("adversarial",), _STABLE),
+        ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
+        ("residual-32", ("baseline", "finetune"), ()),
+        ("native-32", ("adversarial",), _STABLE),
+        ("augmented-32", ("baseline",), ()),
+    )
+    wanted = [
+        Attributor(recipe, techniques, seed, settings=settings)
+        for recipe, techniques, settings in kinds
+        for seed in range(experiment.seeds)
+    ]
+    for recipe, *techniques in _STEPS:
+        wanted += [Attributor(recipe, tuple(techniques), seed, "two") for seed in range(experiment.seeds)]
+    for recipe in ("paper-32", "native-32", "residual-32"):
+        wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
+    return [replace(one, settings=(*one.settings, *experiment.settings)) for one in wanted]
+
+
+def run_experiment(experiment: Experiment, output: Path) -> float:
+    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of all starts, in seconds.
+
+    Raises UsageError where OUTPUT holds another experiment, TrainingError for damaged or missing checkpoints.
+    """
+    started = time.monotonic()
+    _begin(experiment, output)
+    images = output / "images"
+    cells = plan_cells(experiment.plan, experiment.checkpoints)
+    _run_all(_drawing(cells, images), "drawing images", experiment.workers, output)
+    tiers = tier_rows(cells, images)
+    wanted = wanted_attributors(experiment)
+    write_soft_tiers(tiers, output)
+    training = [
+        _Task(one.label, experiment.seconds * len(one.techniques), partial(run_attributor, one, tiers, output))
+        for one in wanted
+        if not is_finished(one, output)
+    ]
+    _run_all(training, "training attributors", experiment.workers, output)
+    clock = output / _SECONDS
+    seconds = time.monotonic() - started + (float(clock.read_text()) if clock.exists() else 0.0)
+    clock.write_text(f"{seconds:.0f}\n")
+    return seconds
+
+
+def _drawing(cells: Sequence[Cell], images: Path) -> list["_Task"]:
+    """Return a task for each checkpoint that has images to draw, the longest first."""
+    tasks = []
+    for source in dict.fromkeys(cell.source for cell in cells):
+        mine = [cell for cell in cells if cell.source == source and not cell.drawn(images)]
+        seconds = _SECONDS_AN_IMAGE * sum(cell.count for cell in mine)
+        if mine:
+            tasks.append(
+                _Task(
+                    f"{source} ({sum(cell.count for cell in mine)} images)", seconds, partial(draw_cells, mine, images)
+                )
+            )
+    return sorted(tasks, key=lambda task: -task.seconds)
+
+
+def _begin(experiment: Experiment, output: Path) -> None:
+    """Create the folder, or check that what it holds was made from the same images and settings."""
+    mine = {
+        "plan": asdict(experiment.plan),
+        "settings": dict(experiment.settings),
+        "checkpoints": {one.stem: replace(one, folder=experiment.checkpoints).sha256() for one in ALL_CHECKPOINTS},
+    }
+    path = output / _CONFIG
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise UsageError(f"{output}: holds a benchmark of other images or settings; choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, mine)
+
+
+def peak_memory() -> str:
+    """Describe the largest resident size of any finished child process and of this one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return "not measured"
+    unit = 1 if sys.platform == "darwin" else 1024
+    sizes = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return f"{max(sizes) * unit / 2**20:.0f} MiB in one process"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One thing that a process does."""
+
+    name: str
+    """For people."""
+    seconds: float
+    """That it takes, as a first guess; the pace of what is finished corrects it."""
+    run: Callable[[], None]
+
+
+def _run_all(tasks: Sequence[_Task], what: str, workers: int, output: Path) -> None:
+    """Run tasks in processes of one thread each; what they print goes to OUTPUT/log.txt.
+
+    Tells what is running and how long the rest takes: in a bar, or in a line for each task where nobody watches.
+    """
+    log, started = output / _LOG, time.monotonic()
+    context = multiprocessing.get_context("spawn")  # a forked process inherits threads' locks
+    waiting, running, finished = list(tasks), dict[Future[None], tuple[_Task, float]](), list[tuple[_Task, float]]()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (log,))
+    with pool, progress_bar(guesses=False) as progress:
+        bar = progress.add_task(what, total=len(tasks), info="")
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:  # no more than run: so it is known what does
+                    task = waiting.pop(0)
+                    running[pool.submit(task.run)] = task, time.monotonic()
+                left = _time_left(waiting, running.values(), finished, workers)
+                now = ", ".join(task.name for task, _ in running.values())
+                progress.update(bar, completed=len(finished), info=f"{left}; now {now}")
+                for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                    task, begun = running.pop(future)
+                    future.result()
+                    finished.append((task, time.monotonic() - begun))
+                    if progress.disable:
+                        left = _time_left(waiting, running.values(), finished, workers)
+                        note(f"{what}: {len(finished)} of {len(tasks)}, {task.name}; {left}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            note(f"What was finished is kept; the details are in {log}", "yellow")
+            raise
+    note(f"{what}: done after {_minutes(time.monotonic() - started)}")
+
+
+def _time_left(
+    waiting: Sequence[_Task],
+    running: Iterable[tuple[_Task, float]],
+    finished: Sequence[tuple[_Task, float]],
+    workers: int,
+) -> str:
+    """Say how long the rest takes: guesses, corrected by how far off they were for what is finished."""
+    guessed = sum(task.seconds for task, _ in finished)
+    pace = sum(seconds for _, seconds in finished) / guessed if guessed else 1.0
+    now = time.monotonic()
+    # what runs longer than was guessed is taken to be nearly finished
+    rests = [max(0.0, pace * task.seconds - (now - begun)) for task, begun in running]
+    work = pace * sum(task.seconds for task in waiting) + sum(rests)
+    return f"about {_minutes(max(work / workers, *rests, 0.0))} left"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _start_worker(log: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    sys.stderr = log.open("a", encoding="utf-8")

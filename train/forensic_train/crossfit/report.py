@@ -1,0 +1,114 @@
+"""The report on left-out sources, subjects or generators: tables for the terminal, Markdown and JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+
+from forensic_cli.reports.cards import state_table
+from forensic_cli.table import MISSING, Table
+from forensic_train.crossfit.measure import OpenSet, UnitRecall, evaluate_scores, left_out_card, open_set, unit_recalls
+from forensic_train.crossfit.scores import Scores
+from forensic_train.evaluate import Evaluation
+from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
+from forensic_train.recipes import Recipe
+
+_ANSWERS = ("label right", "headline right", "headline wrong", "named rightly", "named wrongly")
+"""What decide.by_generator and decide.by_source count."""
+
+
+@dataclass(frozen=True)
+class LeftOutReport:
+    """What one `evaluate --leave-out` measured."""
+
+    unit: str
+    """source, subject or generator."""
+    evaluations: Sequence[Evaluation]
+    """For each technique, on images of known labels."""
+    recalls: Sequence[UnitRecall]
+    """Of every generator in every unit; empty if the unit is the generator."""
+    open_set: Sequence[OpenSet]
+    """Empty unless the unit is the generator."""
+
+    def markdown(self) -> str:
+        """Return the whole report as Markdown."""
+        parts = [as_markdown(self.evaluations).rstrip("\n"), *(table.markdown(2) for table in self._tables())]
+        return "\n\n".join(parts) + "\n"
+
+    def json(self) -> str:
+        """Return every figure as JSON."""
+        record: dict[str, Any] = {
+            "unit": self.unit,
+            "evaluations": json.loads(as_json(self.evaluations)),
+            "recalls": [asdict(recall) for recall in self.recalls],
+            "open_set": [asdict(measured) for measured in self.open_set],
+        }
+        return json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+
+    def tables(self) -> Group:
+        """Return rich tables for the terminal."""
+        return Group(as_tables(self.evaluations), *(table.rich() for table in self._tables()))
+
+    def write(self, folder: Path) -> None:
+        """Write left-out.json, left-out.md and the confusion matrices."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_confusions(self.evaluations, folder)
+        (folder / "left-out.json").write_text(self.json(), encoding="utf-8")
+        (folder / "left-out.md").write_text(self.markdown(), encoding="utf-8")
+
+    def _tables(self) -> list[Table]:
+        tables = [state_table(f"{one.technique}: answers by state", one.states) for one in self.evaluations]
+        tables += [_label_table(one) for one in self.evaluations]
+        tables += [_source_table(one) for one in self.evaluations]
+        if self.recalls:
+            tables.append(_recall_table(self.recalls, self.unit))
+        if self.open_set:
+            tables.append(_open_set_table(self.open_set))
+        return tables
+
+
+def left_out_report(scores: Sequence[Scores], recipe: Recipe, unit: str) -> LeftOutReport:
+    """Work out the report from cross-fitted scores of some techniques."""
+    judged_by = "source" if unit == "generator" else unit
+    evaluations = [evaluate_scores(left_out_card(one, recipe, judged_by), one) for one in scores]
+    if unit == "generator":
+        return LeftOutReport(unit, evaluations, [], [measured for one in scores for measured in open_set(one)])
+    return LeftOutReport(unit, evaluations, [recall for one in scores for recall in unit_recalls(one, unit)], [])
+
+
+def _label_table(one: Evaluation) -> Table:
+    columns = ("state", "label", "images", "sources", *_ANSWERS)
+    return Table(f"{one.technique}: answers by label, images as published", columns, one.by_generator, left=(0, 1))
+
+
+def _source_table(one: Evaluation) -> Table:
+    columns = ("label", "source", "images", *_ANSWERS)
+    return Table(f"{one.technique}: answers by source, images as published", columns, one.by_source, left=(0, 1))
+
+
+def _recall_table(recalls: Sequence[UnitRecall], unit: str) -> Table:
+    columns = ("technique", "generator", unit, "images", "recall (95 % Wilson)", "mostly mistaken for")
+    rows = [
+        [
+            *(one.technique, one.generator, one.unit, one.images),
+            f"{one.recall:.2f} ({one.interval[0]:.2f}–{one.interval[1]:.2f})",
+            one.mistaken or MISSING,
+        ]
+        for one in recalls
+    ]
+    return Table(f"Recall by left-out {unit}", columns, rows, left=(0, 1, 2, 5))
+
+
+def _open_set_table(measured: Sequence[OpenSet]) -> Table:
+    columns = ("technique", "left-out generator", "images", "score", "AUROC", "OSCR", "rejected at .1")
+    rows = [
+        [
+            *(one.technique, one.generator, one.images, one.score),
+            *(f"{value:.2f}" for value in (one.auroc, one.oscr, one.rejected)),
+        ]
+        for one in measured
+    ]
+    return Table("Left-out generators", columns, rows, left=(0, 1, 3))
