@@ -14,7 +14,8 @@ from forensic_cli.record import printable
 Exports = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder with .onnx exports. Default: $GENFORENSIC_EXPORTS, or the exports that ship."
+        metavar="DIR",
+        help="Folder of .onnx exports. Default: $GENFORENSIC_EXPORTS, else those that ship with genforensic.",
     ),
 ]
 Root = Annotated[

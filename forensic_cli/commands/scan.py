@@ -11,7 +11,7 @@ from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import choose_format
 
-# The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS
+# The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS; a test compares them
 Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
