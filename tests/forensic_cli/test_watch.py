@@ -16,7 +16,7 @@ from PIL import Image
 
 from toys import child_environment, rows_of, solid
 
-WAITING = "Waiting for new and changed files; Ctrl-C ends\n"
+WAITING = "Waiting for new and changed files; press Ctrl-C to stop\n"
 INTERRUPTED = "genforensic: interrupted; the rows that were written are whole\n"
 
 
