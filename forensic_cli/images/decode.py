@@ -163,10 +163,10 @@ def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Un
     if header.format in _OPENCV:
         pixels = _pixels_of_opencv(inspection.without_metadata(data))
         return after_failure(data, header) if pixels is None else Decoded(pixels, header)
-    if header.format == "GIF":
-        return _decode_with_pillow(inspection.without_metadata(data) + b";", header)
+    if header.format == "GIF":  # its first frame alone, and the end mark
+        return _decode_with_pillow(inspection.without_metadata(data) + b";", header, data)
     if header.format in _PILLOW:
-        return _decode_with_pillow(data, header)
+        return _decode_with_pillow(data, header, data)
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
@@ -194,7 +194,7 @@ def _decode_jpeg(data: bytes, header: Header, inspection: Inspection) -> Decoded
     if guessed is not None:
         return Decoded(guessed, header.with_warnings("damaged_data"))
     is_whole = complaint.startswith(_UNKNOWN_TO_SIMPLEJPEG)
-    return _decode_with_pillow(bare, header if is_whole else header.with_warnings("damaged_data"))
+    return _decode_with_pillow(bare, header if is_whole else header.with_warnings("damaged_data"), bare)
 
 
 def _is_cut(jpeg: bytes, complaint: str) -> bool:
@@ -240,9 +240,10 @@ def _pixels_of_opencv(data: bytes) -> Pixels | None:
     return None if pixels is None else np.asarray(pixels, np.uint8)
 
 
-def _decode_with_pillow(data: bytes, header: Header) -> Decoded | Unreadable:
+def _decode_with_pillow(picture: bytes, header: Header, data: bytes) -> Decoded | Unreadable:
+    """Decode `picture`; what went wrong is told from `data`, the file that it is from."""
     try:
-        with open_image(data, header.format) as image:
+        with open_image(picture, header.format) as image:
             return Decoded(stored_colours(image), header)
     except MemoryError:
         raise

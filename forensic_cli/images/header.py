@@ -1,6 +1,5 @@
 """What is known of an image before it is decoded: header, metadata, compression; and every status and warning."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -80,17 +79,17 @@ class Blocks:
         self.kept: list[Block] = []
         self.orientation = 1
         """Of the first EXIF block, 1 to 8."""
-        self._counts: Counter[BlockKind] = Counter()
+        self._counts: dict[BlockKind, int] = {}
 
     def has_room(self, kind: BlockKind) -> bool:
         """Tell whether another block of a kind would be kept; a manifest is read as a whole, so one mark is enough."""
-        return self._counts[kind] < (1 if kind == "c2pa" else MOST_BLOCKS)
+        return self._counts.get(kind, 0) < (1 if kind == "c2pa" else MOST_BLOCKS)
 
     def add(self, kind: BlockKind, data: bytes = b"", key: str = "") -> None:
         """Keep a block if there is room for it, cut to MOST_BYTES; EXIF is read here and may have any length."""
         if not self.has_room(kind):
             return
-        self._counts[kind] += 1
+        self._counts[kind] = self._counts.get(kind, 0) + 1
         if kind == "exif":
             exif = read_exif(data)
             self.orientation = exif.orientation if self._counts[kind] == 1 else self.orientation

@@ -97,7 +97,7 @@ def _is_complete(scans: list[bytes], components: bytes) -> bool:
 
 
 def _walk(data: bytes) -> _Walk:
-    walk, place = _Walk(), 2
+    walk, place, is_broken = _Walk(), 2, False
     for _ in range(_MOST_SEGMENTS):
         match = _MARKER.search(data, place)  # as libjpeg does it: stray and fill bytes are passed over
         if match is None:
@@ -109,8 +109,11 @@ def _walk(data: bytes) -> _Walk:
             break
         if marker == 1 or 0xD0 <= marker <= 0xD8:  # markers without a body
             continue
-        if marker == _END or marker < 0xC0:
+        if marker == _END:
             break
+        if marker < 0xC0:  # where libjpeg gives up; but there may be metadata behind it
+            is_broken = True
+            continue
         end = place + int.from_bytes(data[place : place + 2], "big")
         body = data[place + 2 : end]
         if marker in _BESIDE_THE_PICTURE:
@@ -123,6 +126,8 @@ def _walk(data: bytes) -> _Walk:
             walk.essential.append((match.start(), end))
             _take_essential(walk, marker, body)
         place = end
+    if is_broken:
+        walk.scan, walk.is_cut = 0, False
     return walk
 
 

@@ -75,7 +75,7 @@ def _inspect_tiff(data: bytes) -> Inspection:
         result = truncated(header, "TIFF")
     elif header is not None and structure.is_ambiguous:
         result = Unreadable("damaged", "the TIFF gives its width or height twice", header)
-    return Inspection(result, (Block("exif", tags=structure.exif.texts),))
+    return Inspection(result, (Block("exif", tags=structure.exif.texts),) if structure.exif else ())
 
 
 def _inspect_boxes(data: bytes, name: str) -> Inspection:

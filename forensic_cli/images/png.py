@@ -21,7 +21,7 @@ from forensic_cli.images.header import (
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
-_HEADER_CHUNKS = frozenset((b"IHDR", b"tRNS", b"acTL", b"iCCP"))
+_HEADER_CHUNKS = frozenset((b"IHDR", b"tRNS", b"acTL", b"eXIf", b"iCCP"))
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _BESIDE_THE_PICTURE = _TEXTS | {b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 """Texts, profiles and EXIF may be bombs, or damaged; the further frames of an animation are not judged."""
