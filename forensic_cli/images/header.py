@@ -119,7 +119,7 @@ STATUSES = {
     "unreadable": "the file's bytes cannot be read, or there is not enough memory for them",
     "changed": "the file changed while it was being read",
     "empty": "the file has no bytes",
-    "not_an_image": "the file is in no known image format",
+    "not_an_image": "the file is not in a known image format",
     "truncated": "the file ends before the picture does",
     "damaged": "the file is invalid or contradicts itself",
     "unsupported": "the file is an image that this installation cannot decode",
@@ -174,13 +174,13 @@ def make_header(name: str, size: tuple[int, int], changes: Mapping[str, bool], o
 def truncated(header: Header | None = None, name: str = "") -> Unreadable:
     """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
     if header is None:
-        return Unreadable("truncated", f"starts like {format_name(name)}, but ends within its header")
+        return Unreadable("truncated", f"looks like {format_name(name)}, but the file ends within its header")
     return Unreadable("truncated", "the file ends before the picture does", header)
 
 
 def bad_header(name: str) -> Unreadable:
     """Return the answer for a file that only starts like an image."""
-    return Unreadable("damaged", f"starts like {format_name(name)}, but its header is invalid")
+    return Unreadable("damaged", f"looks like {format_name(name)}, but its header is invalid")
 
 
 def is_other_profile(icc: bytes) -> bool:
