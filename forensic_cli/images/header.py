@@ -58,6 +58,18 @@ class Unreadable:
     header: Header | None = None
     """What could be read of the header."""
 
+    @classmethod
+    def truncated(cls, header: Header | None, name: str) -> "Unreadable":
+        """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
+        if header is None:
+            return cls("truncated", f"looks like {format_name(name)}, but the file ends within its header")
+        return cls("truncated", "the file ends before the picture does", header)
+
+    @classmethod
+    def bad_header(cls, name: str) -> "Unreadable":
+        """Return the answer for a file that only starts like an image of a format."""
+        return cls("damaged", f"looks like {format_name(name)}, but its header is invalid")
+
 
 class Block(NamedTuple):
     """One piece of metadata, as stored."""
@@ -169,18 +181,6 @@ def make_header(name: str, size: tuple[int, int], changes: Mapping[str, bool], o
     changes = {**changes, "orientation_applied": orientation != 1, "tiny": min(size) < TINY}
     warnings = tuple(sorted(warning for warning, holds in changes.items() if holds))
     return Header(name, *size, warnings, orientation, "lossless" if name in _LOSSLESS else "")
-
-
-def truncated(header: Header | None = None, name: str = "") -> Unreadable:
-    """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
-    if header is None:
-        return Unreadable("truncated", f"looks like {format_name(name)}, but the file ends within its header")
-    return Unreadable("truncated", "the file ends before the picture does", header)
-
-
-def bad_header(name: str) -> Unreadable:
-    """Return the answer for a file that only starts like an image."""
-    return Unreadable("damaged", f"looks like {format_name(name)}, but its header is invalid")
 
 
 def is_other_profile(icc: bytes) -> bool:

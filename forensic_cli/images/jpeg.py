@@ -7,16 +7,7 @@ APP13 and C2PA 2.2 section A.3 for the metadata in them.
 import re
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.images.header import (
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    bad_header,
-    is_other_profile,
-    make_header,
-    truncated,
-)
+from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
 _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
@@ -66,15 +57,19 @@ def inspect_jpeg(data: bytes) -> Inspection:
 
 def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
     if len(walk.frame) < 6 or not walk.frame[5]:
-        return truncated(name="JPEG") if walk.is_cut else bad_header("JPEG")
+        return Unreadable.truncated(None, "JPEG") if walk.is_cut else Unreadable.bad_header("JPEG")
     header = _header(walk)
     if not header.width or not header.height:
-        return bad_header("JPEG")
+        return Unreadable.bad_header("JPEG")
     if walk.frame[0] != 8:
         reason = f"JPEG files with {walk.frame[0]} bits per channel cannot be decoded"
         return Unreadable("unsupported", reason, header)
     if not walk.scan:
-        return truncated(header) if walk.is_cut else Unreadable("damaged", "the JPEG data is damaged", header)
+        return (
+            Unreadable.truncated(header, "JPEG")
+            if walk.is_cut
+            else Unreadable("damaged", "the JPEG data is damaged", header)
+        )
     end = data.find(b"\xff\xd9", walk.scan)  # what follows, such as a phone's video, is no scan
     scans = _SCANS.findall(data, walk.scan, end if end >= 0 else len(data))
     if len(scans) > _MOST_SCANS:
