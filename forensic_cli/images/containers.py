@@ -28,7 +28,7 @@ _TEXT_TYPES = frozenset((1, 2, 7))  # BYTE, ASCII, UNDEFINED
 _MOST_PAGES = 64
 """Pages that are looked at; a chain of a million directories must not take minutes."""
 _MOST_TAGS = 1 << 16
-"""Of one directory; what a TIFF can count to, while a BigTIFF can promise more."""
+"""After so many tags no further page is looked at, and no more of one page: pages may overlap in a small file."""
 _LONGEST_TEXT = 1 << 16
 """Bytes of one tag's text that are read."""
 
@@ -107,10 +107,11 @@ class _Directories:
 
     def pages(self) -> Iterator[list[_Entry]]:
         """Yield the entries of each directory, from the first one on; raises behind one that is cut."""
-        place, seen = self.number(self.start, self.word), set[int]()
-        while place and place not in seen and len(seen) < _MOST_PAGES:
+        place, seen, tags = self.number(self.start, self.word), set[int](), 0
+        while place and place not in seen and len(seen) < _MOST_PAGES and tags < _MOST_TAGS:
             seen.add(place)
             entries, end = self.directory(place)
+            tags += len(entries)
             yield entries
             if end > len(self.data):
                 raise _EndsEarlyError

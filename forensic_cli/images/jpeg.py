@@ -65,11 +65,8 @@ def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
         reason = f"JPEG files with {walk.frame[0]} bits per channel cannot be decoded"
         return Unreadable("unsupported", reason, header)
     if not walk.scan:
-        return (
-            Unreadable.truncated(header, "JPEG")
-            if walk.is_cut
-            else Unreadable("damaged", "the JPEG data is damaged", header)
-        )
+        damaged = Unreadable("damaged", "the JPEG data is damaged", header)
+        return Unreadable.truncated(header, "JPEG") if walk.is_cut else damaged
     end = data.find(b"\xff\xd9", walk.scan)  # what follows, such as a phone's video, is no scan
     scans = _SCANS.findall(data, walk.scan, end if end >= 0 else len(data))
     if len(scans) > _MOST_SCANS:

@@ -101,15 +101,15 @@ def _blocks_of(boxes: Boxes) -> Blocks:
 def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadable:
     """Return why an image with a good header could not be decoded, as far as its bytes and the decoder's words tell."""
     name = header.format
-    cut = (
+    is_cut = (
         ("truncated" in complaint and name != "GIF")  # which is decoded from a part of the file
         or (name == "GIF" and not data.rstrip(b"\0").endswith(b";"))
         or (name == "BMP" and len(data) < int.from_bytes(data[2:6], "little"))
         or (name == "JPEG2000" and not data.rstrip(b"\0").endswith(b"\xff\xd9"))
         or (name == "AVIF" and b"mdat" not in data)
     )
-    if cut:
-        return Unreadable.truncated(header, header.format)
+    if is_cut:
+        return Unreadable.truncated(header, name)
     if "unknown raw mode" in complaint:
         return _unsupported(f"{format_name(name)} files of this kind", header)
     return Unreadable("damaged", f"the {format_name(name)} data is damaged", header)
@@ -204,7 +204,7 @@ def _header(image: Image.Image, data: bytes, is_deep: bool) -> Header:
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
         "palette": image.mode in ("1", "P", "PA"),
-        "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _is_deep(image),
+        "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _has_deep_tiles(image),
     }
     header = make_header(str(image.format), image.size, changes, _orientation(image))
     if header.format != "TIFF":
@@ -223,7 +223,7 @@ def _has_spare_bytes(image: Image.Image, data: bytes) -> bool:
     return bool(pixels[3::4].any())
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _has_deep_tiles(image: Image.Image) -> bool:
     """Tell whether Pillow's decoder is told of 16 bits; with some formats its parameters are other numbers."""
     if image.format in ("AVIF", "BMP", "JPEG2000"):
         return False
