@@ -114,7 +114,7 @@ def _walk(data: bytes) -> _Walk:
         if end < place + 2 or end > len(data):
             walk.is_cut = end > len(data) or place + 2 > len(data)
             break
-        if marker not in _BESIDE_THE_PICTURE:
+        if marker not in _BESIDE_THE_PICTURE and not is_broken:
             walk.essential.append((match.start(), end))
             _take_essential(walk, marker, body)
         place = end

@@ -1,4 +1,4 @@
-"""Decoding and views: no bytes make decode() raise, colours are judged as stored, the same pixels give the same views."""
+"""Decoding and views: no bytes make decode() raise, colours are judged as stored, equal pixels give equal views."""
 
 import io
 import struct
