@@ -104,7 +104,8 @@ class Blocks:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if kind == "exif":
             exif = read_exif(data)
-            self.orientation = exif.orientation if self._counts[kind] == 1 else self.orientation
+            if self._counts[kind] == 1:
+                self.orientation = exif.orientation
             self.kept.append(Block(kind, tags=exif.texts))
         else:
             self.kept.append(Block(kind, data[:MOST_BYTES], key))

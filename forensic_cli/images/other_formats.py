@@ -115,24 +115,19 @@ def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadabl
     return Unreadable("damaged", f"the {format_name(name)} data is damaged", header)
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
-    """Open an image with Pillow as the named format, not as any other; raises whatever Pillow does."""
-    return Image.open(io.BytesIO(data), formats=(name,))
-
-
-def stored_colours(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Decode an open image to the colours as stored, RGB, H x W x 3; raises whatever Pillow does.
+def stored_colours(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Decode an image with Pillow, as the named format, to the colours as stored, H x W x 3; raises what Pillow does.
 
     Alpha is neither multiplied in nor divided out, and of more than 8 bits the upper 8 are taken.
     """
-    if isinstance(image, TiffImageFile):  # from colours that alpha was multiplied into, Pillow would divide it out
-        image.tile = [tile._replace(args=_without_division(tile.args)) for tile in image.tile]
-    image.load()
-    if image.mode.startswith("I;16"):
-        return _deep_grey(image)
-    if image.mode == "La":
-        image = image.getchannel(0)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+    with Image.open(io.BytesIO(data), formats=(name,)) as image:
+        if isinstance(image, TiffImageFile):  # from colours that alpha was multiplied into, Pillow would divide it out
+            image.tile = [tile._replace(args=_without_division(tile.args)) for tile in image.tile]
+        image.load()
+        if image.mode.startswith("I;16"):
+            return _deep_grey(image)
+        colours = image.getchannel(0) if image.mode == "La" else image
+        return np.asarray(colours if colours.mode == "RGB" else colours.convert("RGB"), np.uint8)
 
 
 def _without_division(args: Any) -> Any:
