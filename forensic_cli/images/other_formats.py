@@ -55,7 +55,7 @@ def inspect_with_pillow(data: bytes, promised: str | None) -> Inspection:
     if promised is None:
         result = _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
         is_boxes = data[4:8] == b"ftyp"  # such as a video that is named like an image
-        return Inspection(result, tuple(_blocks_of(Boxes(data)).kept) if is_boxes else ())
+        return Inspection(result, _blocks_of(Boxes(data)).items if is_boxes else ())
     # A BMP's second header begins with its own size, in four bytes
     if len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little"):
         return Inspection(Unreadable.truncated(None, promised))
@@ -78,7 +78,7 @@ def _inspect_boxes(data: bytes, name: str) -> Inspection:
     boxes = Boxes(data)
     blocks = _blocks_of(boxes)
     if boxes.are_too_many():
-        return Inspection(Unreadable.bad_header(name), tuple(blocks.kept))
+        return Inspection(Unreadable.bad_header(name), blocks.items)
     *size, bits = boxes.jpeg2000_size() if name == "JPEG2000" else (0, 0, 0)
     opened = _open(data, (name,), blocks, is_deep=is_deep_avif(data) if name == "AVIF" else bits > 8)
     header = opened if isinstance(opened, Header) else None
@@ -88,7 +88,7 @@ def _inspect_boxes(data: bytes, name: str) -> Inspection:
     elif name == "JPEG2000" and header is not None and size != [header.width, header.height]:
         # OpenJPEG would decode the codestream, of whatever size
         result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
-    return Inspection(result, tuple(blocks.kept))
+    return Inspection(result, blocks.items)
 
 
 def _blocks_of(boxes: Boxes) -> Blocks:
@@ -248,7 +248,7 @@ def inspect_heic(data: bytes) -> Inspection:
     boxes = Boxes(data)
     blocks = _blocks_of(boxes)
     result = Unreadable.bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
-    return Inspection(result, tuple(blocks.kept))
+    return Inspection(result, blocks.items)
 
 
 def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadable:
