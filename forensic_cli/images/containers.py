@@ -245,10 +245,9 @@ class Boxes:
         """Tell whether a box reaches beyond the file, or the one with the picture is missing."""
         if self.data.startswith(_CODESTREAM):
             return False
-        pictures = (b"jp2c",) if name == "JPEG2000" else (b"meta", b"moov")
-        return any(end > len(self.data) for *_, end in self.outermost) or not any(
-            box in pictures for box, *_ in self.outermost
-        )
+        wanted = {b"jp2c"} if name == "JPEG2000" else {b"meta", b"moov"}
+        ends_inside = all(end <= len(self.data) for *_, end in self.outermost)
+        return not ends_inside or wanted.isdisjoint(box for box, *_ in self.outermost)
 
     def have_manifest(self) -> bool:
         """Tell whether one of the boxes is a C2PA manifest."""
