@@ -74,7 +74,7 @@ def grid_origins(length: int, size: int, most: int) -> list[int]:
 
 
 def even_origins(length: int, size: int, count: int) -> list[int]:
-    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; a single one in the middle."""
+    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; one alone in the middle."""
     if count == 1:
         return [(length - size) // 2]
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
