@@ -1,1 +1,1 @@
-"""Encoded bytes of an image -> its header, its pixels, its views."""
+"""From the encoded bytes of an image to its header, its metadata, its pixels and its views."""

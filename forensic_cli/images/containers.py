@@ -220,7 +220,7 @@ class Boxes:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.found = list(self._walk())
+        self.outermost = list(self._walk())
 
     def _walk(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, start of the body, and end of each box; an end may lie beyond the file's."""
@@ -239,25 +239,26 @@ class Boxes:
 
     def are_too_many(self) -> bool:
         """Tell whether the walk was given up; real files have ten boxes or so."""
-        return len(self.found) >= _MOST_BOXES
+        return len(self.outermost) >= _MOST_BOXES
 
     def end_early(self, name: str) -> bool:
         """Tell whether a box reaches beyond the file, or the one with the picture is missing."""
         if self.data.startswith(_CODESTREAM):
             return False
-        pictures = (b"jp2c",) if name == "JPEG2000" else (b"meta", b"moov")
-        return any(end > len(self.data) for *_, end in self.found) or not any(box in pictures for box, *_ in self.found)
+        wanted = {b"jp2c"} if name == "JPEG2000" else {b"meta", b"moov"}
+        ends_inside = all(end <= len(self.data) for *_, end in self.outermost)
+        return not ends_inside or wanted.isdisjoint(box for box, *_ in self.outermost)
 
     def have_manifest(self) -> bool:
         """Tell whether one of the boxes is a C2PA manifest."""
-        return any(name == b"uuid" and self.data.startswith(_MANIFEST, body) for name, body, _ in self.found)
+        return any(name == b"uuid" and self.data.startswith(_MANIFEST, body) for name, body, _ in self.outermost)
 
     def jpeg2000_size(self) -> tuple[int, int, int]:
         """Return width, height and bits of the codestream, which is what OpenJPEG decodes; zeros without one.
 
         Its SIZ segment (ISO/IEC 15444-1 section A.5.1) gives right and bottom edge, then left and top, in 4 bytes each.
         """
-        bodies = (body for name, body, _ in self.found if name == b"jp2c")
+        bodies = (body for name, body, _ in self.outermost if name == b"jp2c")
         start = 0 if self.data.startswith(_CODESTREAM) else next(bodies, len(self.data))
         sizes = self.data[start : start + 43]
         if len(sizes) < 43 or not sizes.startswith(_CODESTREAM):

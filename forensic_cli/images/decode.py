@@ -19,7 +19,6 @@ from forensic_cli.images.other_formats import (
     inspect_heic,
     inspect_with_pillow,
     open_heic,
-    open_image,
     stored_colours,
 )
 from forensic_cli.images.png import SIGNATURE, inspect_png
@@ -230,8 +229,7 @@ def _pixels_of_opencv(data: bytes) -> Pixels | None:
 def _decode_with_pillow(picture: bytes, header: Header, data: bytes) -> Decoded | Unreadable:
     """Decode `picture`; what went wrong is told from `data`, the file that it is from."""
     try:
-        with open_image(picture, header.format) as image:
-            return Decoded(stored_colours(image), header)
+        return Decoded(stored_colours(picture, header.format), header)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever hostile data leads them into

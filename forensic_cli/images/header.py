@@ -1,6 +1,6 @@
 """What is known of an image before it is decoded: header, metadata, compression; and every status and warning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -88,7 +88,7 @@ class Blocks:
     """Collects the metadata of one file while its structure is read, with a limit for each kind."""
 
     def __init__(self) -> None:
-        self.kept: list[Block] = []
+        self.items: list[Block] = []
         self.orientation = 1
         """Of the first EXIF block, 1 to 8."""
         self._counts: dict[BlockKind, int] = {}
@@ -104,10 +104,11 @@ class Blocks:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         if kind == "exif":
             exif = read_exif(data)
-            self.orientation = exif.orientation if self._counts[kind] == 1 else self.orientation
-            self.kept.append(Block(kind, tags=exif.texts))
+            if self._counts[kind] == 1:
+                self.orientation = exif.orientation
+            self.items.append(Block(kind, tags=exif.texts))
         else:
-            self.kept.append(Block(kind, data[:MOST_BYTES], key))
+            self.items.append(Block(kind, data[:MOST_BYTES], key))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Inspection:
 
     result: Header | Unreadable
     """The header, or why the file cannot give pixels."""
-    blocks: tuple[Block, ...] = ()
+    blocks: Sequence[Block] = ()
     """The metadata in the file's order, also of a file that cannot be decoded."""
     essential: tuple[tuple[int, int], ...] = ()
     """Start and end of each part of the file that its first image needs; empty: of the whole file."""

@@ -52,7 +52,7 @@ def inspect_jpeg(data: bytes) -> Inspection:
     """Read the header and the metadata of a JPEG."""
     walk = _walk(data)
     parts = ((0, 2), *walk.essential, (walk.scan, len(data)))
-    return Inspection(_result(data, walk), tuple(walk.blocks.kept), parts)
+    return Inspection(_result(data, walk), walk.blocks.items, parts)
 
 
 def _result(data: bytes, walk: _Walk) -> Header | Unreadable:

@@ -55,7 +55,7 @@ def inspect_with_pillow(data: bytes, promised: str | None) -> Inspection:
     if promised is None:
         result = _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
         is_boxes = data[4:8] == b"ftyp"  # such as a video that is named like an image
-        return Inspection(result, tuple(_blocks_of(Boxes(data)).kept) if is_boxes else ())
+        return Inspection(result, _blocks_of(Boxes(data)).items if is_boxes else ())
     # A BMP's second header begins with its own size, in four bytes
     if len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little"):
         return Inspection(Unreadable.truncated(None, promised))
@@ -78,7 +78,7 @@ def _inspect_boxes(data: bytes, name: str) -> Inspection:
     boxes = Boxes(data)
     blocks = _blocks_of(boxes)
     if boxes.are_too_many():
-        return Inspection(Unreadable.bad_header(name), tuple(blocks.kept))
+        return Inspection(Unreadable.bad_header(name), blocks.items)
     *size, bits = boxes.jpeg2000_size() if name == "JPEG2000" else (0, 0, 0)
     opened = _open(data, (name,), blocks, is_deep=is_deep_avif(data) if name == "AVIF" else bits > 8)
     header = opened if isinstance(opened, Header) else None
@@ -88,7 +88,7 @@ def _inspect_boxes(data: bytes, name: str) -> Inspection:
     elif name == "JPEG2000" and header is not None and size != [header.width, header.height]:
         # OpenJPEG would decode the codestream, of whatever size
         result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
-    return Inspection(result, tuple(blocks.kept))
+    return Inspection(result, blocks.items)
 
 
 def _blocks_of(boxes: Boxes) -> Blocks:
@@ -115,24 +115,19 @@ def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadabl
     return Unreadable("damaged", f"the {format_name(name)} data is damaged", header)
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
-    """Open an image with Pillow as the named format, not as any other; raises whatever Pillow does."""
-    return Image.open(io.BytesIO(data), formats=(name,))
-
-
-def stored_colours(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Decode an open image to the colours as stored, RGB, H x W x 3; raises whatever Pillow does.
+def stored_colours(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Decode an image with Pillow, as the named format, to the colours as stored, H x W x 3; raises what Pillow does.
 
     Alpha is neither multiplied in nor divided out, and of more than 8 bits the upper 8 are taken.
     """
-    if isinstance(image, TiffImageFile):  # from colours that alpha was multiplied into, Pillow would divide it out
-        image.tile = [tile._replace(args=_without_division(tile.args)) for tile in image.tile]
-    image.load()
-    if image.mode.startswith("I;16"):
-        return _deep_grey(image)
-    if image.mode == "La":
-        image = image.getchannel(0)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+    with Image.open(io.BytesIO(data), formats=(name,)) as image:
+        if isinstance(image, TiffImageFile):  # from colours that alpha was multiplied into, Pillow would divide it out
+            image.tile = [tile._replace(args=_without_division(tile.args)) for tile in image.tile]
+        image.load()
+        if image.mode.startswith("I;16"):
+            return _deep_grey(image)
+        colours = image.getchannel(0) if image.mode == "La" else image
+        return np.asarray(colours if colours.mode == "RGB" else colours.convert("RGB"), np.uint8)
 
 
 def _without_division(args: Any) -> Any:
@@ -253,7 +248,7 @@ def inspect_heic(data: bytes) -> Inspection:
     boxes = Boxes(data)
     blocks = _blocks_of(boxes)
     result = Unreadable.bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
-    return Inspection(result, tuple(blocks.kept))
+    return Inspection(result, blocks.items)
 
 
 def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadable:

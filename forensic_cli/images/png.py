@@ -41,7 +41,7 @@ def inspect_png(data: bytes) -> Inspection:
     walk = _walk(data)
     has_more = len(walk.essential) < walk.count
     parts = ((0, len(SIGNATURE)), *walk.essential) if has_more else ()
-    return Inspection(_result(data, walk), tuple(walk.blocks.kept), parts)
+    return Inspection(_result(data, walk), walk.blocks.items, parts)
 
 
 def _result(data: bytes, walk: _Walk) -> Header | Unreadable:

@@ -34,7 +34,7 @@ def views(pixels: Pixels, preprocessing: Preprocessing) -> Views:
 def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int, int, int]]:
     """Return where each view of an image of these sides lies in it: (top, left, bottom, right), in the views' order.
 
-    What was mirrored at a border is left out, so every place lies within the image.
+    Parts mirrored at a border are left out, so every place lies within the image.
     """
     size = preprocessing.size
     if preprocessing.mode == "whole":
@@ -45,7 +45,7 @@ def view_places(height: int, width: int, preprocessing: Preprocessing) -> list[t
 
 def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tuple[int, int]]:
     size, grid, align = preprocessing.size, preprocessing.grid, preprocessing.align
-    # Two origins less than a step of the alignment apart would be one patch twice
+    # Origins less than one step of the alignment apart would give the same patch twice
     tops, lefts = (
         dict.fromkeys(origin // align * align for origin in grid_origins(side, size, grid)) for side in (height, width)
     )
@@ -53,7 +53,7 @@ def _corners(height: int, width: int, preprocessing: Preprocessing) -> list[tupl
 
 
 def view_warnings(pixels: Pixels, preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Return the warnings that cutting views from these pixels deserves."""
+    """Return the warnings for what cutting views from these pixels does to them."""
     if min(pixels.shape[:2]) >= preprocessing.size:
         return ()
     return ("padded",) if preprocessing.mode == "patches" else ("upscaled",)
@@ -74,7 +74,7 @@ def grid_origins(length: int, size: int, most: int) -> list[int]:
 
 
 def even_origins(length: int, size: int, count: int) -> list[int]:
-    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; one is in the middle."""
+    """Return where `count` pieces of `size` begin along a side, evenly from edge to edge; one alone in the middle."""
     if count == 1:
         return [(length - size) // 2]
     return [round(i * (length - size) / (count - 1)) for i in range(count)]

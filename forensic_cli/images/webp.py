@@ -25,7 +25,7 @@ def inspect_webp(data: bytes) -> Inspection:
             blocks.add("xmp", data[start:end])
         elif name == b"C2PA":
             blocks.add("c2pa")
-    return Inspection(_result(data, chunks, blocks.orientation), tuple(blocks.kept))
+    return Inspection(_result(data, chunks, blocks.orientation), blocks.items)
 
 
 def _walk(data: bytes) -> _Chunks:

@@ -273,6 +273,30 @@ def test_claims_of_a_file_that_cannot_be_decoded(name: str) -> None:
     assert said(cut) == MIDJOURNEY
 
 
+def test_a_marker_that_ends_a_jpeg_hides_no_claim() -> None:
+    """libjpeg gives up at a marker below C0, so nothing is decoded; what stands behind it is still read."""
+    data = encoded("JPEG", exif=exif(software="Midjourney"))
+    segment = data.index(b"\xff\xe1")
+    broken = data[:segment] + b"\xff\xa1\0\4ab" + data[segment:]
+    assert not isinstance(decode(broken), Decoded)
+    assert said(broken) == MIDJOURNEY
+
+
+def test_a_damaged_tag_hides_neither_the_orientation_nor_the_claim() -> None:
+    tags = turned_by_midjourney()
+    assert b"\x01\x12\0\3\0\0\0\1\0\6" in tags
+    entry = tags.index(b"\x01\x12")
+    damaged = tags[: entry - 2] + b"\0\3\x01\x0f\0\2\0\x80\0\0\0\0\0\0" + tags[entry:]
+    # The new entry moved the text by its own 12 bytes
+    place = damaged.index(b"\x01\x31") + 8
+    offset = int.from_bytes(damaged[place : place + 4], "big") + 12
+    damaged = damaged[:place] + offset.to_bytes(4, "big") + damaged[place + 4 :]
+    decoded = decode(encoded("JPEG", exif=damaged))
+    assert isinstance(decoded, Decoded)
+    assert "orientation_applied" in decoded.header.warnings
+    assert MIDJOURNEY[0] in said(encoded("JPEG", exif=damaged))
+
+
 # C2PA
 
 
@@ -331,6 +355,14 @@ def test_a_manifest_of_another_picture_is_invalid(signer: Any) -> None:
     assert said(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]) == [
         ("c2pa", "generated", "trainedAlgorithmicMedia, by Toy Maker, signature invalid")
     ]
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"heic", b"isom"], ids=["AVIF", "HEIC", "a video"])
+def test_a_manifest_in_a_file_of_boxes_is_named_even_if_nothing_can_be_decoded(brand: bytes) -> None:
+    identifier = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+    data = b"\0\0\0\x10ftyp" + brand + bytes(4) + b"\0\0\0\x40uuid" + identifier + bytes(40)
+    assert not isinstance(decode(data), Decoded)
+    assert [(source, claim) for source, claim, _ in said(data)] == [("c2pa", "unread")]
 
 
 def test_a_damaged_manifest_is_said_and_not_guessed(signer: Any) -> None:
