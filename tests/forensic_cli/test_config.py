@@ -1,5 +1,6 @@
 """Tests of configuration files, environment variables, shell completion, help pages and colours."""
 
+import inspect
 import json
 import os
 import re
@@ -172,7 +173,10 @@ def test_help_is_shown_even_if_a_configuration_file_is_wrong(run: Any, home: Pat
 def test_every_command_has_a_page_with_examples(command: str, run: Any) -> None:
     done = run(command, "--help")
     assert done.exit_code == 0
-    assert f"genforensic {command} " in done.stdout.partition("Example")[2]
+    text = inspect.cleandoc(typer.main.get_command(app).commands[command].help)  # type: ignore[attr-defined]
+    examples = set(re.findall(r"^    (\S.*)$", text, re.MULTILINE))
+    assert any(example.startswith(f"genforensic {command} ") for example in examples)
+    assert examples <= {line.strip() for line in done.stdout.splitlines()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
