@@ -78,7 +78,8 @@ def made_up_row(path: str, **fields: Any) -> dict[str, Any]:
     """Return a row of a results file with these fields; it was judged if a verdict is among them."""
     row = FileResult(path, "ok", None, None, None, None, None, None, None, None, 0, ()).record()
     if "verdict" in fields:
-        row |= {"headline": "real" if fields["verdict"] == "real" else "generated", "label": fields["verdict"]}
+        headline = {"real": "real", "inconclusive": "undecided"}.get(fields["verdict"], "generated")
+        row |= {"headline": headline, "label": fields["verdict"]}
         row |= {"confidence": 0.75, "agreement": 1.0, "candidates": [], "scores": {}, "log10_lr": {}, "techniques": {}}
     return row | fields
 

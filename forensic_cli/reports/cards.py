@@ -62,7 +62,7 @@ def metrics_table(title: str, images: str, metrics: Mapping[str, Any]) -> Table:
             f"which {_share(metrics['named_accuracy'])} are right."
         )
     columns = ("generator", "precision", "recall", "F1", "support")
-    rows = [[one["generator"], *_class_figures(one), one["support"]] for one in metrics["classes"]]
+    rows = [[line["generator"], *_class_figures(line), line["support"]] for line in metrics["classes"]]
     rows.append(["macro average", *_class_figures(metrics), metrics["images"]])
     return Table(title, columns, rows, note, styles={len(rows) - 1: "bold"})
 
@@ -115,18 +115,23 @@ def _thresholds(card: ModelCard) -> Table:
     rows = [
         [
             state,
-            *("never" if abs(value) >= NEVER else f"{value:.4f}" for value in (one.generated_from, one.real_to)),
-            one.names_in_words,
-            f"{one.shortlist:.2f}",
-            MISSING if one.farthest is None else f"{one.farthest:.2f}",
+            _threshold(decision.generated_from),
+            _threshold(decision.real_to),
+            decision.names_in_words,
+            f"{decision.shortlist:.2f}",
+            MISSING if decision.farthest is None else f"{decision.farthest:.2f}",
         ]
-        for state, one in card.decisions.items()
+        for state, decision in card.decisions.items()
     ]
     note = (
         "`name from` is a probability among the generators, `short list holds` how much of it the candidates have "
         "together; an image farther from the training images than `farthest` stays `undecided`."
     )
-    return Table("Thresholds", columns, rows, note)
+    return Table("Thresholds", columns, rows, note, left=(0, 3))
+
+
+def _threshold(probability: float) -> str:
+    return "never" if abs(probability) >= NEVER else f"{probability:.4f}"
 
 
 def _likelihood_ratios(card: ModelCard) -> Table:
@@ -143,9 +148,9 @@ def _likelihood_ratios(card: ModelCard) -> Table:
     return Table("Likelihood ratios", columns, rows, _RATIOS)
 
 
-def _ratio_cells(one: LikelihoodRatio) -> list[object]:
-    costs = [MISSING if cost is None else f"{cost:.3f}" for cost in (one.cllr, one.cllr_min, one.cllr_cal)]
-    return [f"{one.lower:+.2f}", f"{one.upper:+.2f}", *costs, one.images_for, one.images_against, one.groups]
+def _ratio_cells(ratio: LikelihoodRatio) -> list[object]:
+    costs = [MISSING if cost is None else f"{cost:.3f}" for cost in (ratio.cllr, ratio.cllr_min, ratio.cllr_cal)]
+    return [f"{ratio.lower:+.2f}", f"{ratio.upper:+.2f}", *costs, ratio.images_for, ratio.images_against, ratio.groups]
 
 
 def _robustness(measured: Mapping[str, Any]) -> Table:
@@ -154,14 +159,14 @@ def _robustness(measured: Mapping[str, Any]) -> Table:
     rows: list[list[object]] = [
         [
             name,
-            one["images"],
-            f"{one['accuracy']:.3f}",
-            MISSING if start is None else f"{one['accuracy'] - start:+.3f}",
-            f"{one['macro_recall']:.3f}",
+            figures["images"],
+            f"{figures['accuracy']:.3f}",
+            MISSING if start is None else f"{figures['accuracy'] - start:+.3f}",
+            f"{figures['macro_recall']:.3f}",
         ]
-        for name, one in sorted(measured.items(), key=lambda item: order.get(item[0], len(order)))
+        for name, figures in sorted(measured.items(), key=lambda item: order.get(item[0], len(order)))
     ]
-    images = next((one.get("set", "test") for one in measured.values()), "test")
+    images = next((figures.get("set", "test") for figures in measured.values()), "test")
     note = f"The images of {images} were changed as platforms and editors change them, and judged again."
     columns = ("re-encoding", "images", "accuracy", "change", "macro recall")
     return Table("Robustness to re-encoding", columns, rows, note)

@@ -505,8 +505,8 @@ def test_binary_results(tmp_path: Path, run: Any) -> None:
         (lambda text: text, "the seal holds: the file is as it was sealed (", "soft"),
         (
             lambda text: text[: text.index('{"seal"')],
-            "the seal is missing: the scan was stopped before its end, or the seal was removed; "
-            "5 rows cannot be checked",
+            "the seal is missing: the scan was stopped before its end, the seal was removed, or the file was "
+            "reformatted; 5 rows cannot be checked",
             "alert",
         ),
         (

@@ -483,7 +483,7 @@ def test_the_table_lists_twenty_unreadable_files_and_counts_the_rest() -> None:
     tail = text[text.index("23 files could not be read:") :].splitlines()
     assert tail[1] == "  00.png: the file ends before the picture does"
     assert tail[20] == "  19.png: the file ends before the picture does"
-    assert tail[21] == "  and 3 more; --format jsonl names them all"
+    assert tail[21] == "  and 3 more; --format jsonl lists them all"
 
 
 def test_the_table_has_colours_only_where_asked() -> None:

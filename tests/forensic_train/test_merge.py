@@ -10,7 +10,7 @@ import pytest
 
 from forensic_cli.card import ANY_STATE
 from forensic_cli.model import Model
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from pages import read_page
 from toys import make_images, toy_card, write_toy_export
 

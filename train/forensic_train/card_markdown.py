@@ -54,20 +54,18 @@ def _validation(card: ModelCard) -> str:
     return " ".join(sentences)
 
 
-def _precision(found: Mapping[str, Any]) -> str:
-    ranges = f", calibrated on {found['calibration_images']} training images" if found["calibration_images"] else ""
-    if found.get("range_method"):
-        ranges += f" (ranges by {found['range_method']})"
-    text = (
-        f"The weights are {found['precision']}{ranges}. On {found['images']} images ({found['set']}) "
-        f"{found['same_label']:.1%} get the label that float32 gives them; accuracy {found['accuracy']:.3f} (float32 "
-        f"{found['accuracy_fp32']:.3f}), expected calibration error {found['ece']:.3f} (float32 "
-        f"{found['ece_fp32']:.3f}) of uncalibrated scores."
-    )
-    differing = found["only_fp32_right"] + found["only_reduced_right"]
+def _precision(compared: Mapping[str, Any]) -> str:
+    """Return how an export of reduced precision compares with float32, from a quantization.Agreement as a dict."""
+    calibrated = f", calibrated on {compared['calibration_images']} training images"
+    ranges = f" (ranges by {compared['range_method']})" if compared.get("range_method") else ""
+    differing = compared["only_fp32_right"] + compared["only_reduced_right"]
     return (
-        f"{text} Of the {differing} images that only one of the two gets right, float32 has "
-        f"{found['only_fp32_right']} (exact one-sided McNemar test, p {found['p_value']:.3f})."
+        f"The weights are {compared['precision']}{calibrated if compared['calibration_images'] else ''}{ranges}. On "
+        f"{compared['images']} images ({compared['set']}), {compared['same_label']:.1%} get the same label as with "
+        f"float32; accuracy {compared['accuracy']:.3f} (float32 {compared['accuracy_fp32']:.3f}), expected calibration "
+        f"error {compared['ece']:.3f} (float32 {compared['ece_fp32']:.3f}) of uncalibrated scores. Of the {differing} "
+        f"images that only one of the two gets right, float32 has {compared['only_fp32_right']} (exact one-sided "
+        f"McNemar test, p {compared['p_value']:.3f})."
     )
 
 

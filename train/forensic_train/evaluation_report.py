@@ -17,7 +17,7 @@ from forensic_train.robustness_report import robustness_tables
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Return the evaluations set by set, highest accuracy first."""
-    return sorted(evaluations, key=lambda one: (one.images, -one.metrics.accuracy, one.model))
+    return sorted(evaluations, key=lambda each: (each.images, -each.metrics.accuracy, each.model))
 
 
 def as_json(
@@ -52,7 +52,8 @@ def _other_tables(
     evaluations: Sequence[Evaluation], points: Sequence[RobustnessPoint], draws: Sequence[Evaluation]
 ) -> list[Table]:
     tables = [
-        metrics_table(f"{one.model} on {one.images}", one.images, asdict(one.metrics)) for one in ranked(evaluations)
+        metrics_table(f"{measured.model} on {measured.images}", measured.images, asdict(measured.metrics))
+        for measured in ranked(evaluations)
     ]
     tables += robustness_tables(points) if points else []
     return tables + ([_draws(evaluations, draws)] if draws else [])
@@ -82,7 +83,7 @@ def _draws(evaluations: Sequence[Evaluation], draws: Sequence[Evaluation]) -> Ta
     """Return each model's accuracy over all draws; the first of them is the run's own `test`."""
     rows: list[list[object]] = []
     for name in dict.fromkeys(draw.model for draw in draws):
-        mine = [one.metrics for one in evaluations if one.model == name and one.images == "test"]
+        mine = [test.metrics for test in evaluations if test.model == name and test.images == "test"]
         mine += [draw.metrics for draw in draws if draw.model == name]
         values = [metrics.accuracy for metrics in mine]
         spread = f"{stdev(values):.3f}" if len(values) > 1 else MISSING

@@ -90,19 +90,6 @@ def build_page(
     gathered = _gather(header, rows, records, models, settings)
     several = [members for members in groups if len(members) > 1]
     thumbnails = gathered.thumbnails
-    about = {
-        "labels": list(records.labels),
-        "techniques": list(records.techniques),
-        "ensemble": header.ensemble,
-        "warnings": WARNINGS,
-        "unjudged": sorted({*UNJUDGED, OTHER_COMPRESSION, UNLIKE_TRAINING}),
-        "claims": CLAIMS,
-        "notes": NOTES,
-        "chunk": _CHUNK,
-        "groups": several,
-        "evidence": sorted(gathered.evidence),
-        "interest": sorted(range(len(rows)), key=lambda number: interest(rows[number])),
-    }
     return _render(
         run=header,
         case=source.name if source else _folder_name([row.path for row in rows]),
@@ -119,12 +106,35 @@ def build_page(
         limits=dict.fromkeys(limit for model in models for limit in model.card.limits),
         generators=[label for label in known_labels(tuple(records.labels)) if label != REAL],
         meanings={"p": P_MEANING, "ratio": RATIO_MEANING, "proof": NO_PROOF},
-        about=Markup(as_json(about)),
+        about=Markup(as_json(_about(header, rows, records, several, gathered))),
         rows=Markup("[" + ",\n".join(as_json(records.record(row)) for row in rows) + "]"),
         chunks=[Markup(as_json(thumbnails[i : i + _CHUNK])) for i in range(0, len(thumbnails), _CHUNK)],
         evidence=dict(sorted(gathered.evidence.items())),
         pictured=sum(not text.startswith("!") for text in thumbnails),
     )
+
+
+def _about(
+    header: RunHeader,
+    rows: Sequence[FileResult],
+    records: ShortRecords,
+    several: Sequence[Sequence[int]],
+    gathered: _Gathered,
+) -> dict[str, Any]:
+    """Return what the scripts need to know besides the rows; see dom.js."""
+    return {
+        "labels": list(records.labels),
+        "techniques": list(records.techniques),
+        "ensemble": header.ensemble,
+        "warnings": WARNINGS,
+        "unjudged": sorted({*UNJUDGED, OTHER_COMPRESSION, UNLIKE_TRAINING}),
+        "claims": CLAIMS,
+        "notes": NOTES,
+        "chunk": _CHUNK,
+        "groups": several,
+        "evidence": sorted(gathered.evidence),
+        "interest": sorted(range(len(rows)), key=lambda number: interest(rows[number])),
+    }
 
 
 def _folder_name(paths: Sequence[str]) -> str:

@@ -213,7 +213,7 @@ def _map(
     method: str, places: Sequence[Place], models: Sequence[Model], whole: Views, pieces: Sequence[Views], state: str
 ) -> EvidenceMap:
     """Judge an image by its views, and each piece as if it were an image."""
-    samples = [Sample((one,), state) for one in (whole, *pieces)]
+    samples = [Sample((piece,), state) for piece in (whole, *pieces)]
     values, of_image = {}, {}
     judged = judge_samples(models, [models[0].card.preprocessing], samples)
     for model, evidence in zip(models, judged, strict=True):

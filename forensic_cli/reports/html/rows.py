@@ -11,6 +11,7 @@ from forensic_cli.reports.html.pictures import Closer, EvidenceMap
 
 _ORDER = (GENERATED, REAL, UNDECIDED)
 """Headlines in the order in which the page shows them."""
+_EMPTY: tuple[object, ...] = (None, (), [], {})
 _RENAMED = {"log10_lr": "ratios"}
 _DIFFERS = 0.01
 """A probability that was computed again and differs by more is mentioned on the page."""
@@ -85,7 +86,7 @@ class ShortRecords:
 
     def _shortened(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Shorten a row or a technique's prediction in it."""
-        short = {name: value for name, value in record.items() if value not in (None, [], {})}
+        short = {name: value for name, value in record.items() if value not in _EMPTY}
         if "label" in short:
             short["label"] = self.labels[short["label"]]
         if "candidates" in short:

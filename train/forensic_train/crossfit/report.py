@@ -60,9 +60,9 @@ class LeftOutReport:
         (folder / "left-out.md").write_text(self.markdown(), encoding="utf-8")
 
     def _tables(self) -> list[Table]:
-        tables = [state_table(f"{one.technique}: answers by state", one.states) for one in self.evaluations]
-        tables += [_label_table(one) for one in self.evaluations]
-        tables += [_source_table(one) for one in self.evaluations]
+        tables = [state_table(f"{each.technique}: answers by state", each.states) for each in self.evaluations]
+        tables += map(_by_label, self.evaluations)
+        tables += map(_by_source, self.evaluations)
         if self.recalls:
             tables.append(_recall_table(self.recalls, self.unit))
         if self.open_set:
@@ -73,31 +73,32 @@ class LeftOutReport:
 def left_out_report(scores: Sequence[Scores], recipe: Recipe, unit: str) -> LeftOutReport:
     """Work out the report from cross-fitted scores of some techniques."""
     judged_by = "source" if unit == "generator" else unit
-    evaluations = [evaluate_scores(left_out_card(one, recipe, judged_by), one) for one in scores]
+    evaluations = [evaluate_scores(left_out_card(part, recipe, judged_by), part) for part in scores]
     if unit == "generator":
-        return LeftOutReport(unit, evaluations, [], [measured for one in scores for measured in open_set(one)])
-    return LeftOutReport(unit, evaluations, [recall for one in scores for recall in unit_recalls(one, unit)], [])
+        return LeftOutReport(unit, evaluations, [], [measured for part in scores for measured in open_set(part)])
+    return LeftOutReport(unit, evaluations, [recall for part in scores for recall in unit_recalls(part, unit)], [])
 
 
-def _label_table(one: Evaluation) -> Table:
+def _by_label(measured: Evaluation) -> Table:
+    title = f"{measured.technique}: answers by label, images as published"
     columns = ("state", "label", "images", "sources", *_ANSWERS)
-    return Table(f"{one.technique}: answers by label, images as published", columns, one.by_generator, left=(0, 1))
+    return Table(title, columns, measured.by_generator, left=(0, 1))
 
 
-def _source_table(one: Evaluation) -> Table:
-    columns = ("label", "source", "images", *_ANSWERS)
-    return Table(f"{one.technique}: answers by source, images as published", columns, one.by_source, left=(0, 1))
+def _by_source(measured: Evaluation) -> Table:
+    title = f"{measured.technique}: answers by source, images as published"
+    return Table(title, ("label", "source", "images", *_ANSWERS), measured.by_source, left=(0, 1))
 
 
 def _recall_table(recalls: Sequence[UnitRecall], unit: str) -> Table:
     columns = ("technique", "generator", unit, "images", "recall (95 % Wilson)", "mostly mistaken for")
     rows = [
         [
-            *(one.technique, one.generator, one.unit, one.images),
-            f"{one.recall:.2f} ({one.interval[0]:.2f}–{one.interval[1]:.2f})",
-            one.mistaken or MISSING,
+            *(recall.technique, recall.generator, recall.unit, recall.images),
+            f"{recall.recall:.2f} ({recall.interval[0]:.2f}–{recall.interval[1]:.2f})",
+            recall.mistaken or MISSING,
         ]
-        for one in recalls
+        for recall in recalls
     ]
     return Table(f"Recall by left-out {unit}", columns, rows, left=(0, 1, 2, 5))
 
@@ -106,9 +107,9 @@ def _open_set_table(measured: Sequence[OpenSet]) -> Table:
     columns = ("technique", "left-out generator", "images", "score", "AUROC", "OSCR", "rejected at .1")
     rows = [
         [
-            *(one.technique, one.generator, one.images, one.score),
-            *(f"{value:.2f}" for value in (one.auroc, one.oscr, one.rejected)),
+            *(tested.technique, tested.generator, tested.images, tested.score),
+            *(f"{value:.2f}" for value in (tested.auroc, tested.oscr, tested.rejected)),
         ]
-        for one in measured
+        for tested in measured
     ]
     return Table("Left-out generators", columns, rows, left=(0, 1, 3))
