@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forensic_cli.discover import IMAGE_SUFFIXES, LISTED, LeftOut, Search, discover, listed_paths, rediscover, sources
 from forensic_cli.errors import UsageError
-from forensic_cli.pipeline import prepare
+from forensic_cli.pipeline import Reading, prepare
 from toys import drop_root_override, genforensic, make_images, obeys_permissions, rows_of, solid
 
 
@@ -245,7 +245,7 @@ def test_names_that_no_file_can_have_are_rows(toy_exports: Path, images: Path) -
     assert len(listed.stdout.splitlines()) == 8
     assert list(listed_paths(io.BytesIO(b"a" * 70_000 + b"\nb\0c\n")))[1:] == [Path("b\0c")]
     assert list(discover([Path("b\0c")])) == [Path("b\0c")]
-    failure = prepare(Path("b\0c"), []).failure
+    failure = prepare(Path("b\0c"), Reading(())).failure
     assert failure is not None
     assert (failure.status, failure.reason) == ("missing", "no file can have a name with a NUL in it")
 
