@@ -6,7 +6,6 @@ Nothing is taken on trust: every export judges a sample, and a GPU counts only i
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -94,6 +93,8 @@ def _examine(exports: Path | None) -> Iterator[Check]:
 
 
 def _versions() -> Iterator[Check]:
+    from importlib.metadata import distributions
+
     from forensic_cli.scan import versions
 
     yield Check("genforensic", "ok", __version__)
