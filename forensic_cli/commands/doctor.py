@@ -6,9 +6,9 @@ Nothing is taken on trust: every export judges a sample, and a GPU counts only i
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -93,6 +93,8 @@ def _examine(exports: Path | None) -> Iterator[Check]:
 
 
 def _versions() -> Iterator[Check]:
+    from importlib.metadata import distributions
+
     from forensic_cli.scan import versions
 
     yield Check("genforensic", "ok", __version__)
@@ -101,20 +103,13 @@ def _versions() -> Iterator[Check]:
             yield Check(name, "ok", installed)
     for path in config_files():
         yield Check("configuration", "ok", str(path))
-    runtimes = [f"{name} {number}" for name in _RUNTIMES if (number := _version(name))]
+    runtimes = [f"{name} {found.version}" for name in _RUNTIMES for found in islice(distributions(name=name), 1)]
     if len(runtimes) == 1:
         yield Check("ONNX Runtime", "ok", runtimes[0])
     else:
         # All of them install the same module, so the files of the last one overwrite those of the others
         repair = "exactly one must be installed: uninstall all of them with pip, then install genforensic again"
         yield Check("ONNX Runtime", "fault", f"{', '.join(runtimes) or 'no package'}; {repair}")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _load(exports: Path | None) -> "Iterator[Model | Check]":
@@ -136,16 +131,15 @@ def _load(exports: Path | None) -> "Iterator[Model | Check]":
 def _judge_twice(model: "Model") -> Check:
     from forensic_cli.model import formula_views
 
-    views = [view[None] for view in formula_views(model.card.preprocessing.size)]
+    name, views = model.card.name, [view[None] for view in formula_views(model.card.preprocessing.size)]
     states = [model.card.states[0]] * len(views)
     try:
         first, second = (model.judge(views, states).logits.tobytes() for _ in range(2))
     except GenforensicError as error:
-        return Check(model.card.name, "fault", str(error))
+        return Check(name, "fault", str(error))
     if first != second:
-        return Check(model.card.name, "fault", "the same image gave two results; check the memory of this machine")
-    detail = f"{model.path}, sha256 {model.sha256[:12]}, judges a sample twice alike"
-    return Check(model.card.name, "ok", detail)
+        return Check(name, "fault", "the same image gave two results; check the memory of this machine")
+    return Check(name, "ok", f"{model.path}, sha256 {model.sha256[:12]}, judges a sample twice alike")
 
 
 def _compare_cuda(reference: "Model") -> Check:
@@ -156,17 +150,17 @@ def _compare_cuda(reference: "Model") -> Check:
     except GenforensicError as error:
         return Check(CUDA, "absent", f"{str(error).partition(';')[0]}; scans run on the CPU")
     try:
-        difference = check_against_cpu(next(model for model in on_cuda if model.card == reference.card), reference)
+        difference = check_against_cpu(on_cuda[0], reference)
     except GenforensicError as error:
         return Check(CUDA, "fault", str(error))
     return Check(CUDA, "ok", f"works; its logits differ from the CPU's by at most {difference:.1g} of the largest")
 
 
-def models(
-    exports: Exports = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the complete model cards as JSON.")] = False,
-) -> None:
+def models(exports: Exports = None, as_json: Json = False) -> None:
     """List the available exports with the key figures of their model cards.
+
+    For each: its views, the number of training images, its accuracy, and the states of compression it answers for.
+    With --json: the complete cards.
 
     Examples:
 

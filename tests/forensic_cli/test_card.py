@@ -1,4 +1,4 @@
-"""Tests of card: what is written is read back, and nothing else passes for a card."""
+"""Tests of card: a card survives writing and reading, and nothing else is accepted as one."""
 
 import json
 import math

@@ -1,5 +1,6 @@
-"""Tests of what a shell makes comfortable: configuration, environment, completion, help with examples, colours."""
+"""Tests of configuration files, environment variables, shell completion, help pages and colours."""
 
+import inspect
 import json
 import os
 import re
@@ -20,8 +21,8 @@ COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-def
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> Path:
-    """Return an empty working folder, with the user's own file beside it in `config/genforensic/config.toml`."""
-    del run  # it points XDG_CONFIG_HOME elsewhere first
+    """Return a folder with an empty working folder, `here`, and the user's `config/genforensic/config.toml`."""
+    del run  # requested because it sets XDG_CONFIG_HOME first
     (tmp_path / "here").mkdir()
     (tmp_path / "config" / "genforensic").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -40,8 +41,8 @@ def own(home: Path, text: str) -> None:
 def threshold(run: Any, toy_exports: Path, images: Path, *more: Any, **options: Any) -> float | None:
     done = run("scan", images, "--exports", toy_exports, "-f", "jsonl", *more, **options)
     assert done.exit_code == 0
-    found: float | None = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
-    return found
+    value: float | None = json.loads(done.stdout.splitlines()[0])["genforensic"]["threshold"]
+    return value
 
 
 def test_the_order_of_precedence(run: Any, home: Path, toy_exports: Path, images: Path) -> None:
@@ -152,14 +153,14 @@ def test_a_folder_that_may_not_be_entered_and_no_home_are_no_file(
         return stat(path, *more, **options)
 
     stat = os.stat
-    monkeypatch.setattr(os, "stat", refuse)  # root may enter every folder
+    monkeypatch.setattr(os, "stat", refuse)  # permissions do not stop root
     assert run("models", "--exports", toy_exports).exit_code == 0
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert run("models", "--exports", toy_exports).exit_code == 0
 
 
-def test_help_is_to_be_had_whatever_a_file_says(run: Any, home: Path) -> None:
+def test_help_is_shown_even_if_a_configuration_file_is_wrong(run: Any, home: Path) -> None:
     local(home, "[scann]\n")
     assert run("scan", "--help").exit_code == 0
     assert run("--help").exit_code == 0
@@ -172,7 +173,10 @@ def test_help_is_to_be_had_whatever_a_file_says(run: Any, home: Path) -> None:
 def test_every_command_has_a_page_with_examples(command: str, run: Any) -> None:
     done = run(command, "--help")
     assert done.exit_code == 0
-    assert f"genforensic {command} " in done.stdout.partition("Example")[2]
+    text = inspect.cleandoc(typer.main.get_command(app).commands[command].help)  # type: ignore[attr-defined]
+    examples = set(re.findall(r"^    (\S.*)$", text, re.MULTILINE))
+    assert any(example.startswith(f"genforensic {command} ") for example in examples)
+    assert examples <= {line.strip() for line in done.stdout.splitlines()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -184,7 +188,7 @@ def test_help_shows_placeholders_in_angle_brackets(command: str, run: Any) -> No
 
 
 def complete(words: str, shell: str = "bash") -> subprocess.CompletedProcess[str]:
-    """Ask as a shell does that knows the command as `genforensic`."""
+    """Ask for completions as a shell does for the command `genforensic`."""
     program = "import sys; sys.argv = ['genforensic']; from forensic_cli.main import main; main()"
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1), "_TYPER_COMPLETE_ARGS": words}
     asked["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
@@ -225,7 +229,7 @@ def test_other_shells_complete_as_well(shell: str) -> None:
 
 
 def in_a_terminal(*arguments: Any, **environment: str) -> str:
-    """Run with standard output on a terminal; returns what it shows."""
+    """Run with a terminal as standard output; returns what the terminal shows."""
     reading, writing = os.openpty()
     settings = {name: value for name, value in child_environment().items() if name != "NO_COLOR"}
     child = subprocess.Popen(
@@ -239,7 +243,7 @@ def in_a_terminal(*arguments: Any, **environment: str) -> str:
     try:
         while block := os.read(reading, 65536):
             shown += block
-    except OSError:  # the terminal's other end is closed
+    except OSError:  # the other end of the terminal is closed
         pass
     finally:
         os.close(reading)

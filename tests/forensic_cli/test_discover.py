@@ -1,5 +1,6 @@
-"""Tests of discover: a stable order, no loops, nothing special opened, and a reason for each thing left out."""
+"""Tests of discover: stable order, no loops, special files never opened, and a reason for everything left out."""
 
+import csv
 import io
 import json
 import os
@@ -17,12 +18,12 @@ from toys import drop_root_override, genforensic, make_images, obeys_permissions
 
 
 def names(root: Path, recursive: bool = True) -> list[str]:
-    found = discover([root], Search(recursive))
-    return [str(path.relative_to(root)) for path in found if isinstance(path, Path)]
+    entries = discover([root], Search(recursive))
+    return [str(path.relative_to(root)) for path in entries if isinstance(path, Path)]
 
 
 def reasons(root: Path) -> dict[str, str]:
-    return {str(one.path.relative_to(root)): one.reason for one in discover([root]) if isinstance(one, LeftOut)}
+    return {str(entry.path.relative_to(root)): entry.reason for entry in discover([root]) if isinstance(entry, LeftOut)}
 
 
 def test_order_is_by_name_folder_by_folder(tmp_path: Path) -> None:
@@ -57,13 +58,13 @@ def test_folders_may_lie_deeper_than_calls_and_paths_can(
     try:
         done = run("scan", name, "--exports", toy_exports, "-f", "jsonl")
     finally:
-        remove_chain(name, 1500)  # pytest's own removal would not reach the end
+        remove_chain(name, 1500)  # pytest cannot remove folders nested that deep
     assert (done.exit_code, done.stderr) == (code, "")
     assert [row["status"] for row in rows_of(done.stdout)] == [status]
 
 
 def make_chain(name: str, levels: int, image: Path) -> None:
-    """Make a folder of one name in the other, step by step, with an image in the innermost."""
+    """Make nested folders of the same name, with an image in the innermost one."""
     here = Path.cwd()
     for _ in range(levels):
         Path(name).mkdir()
@@ -120,7 +121,7 @@ def test_a_broken_link_that_the_user_names_gets_a_row(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_never_opened(tmp_path: Path, toy_exports: Path) -> None:
-    """To open a pipe that nobody writes to would wait for ever: the child's time limit tells."""
+    """Opening a pipe that nobody writes to blocks forever; the time limit of the child process would catch it."""
     solid(tmp_path / "b.png", (255, 0, 0))
     for name in ("a.png", "pipe"):
         os.mkfifo(tmp_path / name)
@@ -168,7 +169,7 @@ def test_the_first_path_that_is_missing_is_named(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'b'}: no such file or folder; give existing images or folders"
 
 
-def test_a_path_behind_a_closed_door_is_not_called_missing(toy_exports: Path, images: Path) -> None:
+def test_a_path_in_a_folder_without_permission_is_not_called_missing(toy_exports: Path, images: Path) -> None:
     if not obeys_permissions():
         pytest.skip("root cannot give up its override of permissions here")
     hidden = images / "1-red.png"
@@ -196,8 +197,8 @@ def test_globs_choose_files_and_folders(tmp_path: Path) -> None:
     assert chosen(("*.jpg", "*.tif")) == ["a.jpg", "in/e.tif"]
     assert chosen(exclude=("thumbs",)) == ["a.jpg", "a.png", "in/c.png", "in/e.tif"]
     assert chosen(("*.png",), ("in/thumbs", "a.*")) == ["in/c.png", "thumbs/b.png"]
-    left = {one.reason for one in discover([tmp_path], Search(True, ("*.jpg",), ("in",))) if isinstance(one, LeftOut)}
-    assert left == {"excluded", "not included"}
+    entries = discover([tmp_path], Search(True, ("*.jpg",), ("in",)))
+    assert {entry.reason for entry in entries if isinstance(entry, LeftOut)} == {"excluded", "not included"}
     assert list(discover([tmp_path / "a.png"], Search(exclude=("*.png",)))) == [tmp_path / "a.png"]
 
 
@@ -262,8 +263,9 @@ def test_a_file_with_the_name_of_the_list_can_be_named(toy_exports: Path, tmp_pa
     shared = ("--exports", toy_exports, "-f", "csv")
     done = genforensic("scan", "./-", *shared, cwd=tmp_path, input="")
     assert (done.returncode, done.stderr) == (0, "")
-    # a spreadsheet would run what begins with a hyphen
-    assert [line.split(",")[:4] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "", "generated"]]
+    # the quotation mark keeps spreadsheets from running it as a formula
+    (row,) = csv.DictReader(done.stdout.splitlines())
+    assert (row["path"], row["status"], row["headline"]) == ("'-", "ok", "generated")
     both = genforensic("scan", "-", "./-", *shared, cwd=tmp_path, input="listed.png\n-\n")
     assert [line.split(",")[0] for line in both.stdout.splitlines()[1:]] == ["listed.png", "'-", "'-"]
 

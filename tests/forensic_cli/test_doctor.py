@@ -1,4 +1,4 @@
-"""Tests of `genforensic doctor`: it calls healthy what works, and finds what does not by trying it."""
+"""Tests of `genforensic doctor`: it tries everything out, and reports what works and what does not."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_a_damaged_export_beside_a_whole_one_is_a_fault(run: Any, tmp_path: Path
 
 
 def test_a_pipe_among_the_exports_is_a_fault_and_never_opened(toy_exports: Path, tmp_path: Path) -> None:
-    """To open a pipe that nobody writes to would wait forever: the child's time limit tells."""
+    """Opening a pipe that nobody writes to blocks forever; the time limit of the child process would catch it."""
     os.mkfifo(tmp_path / "a.onnx")
     done = genforensic("doctor", "--exports", tmp_path, timeout=30)
     assert done.returncode == 3
@@ -123,7 +123,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setitem(EXTRAS, "parquet", ("scan --format parquet", ("no_such_package",)))
     done = run("doctor", "--exports", toy_exports, "--json")
-    assert done.exit_code == 0  # a scan does without
+    assert done.exit_code == 0  # scans work without it
     assert checks(done)["extra parquet"] == (
         "absent",
         "no_such_package not installed; for scan --format parquet: pip install 'genforensic[parquet]' (in a checkout: "

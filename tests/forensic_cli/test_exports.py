@@ -1,4 +1,4 @@
-"""Tests of exports: where they are looked for, which are picked, and which may be fused."""
+"""Tests of exports: where they are found, which are selected, and which can be fused."""
 
 import contextlib
 import io

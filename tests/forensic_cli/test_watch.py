@@ -28,7 +28,7 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> None:
 
 
 class Watcher:
-    """A scan that watches a folder `in` beside its report."""
+    """A scan that watches the folder `in`, which is next to its report."""
 
     def __init__(self, exports: Path, place: Path, *more: Any, report: str = "jsonl") -> None:
         self.folder = place / "in"
@@ -51,7 +51,7 @@ class Watcher:
         return rows_of("".join(line for line in text.splitlines(keepends=True) if line.endswith("\n")))
 
     def found(self) -> list[tuple[str, str, str | None, str | None]]:
-        """Return each row's path in the folder, status, label, and the path of what it is a copy of."""
+        """Return the path in the folder, status, label and original (for a copy) of each row."""
         short = self.folder.as_posix() + "/"
         return [
             (*(row["path"].removeprefix(short), row["status"], row["label"]), (row["duplicate_of"] or "")[len(short) :])
@@ -71,7 +71,7 @@ Start = Callable[..., Watcher]
 
 @pytest.fixture
 def start(toy_exports: Path, tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts a watcher of tmp_path / "in"; it does not outlive the test."""
+    """Return a function that starts a watcher of tmp_path / "in", which is stopped after the test."""
     started: list[Watcher] = []
 
     def start(*more: Any, **options: Any) -> Watcher:
@@ -80,9 +80,9 @@ def start(toy_exports: Path, tmp_path: Path) -> Iterator[Start]:
 
     (tmp_path / "in").mkdir()
     yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
+    for watcher in started:
+        watcher.process.kill()
+        watcher.process.wait()
 
 
 def test_new_and_changed_files_are_judged_as_they_arrive(start: Start, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_new_and_changed_files_are_judged_as_they_arrive(start: Start, tmp_path:
     assert watcher.messages.read_text() == WAITING + INTERRUPTED
 
 
-def test_a_file_that_is_only_touched_or_goes_has_no_new_row(start: Start, tmp_path: Path) -> None:
+def test_a_file_that_is_only_touched_or_removed_has_no_new_row(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for name in ("a.png", "b.png"):
         solid(folder / name, (255, 0, 0))
