@@ -95,7 +95,7 @@ def build_page(
         case=source.name if source else _folder_name([row.path for row in rows]),
         source=source,
         summary=summary,
-        named=[(name, count) for name, count in summary.verdicts.most_common() if name not in (REAL, INCONCLUSIVE)],
+        named=[item for item in summary.record()["verdicts"].items() if item[0] not in (REAL, INCONCLUSIVE)],
         disagreeing=sum(row.verdict.agreement < 1 for row in rows if row.verdict),
         conflicting=sum(CONFLICT in row.warnings for row in rows),
         several=several,
