@@ -46,8 +46,6 @@ class Preprocessing:
     """Patches start at multiples of this many pixels; 8 keeps them on the block grid of a JPEG."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("whole", "patches"):
-            raise ValueError(f"preprocessing mode is {self.mode!r}; allowed: whole, patches")
         if not (8 <= self.size <= 4096 and 1 <= self.grid <= 16 and 1 <= self.align <= 64):
             raise ValueError(f"preprocessing size {self.size}, grid {self.grid} or align {self.align} is out of range")
 

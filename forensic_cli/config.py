@@ -84,9 +84,10 @@ def load_defaults(commands: Mapping[str, Any], context: typer.Context) -> dict[s
     return defaults
 
 
-def set_by(path: Path, command: str) -> list[str]:
-    """Return the names of the options that a file sets for a command."""
-    table = _read(path).get(command, {})
+def local_settings(command: str) -> list[str]:
+    """Return the names of the options that the file in the working folder sets for a command."""
+    path = Path(FILE)
+    table = _read(path).get(command) if path in config_files() else None
     return list(table) if isinstance(table, dict) else []
 
 

@@ -1,4 +1,4 @@
-"""Messages and progress for people: everything that is not a result goes to standard error through here."""
+"""Everything that commands print: results on standard output or in a file, all other messages on standard error."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,6 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forensic_cli.errors import OutputError
@@ -19,11 +18,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLOSED = "standard output is closed, and the results have no other place to go to"
-"""What an OutputError says of it."""
+_CLOSED = "standard output is closed, so there is nowhere to write the results"
 
 
-def stderr_console() -> "Console":
+def _stderr_console() -> "Console":
     """Return a console on standard error that prints text as it is."""
     from rich.console import Console
 
@@ -31,68 +29,60 @@ def stderr_console() -> "Console":
 
 
 def stdout_console() -> "Console":
-    """Return a console for tables of results; into a pipe or a file it writes 120 columns.
+    """Return a console for tables of results, 120 columns wide in a pipe or a file.
 
-    Raises OutputError where standard output is closed.
+    Raises OutputError if standard output is closed.
     """
     from rich.console import Console
 
     if sys.stdout is None:
-        raise OutputError(CLOSED)
+        raise OutputError(_CLOSED)
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=120)
 
 
 def wants_colour() -> bool:
-    """Tell whether standard output is a terminal that shows colours, and nobody has set NO_COLOR (no-color.org)."""
+    """Tell whether standard output is a terminal with colours and NO_COLOR (no-color.org) is not set."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and sys.stdout is not None and sys.stdout.isatty()
 
 
 def note(message: str, style: str = "") -> None:
-    """Print one line for the user."""
+    """Print one line on standard error."""
     from rich.text import Text
 
-    stderr_console().print(Text(message, style=style))
+    _stderr_console().print(Text(message, style=style))
 
 
 def silence_c_libraries() -> None:
-    """Send what C code prints on its `stderr` nowhere, where the C library is glibc.
+    """Discard what C code prints to its `stderr`, if the C library is glibc.
 
-    libpng and libtiff print there what they think of a file, without its name, and nobody can tell them not to. What
-    Python and C++ write, ONNX Runtime for one, takes another way and stays.
+    libpng and libtiff print warnings there, without the name of the file, and OpenCV offers no way to turn them off.
+    Output from Python and C++ (ONNX Runtime, for example) does not go through this `FILE` and still appears.
     """
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # systems without confstr, and other C libraries
-        if os.confstr("CS_GNU_LIBC_VERSION"):  # elsewhere the variable may lie in memory that cannot be written
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # no confstr, or another C library
+        if os.confstr("CS_GNU_LIBC_VERSION"):  # in other C libraries the variable may be read-only memory
             libc = ctypes.CDLL(None)
             libc.fopen.restype = ctypes.c_void_p
-            nowhere = libc.fopen(os.devnull.encode(), b"w")
-            if nowhere:
-                ctypes.c_void_p.in_dll(libc, "stderr").value = nowhere
+            if null := libc.fopen(os.devnull.encode(), b"w"):
+                ctypes.c_void_p.in_dll(libc, "stderr").value = null
 
 
 def progress_bar(disable: bool = False, guesses: bool = True) -> "Progress":
-    """Return a progress display on standard error that vanishes when done; none where nobody watches.
+    """Return a progress bar on standard error that disappears when done, and is shown on a terminal only.
 
-    `guesses`: it says by itself how long the rest takes, from the pace of the last half minute.
+    `guesses`: show the remaining time, estimated from the speed of the last 30 seconds.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
 
-    console = stderr_console()
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        *([TimeRemainingColumn()] if guesses else []),
-        TextColumn("{task.fields[info]}"),
+    console = _stderr_console()
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        *([progress.TimeRemainingColumn()] if guesses else []),
+        progress.TextColumn("{task.fields[info]}"),
         console=console,
         transient=True,
         disable=disable or not console.is_terminal,
@@ -111,25 +101,24 @@ def track(items: Iterable[T], description: str, total: int | None, quiet: bool =
 
 
 class Output:
-    """Appends whole chunks of text or bytes, each flushed. On a full disk the file ends with the last whole chunk."""
+    """Appends chunks of text or bytes. If the disk is full, the file ends with the last complete chunk."""
 
     def __init__(self, path: Path | None, force: bool = False, keep: int = 0, unfinished: str = "") -> None:
-        """Open `path` for writing, or standard output for None; go on behind its first `keep` bytes.
+        """Open `path`, or standard output for None; `keep`: continue after this many bytes of an existing file.
 
-        `unfinished` says what the chunks before one that cannot be written are worth. Raises OutputError; never
-        overwrites unasked.
+        `unfinished` says in the error message what an incomplete output is worth. Raises OutputError, also if the file
+        exists and neither `force` nor `keep` is given.
         """
         self._path = path
         self._unfinished = unfinished
-        self._good = keep
+        self._complete = keep
         self._descriptor: int | None = None
         if path is None:
             return
-        kind = 0 if keep or force else os.O_EXCL
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | kind, 0o644)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (0 if keep or force else os.O_EXCL), 0o644)
             _lock(self._descriptor, path)
-            if stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # a device has no length
+            if stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # a device cannot be truncated
                 os.ftruncate(self._descriptor, keep)
                 os.lseek(self._descriptor, keep, os.SEEK_SET)
         except FileExistsError as error:
@@ -139,11 +128,11 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Tell whether a person reads along."""
+        """Whether the output appears on a terminal."""
         return self._descriptor is None and sys.stdout is not None and sys.stdout.isatty()
 
     def write(self, chunk: str | bytes) -> None:
-        """Append one chunk. Raises OutputError when it cannot be written whole, BrokenPipeError when nobody reads."""
+        """Append one chunk. Raises OutputError if it cannot be written completely, BrokenPipeError if nobody reads."""
         if not chunk:
             return
         if self._descriptor is None:
@@ -155,15 +144,15 @@ class Output:
             while written < len(data):
                 written += os.write(self._descriptor, data[written:])
         except OSError as error:
-            with contextlib.suppress(OSError):  # a device has no length
-                os.ftruncate(self._descriptor, self._good)
+            with contextlib.suppress(OSError):  # a device cannot be truncated
+                os.ftruncate(self._descriptor, self._complete)
             worth = f"; {self._unfinished}" if self._unfinished else ""
             raise OutputError(f"{self._path}: cannot be written any further ({error.strerror}){worth}") from error
-        self._good += len(data)
+        self._complete += len(data)
 
     def _write_stdout(self, chunk: str | bytes) -> None:
         if sys.stdout is None:
-            raise OutputError(CLOSED)
+            raise OutputError(_CLOSED)
         if isinstance(chunk, bytes) and self.is_terminal:
             raise OutputError("a terminal cannot show this format; name a file with --output, or pipe it")
         try:
@@ -181,22 +170,19 @@ class Output:
     def __enter__(self) -> "Output":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def print_text(text: str) -> None:
-    """Print text and a newline; characters that standard output cannot carry become escapes."""
-    with Output(None) as out:
-        out.write(f"{text}\n")
+    """Print text and a newline; characters that standard output cannot encode become escapes."""
+    Output(None).write(f"{text}\n")
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON document, in ASCII where standard output cannot carry its characters: their escapes are JSON's."""
+    """Print a JSON document, in ASCII if standard output cannot encode its characters."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -206,21 +192,19 @@ def print_json(value: Any) -> None:
 
 
 def already_there(path: Path) -> OutputError:
-    """Return what to raise for a file that is not to be overwritten unasked."""
-    return OutputError(f"{path}: exists already; choose another name, or overwrite it with --force")
+    """Return the error for a file that exists and would be overwritten without --force."""
+    return OutputError(f"{path}: already exists; choose another name, or overwrite it with --force")
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Keep other scans from writing the same file, where the system can. Raises OutputError where one does."""
+    """Keep other scans from writing the same file, if the system has locks. Raises OutputError if one already does."""
     try:
         import fcntl
-    except ImportError:  # Windows
-        return
-    try:
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(
-            f"{path}: another scan is writing it; wait for its end, or choose another --output"
+            f"{path}: another scan is writing it; wait until it has ended, or choose another --output"
         ) from error
-    except OSError:  # some network file systems have no locks
+    except (ImportError, OSError):  # Windows, and some network file systems
         return

@@ -1,12 +1,13 @@
-"""Reads the cards of an export without starting a session, and without reading its weights."""
+"""Finds exports, reads their model cards without loading their weights, and selects those that a scan uses."""
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from forensic_cli.card import CARD_KEY, ModelCard, card_key
 from forensic_cli.console import note
@@ -16,109 +17,27 @@ if TYPE_CHECKING:
     from forensic_cli.model import Model
 
 MAX_EXPORT_BYTES = 1 << 30
-"""Larger files are not read as exports."""
-_MOST_FIELDS = 100_000
-"""At the top of a message; a file with more is no export."""
-_METADATA = 14  # field of onnx.ModelProto: repeated StringStringEntryProto
-_KEY, _VALUE = 1, 2  # its fields
-_MOST_METADATA = 1 << 26
-"""Bytes of one entry; larger ones are no card."""
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
-
-
-@dataclass(frozen=True)
-class Export:
-    """A technique in a file and what the file says of it; nothing of it has run."""
-
-    card: ModelCard
-    path: Path
-
-    @classmethod
-    def peek(cls, path: Path) -> list["Export"]:
-        """Read the cards of a file, one a technique. Raises ModelError for a file that is not a genforensic export."""
-        try:
-            state = path.stat()
-            if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_EXPORT_BYTES:
-                raise ModelError(f"{path}: not a file of at most {MAX_EXPORT_BYTES} bytes, as an export is")
-            with path.open("rb") as stream:
-                return [cls(card, path) for card in read_cards(stream, path)]
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def read_cards(stream: BinaryIO, path: Path) -> list[ModelCard]:
-    """Return the cards in an ONNX file, one a technique. Raises ModelError, which names the path."""
-    try:
-        texts = {key: text for key, text in _metadata(stream) if key.split(".")[0] == CARD_KEY}
-    except ValueError as error:
-        raise ModelError(f"{path}: not a usable ONNX file ({error}); copy it again or export it again") from error
-    if not texts:
-        raise ModelError(f"{path}: an ONNX file without a genforensic model card; export it with `genforensic export`")
-    try:
-        cards = [ModelCard.from_json(text) for text in texts.values()]
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    if {card_key(card.technique, len(cards)) for card in cards} != set(texts):
-        raise ModelError(f"{path}: its cards are not those of its techniques; export it again")
-    return cards
-
-
-def _metadata(stream: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Yield the entries of metadata_props. Raises ValueError for what is not a message of Protocol Buffers."""
-    for _, content in _fields(stream, {_METADATA}):
-        entry = dict(_fields(BytesIO(content), {_KEY, _VALUE}))
-        yield entry.get(_KEY, b"").decode(), entry.get(_VALUE, b"").decode()
-
-
-def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the wanted byte fields of a message; the others are passed over.
-
-    Source: Protocol Buffers documentation, "Encoding". Raises ValueError where the bytes are no whole message.
-    """
-    end = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    for _ in range(_MOST_FIELDS):
-        if stream.tell() >= end:
-            return
-        number, kind = divmod(_varint(stream), 8)
-        if kind == _VARINT:
-            _varint(stream)
-            continue
-        if kind not in (_FIXED64, _BYTES, _FIXED32) or number == 0:
-            raise ValueError("no message of Protocol Buffers")
-        length = _varint(stream) if kind == _BYTES else 8 if kind == _FIXED64 else 4
-        if length > end - stream.tell():
-            raise ValueError("the file ends too early")
-        if kind == _BYTES and number in wanted and length <= _MOST_METADATA:
-            yield number, stream.read(length)
-        else:
-            stream.seek(length, os.SEEK_CUR)
-    raise ValueError("too many fields")
-
-
-def _varint(stream: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = stream.read(1)
-        if not byte:
-            raise ValueError("the file ends too early")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("no message of Protocol Buffers")
-
-
+"""Larger files are not read."""
 ENVIRONMENT_VARIABLE = "GENFORENSIC_EXPORTS"
 DEFAULT_TECHNIQUES = ("baseline", "discriminant")
-"""What a scan uses unless told otherwise: the first of them that is there, by its answers on left-out sources."""
+"""The first of these that is available is the default technique of a scan."""
 DEFAULT_RECIPE = "native"
 ALL = "all"
+"""Stands for every technique."""
+
+_MAX_FIELDS = 100_000
+"""A file with more fields at its top level is not an export."""
+_METADATA = 14  # field number in onnx.ModelProto: repeated StringStringEntryProto metadata_props
+_KEY, _VALUE = 1, 2  # field numbers in StringStringEntryProto
+_MAX_METADATA = 1 << 26
+"""Larger metadata entries, in bytes, are not cards."""
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of Protocol Buffers
 
 
 def export_folders(option: Path | None) -> list[Path]:
-    """Return the folders to look in, in order: --exports alone, GENFORENSIC_EXPORTS alone, else what ships.
+    """Return the folders to search: that of --exports, else that of GENFORENSIC_EXPORTS, else those that ship.
 
-    What ships: `exports` inside the installed package (a wheel), then `exports` beside it (a checkout).
+    What ships is in `exports` inside the installed package (from a wheel) or beside it (in a checkout).
     """
     if option is not None:
         return [option]
@@ -129,7 +48,7 @@ def export_folders(option: Path | None) -> list[Path]:
 
 
 def export_files(option: Path | None) -> list[Path]:
-    """Return the .onnx files of the first folder that has any. Raises ModelError when none has."""
+    """Return the .onnx files of the first folder that has any. Raises ModelError if none has."""
     folders = export_folders(option)
     for folder in folders:
         if folder.is_file():
@@ -142,96 +61,171 @@ def export_files(option: Path | None) -> list[Path]:
     )
 
 
-class Carded(Protocol):
-    """What can be selected: an export, or a model that was made of one."""
+@dataclass(frozen=True)
+class Export:
+    """A technique in an ONNX file; no session has been started for it."""
 
-    @property
-    def card(self) -> ModelCard:
-        """What the file says of itself."""
+    card: ModelCard
+    """What the file says about the technique."""
+    path: Path
+    """The file."""
 
-    @property
-    def path(self) -> Path:
-        """The file."""
+    @classmethod
+    def peek(cls, path: Path) -> list["Export"]:
+        """Return a file's techniques. Raises ModelError if it is not a genforensic export."""
+        with open_export(path) as stream:
+            return [cls(card, path) for card in read_cards(stream, path)]
 
 
-T = TypeVar("T", bound=Carded)
+@contextmanager
+def open_export(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that may be an export. Raises ModelError if it is special, too large, or cannot be read."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_EXPORT_BYTES:
+            raise ModelError(f"{path}: an export is a regular file of at most {MAX_EXPORT_BYTES} bytes")
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def peek_exports(files: Sequence[Path]) -> list[Export]:
-    """Read the cards of all files, without starting a session. A file that is no export is left out with a note.
+    """Return the techniques in all files. Files that are not exports are skipped with a note.
 
-    Raises ModelError where none is left.
+    Raises ModelError if no file is an export.
     """
-    found, errors = [], []
+    exports, errors = [], []
     for path in files:
         try:
-            found += Export.peek(path)
+            exports += Export.peek(path)
         except ModelError as error:
             errors.append(error)
-    if not found:
+    if not exports:
         raise errors[0]
     for problem in errors:
-        note(f"left out: {problem}", style="yellow")
-    return found
+        note(f"skipped: {problem}", style="yellow")
+    return exports
+
+
+def select(exports: Sequence[Export], techniques: Sequence[str], recipe: str | None) -> list[Export]:
+    """Return the exports of the given techniques, in their order, all of one recipe.
+
+    Without techniques: the default one, or the first by name. `all`: every technique that was not adapted to a few
+    sources. Raises UsageError for a name that no export has, and for a technique that several exports have.
+    """
+    recipes = sorted({export.card.recipe for export in exports})
+    if recipe is None:
+        recipe = DEFAULT_RECIPE if DEFAULT_RECIPE in recipes else recipes[0]
+    if recipe not in recipes:
+        raise UsageError(f"no export has recipe {recipe!r}; found: {', '.join(recipes)}")
+    by_technique: dict[str, list[Export]] = {}
+    for export in sorted(exports, key=lambda export: export.card.technique):
+        if export.card.recipe == recipe:
+            by_technique.setdefault(export.card.technique, []).append(export)
+    if not techniques:
+        techniques = [next((name for name in DEFAULT_TECHNIQUES if name in by_technique), next(iter(by_technique)))]
+    elif ALL in techniques:
+        # A technique that was adapted to a few sources would not be an equal judge of images from anywhere
+        adapted = {name for name, same in by_technique.items() if "adapt" in same[0].card.training.get("splits", ())}
+        techniques = [name for name in by_technique if name not in adapted] or list(by_technique)
+    for name in techniques:
+        if name not in by_technique:
+            raise UsageError(f"no export has technique {name!r}; allowed: {', '.join(by_technique)}, {ALL}")
+        if len(by_technique[name]) > 1:
+            files = ", ".join(export.path.name for export in by_technique[name])
+            raise UsageError(f"technique {name!r} is in several exports ({files}); put them in separate folders")
+    return [by_technique[name][0] for name in dict.fromkeys(techniques)]
+
+
+def check_labels(models: "Sequence[Export] | Sequence[Model]") -> tuple[str, ...]:
+    """Return the labels that all models share, in the first one's order. Raises ModelError if they differ."""
+    first = models[0].card
+    for other in (model.card for model in models[1:]):
+        only_first, only_second = set(first.labels) - set(other.labels), set(other.labels) - set(first.labels)
+        if only_first or only_second:
+            raise ModelError(
+                f"{first.name} and {other.name} cannot be fused because their labels differ: "
+                f"only the first has {', '.join(sorted(only_first)) or 'none'}, "
+                f"only the second has {', '.join(sorted(only_second)) or 'none'}; scan with one technique at a time"
+            )
+    return first.labels
 
 
 def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list["Model"]:
-    """Start a session for each file, and return the exports' models in their order.
+    """Start one session per file, and return a model for each export, in their order.
 
-    What does not run on the CPU is compared with it first. Raises ModelError where the two differ.
+    Models that do not run on the CPU are compared with it. Raises ModelError if the results differ.
     """
     from forensic_cli.model import CPU, Model, check_against_cpu
 
-    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(one.path for one in exports)}
+    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
     for path, models in loaded.items():
         if models[0].provider != CPU:
             for model, reference in zip(models, Model.load_all(path, "cpu"), strict=True):
                 check_against_cpu(model, reference)
-    return [next(model for model in loaded[one.path] if model.card.technique == one.card.technique) for one in exports]
+    by_technique = {(path, model.card.technique): model for path, models in loaded.items() for model in models}
+    return [by_technique[export.path, export.card.technique] for export in exports]
 
 
-def select(models: Sequence[T], techniques: Sequence[str], recipe: str | None) -> list[T]:
-    """Return the exports of the wanted techniques, in the order asked for, all of one recipe.
+def read_cards(stream: BinaryIO, path: Path) -> list[ModelCard]:
+    """Return the cards in an ONNX file, one per technique. Raises ModelError, which names the path."""
+    try:
+        texts = {key: text for key, text in _metadata(stream) if key.split(".")[0] == CARD_KEY}
+    except ValueError as error:
+        raise ModelError(f"{path}: not a usable ONNX file ({error}); copy it again or export it again") from error
+    if not texts:
+        raise ModelError(f"{path}: an ONNX file without a genforensic model card; export it with `genforensic export`")
+    try:
+        cards = [ModelCard.from_json(text) for text in texts.values()]
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    if {card_key(card.technique, len(cards)) for card in cards} != set(texts):
+        raise ModelError(f"{path}: its model cards do not match its techniques; export it again")
+    return cards
 
-    No technique given: the default one, or the only one there is; `all` leaves out what was adapted. Raises UsageError
-    for a name that no export has and for two exports that answer to one name.
+
+def _metadata(stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Yield the entries of metadata_props. Raises ValueError for anything but a Protocol Buffers message."""
+    for _, content in _fields(stream, {_METADATA}):
+        entry = dict(_fields(BytesIO(content), {_KEY, _VALUE}))
+        yield entry.get(_KEY, b"").decode(), entry.get(_VALUE, b"").decode()
+
+
+def _fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbers and contents of the wanted byte fields of a message, and seek past all others.
+
+    Source: Protocol Buffers documentation, "Encoding". Raises ValueError for anything but a complete message.
     """
-    recipes = sorted({model.card.recipe for model in models})
-    if recipe is None:
-        recipe = DEFAULT_RECIPE if DEFAULT_RECIPE in recipes else recipes[0]
-    here = [model for model in models if model.card.recipe == recipe]
-    if not here:
-        raise UsageError(f"no export has recipe {recipe!r}; found: {', '.join(recipes)}")
-    names = sorted({model.card.technique for model in here})
-    if not techniques:
-        techniques = [next((name for name in DEFAULT_TECHNIQUES if name in names), names[0])]
-    elif ALL in techniques:
-        # One that was adapted to a few sources is no equal judge of images from anywhere: it is asked for by its name
-        adapted = {model.card.technique for model in here if "adapt" in model.card.training.get("splits", ())}
-        techniques = [name for name in names if name not in adapted] or names
-    return [_only(here, technique, names) for technique in dict.fromkeys(techniques)]
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    for _ in range(_MAX_FIELDS):
+        if stream.tell() >= end:
+            return
+        number, wire_type = divmod(_varint(stream), 8)  # the lowest three bits of a tag are the wire type
+        if wire_type == _VARINT:
+            _varint(stream)
+            continue
+        if wire_type not in (_FIXED64, _BYTES, _FIXED32) or number == 0:
+            raise ValueError("not a Protocol Buffers message")
+        length = _varint(stream) if wire_type == _BYTES else 8 if wire_type == _FIXED64 else 4
+        if length > end - stream.tell():
+            raise ValueError("the file ends too early")
+        if wire_type == _BYTES and number in wanted and length <= _MAX_METADATA:
+            yield number, stream.read(length)
+        else:
+            stream.seek(length, os.SEEK_CUR)
+    raise ValueError("too many fields")
 
 
-def _only(models: Sequence[T], technique: str, names: Sequence[str]) -> T:
-    fitting = [model for model in models if model.card.technique == technique]
-    if not fitting:
-        raise UsageError(f"no export has technique {technique!r}; allowed: {', '.join(names)}, {ALL}")
-    if len(fitting) > 1:
-        files = ", ".join(model.path.name for model in fitting)
-        raise UsageError(f"technique {technique!r} is in several exports ({files}); keep them in folders of their own")
-    return fitting[0]
-
-
-def check_labels(models: Sequence[Carded]) -> tuple[str, ...]:
-    """Return the labels that all models share, in the first one's order. Raises ModelError with the difference."""
-    first = models[0]
-    for other in models[1:]:
-        if set(other.card.labels) != set(first.card.labels):
-            only_first = sorted(set(first.card.labels) - set(other.card.labels))
-            only_other = sorted(set(other.card.labels) - set(first.card.labels))
-            raise ModelError(
-                f"{first.card.name} and {other.card.name} cannot be fused, their labels differ: "
-                f"only the first has {', '.join(only_first) or 'none'}, "
-                f"only the second has {', '.join(only_other) or 'none'}; scan with one technique at a time"
-            )
-    return first.card.labels
+def _varint(stream: BinaryIO) -> int:
+    """Read an integer of 7 bits per byte, lowest first; the highest bit is set in all bytes but the last."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)
+        if not byte:
+            raise ValueError("the file ends too early")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("not a Protocol Buffers message")

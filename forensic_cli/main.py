@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,15 +11,7 @@ from typer.core import TyperGroup
 
 from forensic_cli import __version__
 from forensic_cli.commands import COMMAND_LINE, diff, doctor, report, scan, triage, verify
-from forensic_cli.config import (
-    FILE,
-    TRACEBACK,
-    bind_environment,
-    check_environment,
-    config_files,
-    load_defaults,
-    set_by,
-)
+from forensic_cli.config import FILE, TRACEBACK, bind_environment, check_environment, load_defaults, local_settings
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
 from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, train
@@ -123,8 +114,7 @@ def _callback(
     group: Any = ctx.command
     check_environment(group.commands)
     ctx.default_map = load_defaults(group.commands, ctx)
-    local = Path(FILE)
-    if local in config_files() and ctx.invoked_subcommand and (names := set_by(local, ctx.invoked_subcommand)):
+    if ctx.invoked_subcommand and (names := local_settings(ctx.invoked_subcommand)):
         # A file that arrived with a case's images must not change a scan unnoticed
         note(f"{FILE} in this folder sets {', '.join(names)}")
 

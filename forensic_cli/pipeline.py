@@ -78,10 +78,13 @@ class Prepared:
 
 
 def prepare(path: Path, reading: Reading) -> Prepared:
-    """Read, hash and decode one file; cut it, and each of its re-encodings, for every wanted preprocessing."""
+    """Read one file, hash and decode it; cut it, and each of its re-encodings, for every wanted preprocessing."""
     data = read_file(path)
-    if isinstance(data, Unreadable):
-        return Prepared(path, failure=data)
+    return Prepared(path, failure=data) if isinstance(data, Unreadable) else prepare_bytes(path, data, reading)
+
+
+def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
+    """Prepare a file whose bytes are known; its path only matters for its suffix."""
     inspection = inspect(data)
     sha256, claims = hashlib.sha256(data).hexdigest(), read_metadata(data, inspection.blocks)
     decoded = decode(data, reading.max_pixels, inspection)

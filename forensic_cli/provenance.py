@@ -92,11 +92,6 @@ def disagrees(claims: Sequence[Claim], headline: str) -> bool:
     return headline == GENERATED and "camera" in names and not names & {"generated", "composite"}
 
 
-def _source_type(term: str) -> str:
-    """Return what a term of the IPTC vocabulary claims."""
-    return _SOURCE_TYPES.get(term, "software")
-
-
 def _claims(block: Block, data: bytes) -> Iterator[tuple[str, str, str]]:
     """Yield (source, claim, value)."""
     if block.kind == "c2pa":
@@ -115,7 +110,7 @@ def _claims(block: Block, data: bytes) -> Iterator[tuple[str, str, str]]:
 
 def _xmp(packet: str) -> Iterator[tuple[str, str, str]]:
     for term in _SOURCE_TYPE.findall(packet)[:4]:
-        yield "xmp", _source_type(term), f"digital source type {term}"
+        yield "xmp", _SOURCE_TYPES.get(term, "software"), f"digital source type {term}"
     if match := _AI_SYSTEM.search(packet):
         yield "xmp", "generated", f"AI system used {match[1]}"
     if match := _CREATOR_TOOL.search(packet):
@@ -222,7 +217,7 @@ def _one_manifest(manifest: Mapping[str, Any], part: str, state: str) -> Iterato
     who = _claim_generator(manifest)
     terms = list(dict.fromkeys(_SOURCE_TYPE.findall(json.dumps(manifest.get("assertions", [])))))
     for term in terms[:4]:
-        claim = _source_type(term)
+        claim = _SOURCE_TYPES.get(term, "software")
         if part and claim == "generated":
             claim = "composite"
         yield ("software" if part and claim == "camera" else claim), f"{part}{term}, by {who}, signature {state}"

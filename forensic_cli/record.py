@@ -39,7 +39,7 @@ class Claim:
     source: str
     """Where it stands: exif, xmp, iptc, png, comment or c2pa."""
     claim: str
-    """A name from provenance.CLAIMS."""
+    """What it claims: one of the names of provenance.CLAIMS."""
     value: str
     """The text itself, on one line and shortened to provenance.MOST_VALUE characters."""
 
@@ -117,7 +117,7 @@ class FileResult:
     path: str
     r"""As found; bytes that are not UTF-8 appear as \xNN."""
     status: str
-    """`ok`, or a name from images.header.STATUSES."""
+    """`ok`, or one of the statuses of files that cannot be judged (images.header)."""
     reason: str | None
     """Why the file could not be judged; null if ok."""
     verdict: Verdict | None
@@ -137,7 +137,7 @@ class FileResult:
     views: int
     """Views that were judged; 0 unless ok."""
     warnings: tuple[str, ...]
-    """Names from images.header.WARNINGS."""
+    """What was done to the image, or is unusual about it: names of warnings (images.header)."""
     duplicate_of: str | None = None
     """Path of the first row whose file has the same bytes; null if there is none before this one."""
     cluster: int | None = None

@@ -5,7 +5,7 @@ A new way to fuse several techniques is one more function in FUSIONS.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -102,43 +102,29 @@ def known_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(label for label in labels if label != UNKNOWN)
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """The strictest of several techniques' thresholds; see card.Decision for each."""
-
-    generated_from: float = NEVER
-    real_to: float = -NEVER
-    name_from: float = NEVER
-    shortlist: float = NEVER
-    names_from: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def strictest(cls, decisions: Sequence[Decision | None], name_from: float | None = None) -> "Thresholds":
-        """Return the thresholds that satisfy all decisions; NEVER if one technique does not answer for the state.
-
-        `name_from`: the user's own, in place of the models'.
-        """
-        known = [decision for decision in decisions if decision is not None]
-        if len(known) < len(decisions) or not known:
-            return cls()
-        own: Mapping[str, float] = {}
-        if name_from is None:
-            labels = {label for decision in known for label in decision.names_from}
-            own = {label: max(decision.least_of(label) for decision in known) for label in labels}
-        return cls(
-            max(decision.generated_from for decision in known),
-            min(decision.real_to for decision in known),
-            max(decision.name_from for decision in known) if name_from is None else name_from,
-            max(decision.shortlist for decision in known),
-            own,
-        )
-
-    def least_of(self, label: str) -> float:
-        """Return from which probability among the generators on a generator is named."""
-        return self.names_from.get(label, self.name_from)
+_SILENT = Decision(shortlist=NEVER)
+"""Gives no answer at all, whatever the scores."""
 
 
-def headline_of(scores: Mapping[str, float], thresholds: Thresholds) -> str:
+def strictest(decisions: Sequence[Decision | None], name_from: float | None = None) -> Decision:
+    """Return a decision with the strictest thresholds of several ones; silent if a technique has no decision.
+
+    `name_from`: the user's own threshold for names, in place of the models'.
+    """
+    known = [decision for decision in decisions if decision is not None]
+    if len(known) < len(decisions) or not known:
+        return _SILENT
+    named = {label for decision in known for label in decision.names_from} if name_from is None else set()
+    return Decision(
+        generated_from=max(decision.generated_from for decision in known),
+        real_to=min(decision.real_to for decision in known),
+        name_from=max(decision.name_from for decision in known) if name_from is None else name_from,
+        names_from={label: max(decision.least_of(label) for decision in known) for label in named},
+        shortlist=max(decision.shortlist for decision in known),
+    )
+
+
+def headline_of(scores: Mapping[str, float], thresholds: Decision) -> str:
     """Return `generated`, `real` or `undecided` for calibrated probabilities of all labels."""
     if REAL not in scores:
         return UNDECIDED
@@ -148,7 +134,7 @@ def headline_of(scores: Mapping[str, float], thresholds: Thresholds) -> str:
     return REAL if generated <= thresholds.real_to else UNDECIDED
 
 
-def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[str, ...]:
+def candidates_of(scores: Mapping[str, float], thresholds: Decision) -> tuple[str, ...]:
     """Return the most probable generators that together reach the short list's share; none if it takes too many."""
     among = {label: p for label, p in scores.items() if label not in (REAL, UNKNOWN)}
     total = sum(p for label, p in scores.items() if label != REAL)
@@ -162,7 +148,7 @@ def candidates_of(scores: Mapping[str, float], thresholds: Thresholds) -> tuple[
     return ()
 
 
-def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Thresholds) -> str:
+def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Decision) -> str:
     """Return the label that the evidence supports: a generator, `real`, `unknown`, or `inconclusive`.
 
     A model without `real` among its labels only answers for the generator.
@@ -179,7 +165,7 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Threshold
 def answer_of(labels: Sequence[str], row: Probabilities, decision: Decision | None, distance: float) -> tuple[str, str]:
     """Return headline and verdict of one technique alone for K calibrated probabilities and a distance to training."""
     near = decision is not None and decision.reaches(distance)
-    thresholds = Thresholds.strictest([decision]) if near else Thresholds()
+    thresholds = strictest([decision]) if near else _SILENT
     scores = dict(zip(labels, row.tolist(), strict=True))
     headline = headline_of(scores, thresholds)
     return headline, verdict_of(headline, scores, thresholds)
@@ -207,7 +193,7 @@ def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | No
         confidence=round(exact[top], 6),
         scores={label: round(p, 6) for label, p in exact.items()},
         p_generated=round(1 - exact[REAL], 6) if REAL in exact else None,
-        candidates=candidates_of(exact, Thresholds.strictest([decision])) if decision else (),
+        candidates=candidates_of(exact, strictest([decision])) if decision else (),
         log10_lr=_ratios(exact, decision) if decision else {},
     )
 
@@ -247,7 +233,7 @@ def decide(
     `decisions`: each technique's for the image's state; None if it does not answer for images like this one, and then
     the headline is `undecided`, whatever the scores. `name_from`: the user's threshold in place of the models'.
     """
-    thresholds = Thresholds.strictest(list(decisions.values()), name_from)
+    thresholds = strictest(list(decisions.values()), name_from)
     fused = FUSIONS[fusion](np.stack(list(by_technique.values())))
     techniques = {name: predict(labels, row, decisions[name]) for name, row in by_technique.items()}
     whole = predict(labels, fused, None)

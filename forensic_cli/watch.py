@@ -1,10 +1,11 @@
-"""Files as they arrive in folders: new or changed, found by the rules of a search, and no longer being written."""
+"""Watches folders: yields new and changed files that a search would find, once they are no longer being written."""
 
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import TypeAlias
 
 from forensic_cli.discover import Search, rediscover
 from forensic_cli.errors import UsageError, require
@@ -12,83 +13,85 @@ from forensic_cli.record import FileResult
 from forensic_cli.reports import ROW_BY_ROW
 
 SETTLED_SECONDS = 1.0
-"""A file is whole when its size and its time of change have stayed the same for so long."""
+"""A file is complete when its size and modification time have not changed for this long."""
 _REMEMBERED = 4096
-"""Files whose last rows are remembered."""
+"""Files whose latest rows are remembered."""
 _TICK_MS = 200
-"""How often files that are being written are looked at."""
+"""Interval at which files that may still be written are checked."""
 
-_State = tuple[int, int] | None
-"""Size and time of change, in nanoseconds; None for a link that leads nowhere."""
+_State: TypeAlias = tuple[int, int] | None
+"""Size and modification time in nanoseconds; None for a broken link."""
 
 
 def check_watch(
     paths: Sequence[object], report_format: str, resume: bool, sort: str | None, fail_on: Sequence[str] = ()
 ) -> None:
-    """Raise UsageError where --watch cannot do what the other options ask for, or its package is missing."""
+    """Raise UsageError if --watch cannot be combined with the other options, or its package is not installed."""
     require(("watchfiles",), "watch", "--watch")
     for path in paths:
         if not isinstance(path, Path):
-            raise UsageError("--watch watches folders, and - is a list that ends; name the folders")
+            raise UsageError("--watch watches folders, and the list that - stands for ends; name the folders")
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises for odd links
-            raise UsageError(f"--watch watches folders, and {path} is none; name its folder, and it with --include")
-    if report_format not in ROW_BY_ROW:
-        raise UsageError(
-            f"--watch goes on without an end, and --format {report_format} needs one; take {', '.join(ROW_BY_ROW)}"
-        )
-    if resume:
-        raise UsageError("--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out")
-    if sort:
-        raise UsageError("--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out")
-    if fail_on:
-        raise UsageError("--watch ends by an interrupt alone, and --fail-on needs another exit code; leave one out")
+            raise UsageError(f"--watch watches folders, and {path} is not one; name its folder, and it with --include")
+    endless = ", ".join(ROW_BY_ROW)
+    for conflicts, message in (
+        (
+            report_format not in ROW_BY_ROW,
+            f"--watch never ends a report, and --format {report_format} needs an end; use {endless}",
+        ),
+        (resume, "--watch writes rows in order of arrival, which --resume cannot continue; leave one of them out"),
+        (sort, "--watch writes rows in order of arrival, which --sort cannot change; leave one of them out"),
+        (fail_on, "--watch ends only when interrupted, so --fail-on cannot set the exit code; leave one of them out"),
+    ):
+        if conflicts:
+            raise UsageError(message)
 
 
 def arrivals(folders: Sequence[Path], search: Search) -> Iterator[list[Path]]:
-    """Yield image files that have arrived and settled, again and again without an end; often none.
+    """Yield, several times a second and without end, the image files that have arrived and settled; often none.
 
-    The first time is as soon as the folders are watched: what arrives from then on is yielded some time later,
-    whatever the caller does in between. Raises UsageError where the folders cannot be watched.
+    The first list comes as soon as the folders are watched: no file that arrives later is missed, however long the
+    caller takes in between. Raises UsageError if the folders cannot be watched.
     """
     from watchfiles import Change, watch
     from watchfiles._rust_notify import WatchfilesRustInternalError
 
-    roots = _roots(folders)
-    settling = Settling()
-    changing = watch(
-        *roots,
-        watch_filter=None,
-        debounce=_TICK_MS,
-        rust_timeout=_TICK_MS,
-        yield_on_timeout=True,
-        recursive=search.recursive,
-    )
+    # Innermost first, so that a file in nested folders gets the path that belongs to the innermost
+    roots = sorted(((os.path.realpath(folder), folder) for folder in folders), key=lambda root: -len(root[0]))
+    settling = _Settling()
     try:
-        for changes in changing:
+        for changes in watch(
+            *(location for location, _ in roots),
+            watch_filter=None,
+            debounce=_TICK_MS,
+            rust_timeout=_TICK_MS,
+            yield_on_timeout=True,
+            recursive=search.recursive,
+        ):
             for change, name in sorted(changes):
-                if change != Change.deleted:
-                    for path in _found(Path(name), roots, search):
-                        settling.add(path)
+                location, folder = next((root for root in roots if Path(name).is_relative_to(root[0])), ("", None))
+                if folder and change != Change.deleted and name != location:
+                    settling.add(rediscover(folder, Path(name).relative_to(location), search))
             yield settling.settled()
     except (OSError, WatchfilesRustInternalError) as error:
         raise UsageError(
-            f"--watch: the folders cannot be watched ({error}); WATCHFILES_FORCE_POLLING=1 in the environment looks "
-            "at them again and again instead"
+            f"--watch: the folders cannot be watched ({error}); set WATCHFILES_FORCE_POLLING=1 in the environment to "
+            "look at them at regular intervals instead"
         ) from error
 
 
-class Settling:
-    """Files that may still be written."""
+class _Settling:
+    """Files that may still be written to."""
 
     def __init__(self) -> None:
         self._waiting: dict[Path, tuple[_State, float]] = {}
 
-    def add(self, path: Path) -> None:
-        """Wait for a file from now on."""
-        self._waiting.setdefault(path, (None, time.monotonic()))
+    def add(self, paths: Iterator[Path]) -> None:
+        for path in paths:
+            self._waiting.setdefault(path, (None, time.monotonic()))
 
     def settled(self) -> list[Path]:
-        """Return the files that have not changed for a while, in name order, and wait for them no longer."""
+        """Return the files that have settled, in name order, and forget them and those that are gone."""
         now = time.monotonic()
         done = []
         for path, (before, since) in list(self._waiting.items()):
@@ -104,40 +107,25 @@ class Settling:
         return sorted(done)
 
 
+def _state(path: Path) -> _State:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 class LastRows:
-    """What the rows of the last files said, so that a file that was only touched gets no second row."""
+    """Remembers the latest row of each file, so that a file that was only touched gets no second row."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
 
     def is_news(self, result: FileResult) -> bool:
-        """Tell whether a row says of its path what the last one did not, and remember it."""
+        """Tell whether a row differs from the last one for its path, and remember it."""
         content = result.status, result.sha256
         is_news = self._last.pop(result.path, None) != content
         self._last[result.path] = content
         if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
         return is_news
-
-
-def _state(path: Path) -> _State:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _roots(folders: Sequence[Path]) -> dict[Path, Path]:
-    """Return {where a folder really is: the folder as it was named}, the innermost first."""
-    found = {Path(os.path.realpath(folder)): folder for folder in folders}
-    return dict(sorted(found.items(), key=lambda item: -len(item[0].parts)))
-
-
-def _found(path: Path, roots: dict[Path, Path], search: Search) -> Iterator[Path]:
-    for root, folder in roots.items():
-        if path == root:
-            return
-        if path.is_relative_to(root):
-            yield from rediscover(folder, PurePath(path.relative_to(root)), search)
-            return

@@ -1,6 +1,6 @@
 """Bad files of every kind, made in code, and the table of what a scan says about each: train/docs/bad-input.md.
 
-usage: python tests/hostile.py    (with forensic_cli and this folder on the path) writes the table again
+usage: python tests/hostile.py    (with forensic_cli and this folder on the path) writes the page again
 """
 
 import json
@@ -77,14 +77,14 @@ class Case:
     name: str
     """What a reader of the table sees."""
     files: dict[str, bytes]
-    """{variant, or "" where there is one alone: the file}."""
+    """{variant, or "" if there is only one: the file}."""
     suffix: str
     """Of the files' names, with its dot."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a scan said of one variant."""
+    """What a scan said about one variant."""
 
     section: str
     case: str
@@ -244,7 +244,7 @@ def damaged_others() -> list[Case]:
 
 
 def bombs() -> list[Case]:
-    """Return small files that would cost gigabytes or minutes, were they believed."""
+    """Return small files that would cost gigabytes or minutes if they were believed."""
     bomb = png(png_header(50_000, 50_000), chunk(b"IDAT", zlib.compress(b"\0")))
     pixels = chunk(b"IDAT", zlib.compress(png_rows()))
     zeros = b"a\0\0" + zlib.compress(bytes(50_000_000))
@@ -370,7 +370,7 @@ def unusual_files() -> list[Case]:
 
 
 def undecoded() -> list[Case]:
-    """Return images that are in order and that nothing here decodes."""
+    """Return valid images that nothing here decodes."""
     jpeg = encode(picture(), "JPEG", quality=90)
     precision = jpeg.index(b"\xff\xc0") + 4
     return [
@@ -485,7 +485,7 @@ def _write_troubles(folder: Path) -> dict[str, tuple[str, str, str]]:
 
 @contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Append to a file without a pause, from another process."""
+    """Keep appending to a file, from another process."""
     program = (
         "import sys\nwith open(sys.argv[1], 'ab', 0) as f:\n    print(flush=True)\n    while f.write(b'x'): pass\n"
     )
@@ -500,7 +500,7 @@ def growing(path: Path) -> Iterator[None]:
 
 
 def scan_corpus(folder: Path) -> list[Row]:
-    """Write every case below a folder and scan them all with toy models; returns what the rows say."""
+    """Write every case below a folder and scan them all with toy models; return what the rows say."""
     files = folder / "files"
     files.mkdir()
     known = write_corpus(files)
@@ -509,15 +509,15 @@ def scan_corpus(folder: Path) -> list[Row]:
     done = genforensic("scan", files, "--exports", exports, "-f", "jsonl", timeout=300, **options)
     assert done.returncode == 1, done.stderr
     records = [record for line in done.stdout.splitlines() if "path" in (record := json.loads(line))]
-    found = {record["path"].removeprefix(f"{files}/"): record for record in records}
-    assert set(found) == set(known)
-    rows = [_row(*known[name], found[name]) for name in known]
+    by_name = {record["path"].removeprefix(f"{files}/"): record for record in records}
+    assert set(by_name) == set(known)
+    rows = [_row(*known[name], by_name[name]) for name in known]
     rows.append(_row(_SYSTEM, "a file that grows while it is read", "", scan_growing(folder, exports)))
     return [*rows, _row("Not decoded", "HEIC without the extra `heif`", "", scan_without_heif(folder, exports))]
 
 
 def scan_growing(folder: Path, exports: Path) -> dict[str, Any]:
-    """Return the record of a file that another process writes to; a busy machine may need a few scans to see that."""
+    """Return the record of a file that another process writes to; on a busy machine a few scans may be needed."""
     path = folder / "growing.png"
     with path.open("wb") as stream:
         stream.write(encode(picture(), "PNG"))

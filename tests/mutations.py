@@ -20,12 +20,12 @@ def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def flip_header_bits(data: bytes, rng: np.random.Generator) -> bytes:
-    """Flip one to four bits among the first hundred bytes or so, where sizes and types stand."""
+    """Flip one to four bits among the first hundred bytes or so, where sizes and types are."""
     return flip_bits(data[:120], rng) + data[120:]
 
 
 def set_field(data: bytes, rng: np.random.Generator) -> bytes:
-    """Write an extreme number where a length, a size or an offset may be."""
+    """Write an extreme number where a length, a size or an offset may be stored."""
     width = int(rng.choice([1, 2, 4]))
     near = 200 if rng.random() < 0.7 else len(data)
     place = int(rng.integers(0, max(1, min(near, len(data)) - width)))
@@ -58,18 +58,21 @@ def swap_parts(data: bytes, rng: np.random.Generator) -> bytes:
     return move_span(data, rng)
 
 
-def mend_checksums(data: bytes, rng: np.random.Generator) -> bytes:
-    """Damage the chunks of a PNG, and make their checksums right again, so that the damage is met further inside."""
+def repair_checksums(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage the chunks of a PNG and correct their checksums, so that the damage gets past them."""
     if not data.startswith(PNG_SIGNATURE):
         return flip_bits(data, rng)
-    mended = []
+    repaired = []
     for part in split_png(data):
         body = flip_bits(part[8:-4], rng) if len(part) > 12 and rng.random() < 0.4 else part[8:-4]
-        mended.append(part[:8] + body + zlib.crc32(part[4:8] + body).to_bytes(4, "big"))
-    return PNG_SIGNATURE + b"".join(mended)
+        repaired.append(part[:8] + body + zlib.crc32(part[4:8] + body).to_bytes(4, "big"))
+    return PNG_SIGNATURE + b"".join(repaired)
 
 
-MUTATIONS: Sequence[Mutation] = (*(flip_bits, flip_header_bits, set_field, cut, move_span, swap_parts, mend_checksums),)
+MUTATIONS: Sequence[Mutation] = (
+    *(flip_bits, flip_header_bits, set_field, cut, move_span, swap_parts),
+    repair_checksums,
+)
 
 
 def splice(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
@@ -78,7 +81,7 @@ def splice(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 
 def mutant(seeds: Mapping[str, bytes], rng: np.random.Generator) -> tuple[str, bytes]:
-    """Return the name of a seed and what one to three mutations made of it."""
+    """Return the names of a seed and of its one to three mutations, and what became of it."""
     names = sorted(seeds)
     name = names[int(rng.integers(len(names)))]
     data, steps = seeds[name], [name]

@@ -85,7 +85,7 @@ def test_audit_warns_of_a_shortcut_and_of_missing_subjects(run: RunCommand, flat
     done = run("audit", flat)
     assert done.exit_code == 0
     subjects, shortcut = done.stderr.splitlines()
-    assert subjects == ("The data names no subjects: adversarial training and subject hold-outs are not possible.")
+    assert subjects == ("The data has no subjects: adversarial training and subject hold-outs are not possible.")
     assert shortcut.startswith("Warning: format, ")
     assert "save all images in one format, size and quality" in shortcut
     found = json.loads(run("audit", flat, "--json").stdout)
@@ -238,7 +238,7 @@ def test_evaluate_measures_one_technique_and_knows_no_other(
         "genforensic: no export has recipe 'paper'; allowed: native, all"
     )
     assert failed(run(*options, "--set", "epochs=1"), 2) == (
-        "genforensic: --set and --fold say how --leave-out trains; name what to leave out, or leave them out"
+        "genforensic: --set and --fold are for --leave-out; add --leave-out, or remove them"
     )
     leaving = ("--leave-out", "source", "--data", tmp_path, "--output", tmp_path / "out", "--robustness")
     assert failed(run("evaluate", *leaving), 2) == (
@@ -273,7 +273,7 @@ def test_train_refuses_what_it_does_not_know(run: RunCommand, colours: Path, tmp
         "genforensic: --set 'stable' is not understood; write KEY=VALUE, such as --set stable=true"
     )
     assert "setting 'stabel' is not known to" in failed(run(*train, "all", "--set", "stabel=true"), 2)
-    assert "holdout 'subject=bus' matches no row" in failed(run(*train, "baseline", "--holdout", "subject=bus"), 2)
+    assert "--holdout 'subject=bus' matches no row" in failed(run(*train, "baseline", "--holdout", "subject=bus"), 2)
     assert failed(run("train", "-t", "baseline", "--output", output), 2) == (
         "genforensic: there is nothing to train on; name a labelled folder or a manifest with --data"
     )
@@ -287,7 +287,7 @@ def test_calibrate_is_checked_before_anything_is_trained(run: RunCommand, colour
     assert failed(run(*train, nowhere), 2) == f"genforensic: {message}"
     nowhere.mkdir()
     line = failed(run(*train, nowhere), 4)
-    assert "things are lacking: (1) " in line
+    assert "things are missing: (1) " in line
     for technique in ("baseline", "weighted", "finetune", "adversarial", "discriminant"):
         assert f"scores-{technique}.npz: is not a file of scores" in line
     assert not output.exists()
@@ -295,7 +295,7 @@ def test_calibrate_is_checked_before_anything_is_trained(run: RunCommand, colour
 
 def test_export_of_no_run_says_so(run: RunCommand, tmp_path: Path) -> None:
     assert failed(run("export", tmp_path), 4) == (
-        f"genforensic: {tmp_path}: holds no trained technique; name the --output folder of `genforensic train`"
+        f"genforensic: {tmp_path}: contains no trained technique; name the --output folder of `genforensic train`"
     )
 
 

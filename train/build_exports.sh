@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Trains every technique with the native recipe on a corpus and puts the exports that ship into exports/.
-# usage: train/build_exports.sh MANIFEST [RUN]     about two hours on two cores; run it again to go on where it stopped
+# Trains every technique with the native recipe on a corpus and writes the exports that ship to exports/.
+# usage: train/build_exports.sh MANIFEST [RUN]     about two hours on two cores; run it again to continue
 #
-# MANIFEST: of `genforensic corpus train/sources.tsv`, with the drawn pictures of train/make_graphics.py added to it.
+# MANIFEST: that of `genforensic corpus train/sources.tsv`, with the rows of train/make_graphics.py added.
 set -euo pipefail
 manifest=$1
 run=${2:-runs/native}
 cd "$(dirname "$0")/.."
 settings=(--recipe native --seed 0 --set adversarial.stable=true --signals "$run")
 
-# What is quoted of them: each image judged by a model of the same kind that never saw its source
+# Cross-fitting, for thresholds and figures: each image is judged by a model that never saw its source
 genforensic evaluate --leave-out source --folds 4 --data "$manifest" --technique all "${settings[@]}" \
   --output "$run/left-out"
 
-# What ships is trained on every image
+# The shipped models are trained on every image
 for technique in discriminant weighted baseline adversarial; do
   set=()
   if [ "$technique" = adversarial ]; then set=(--set stable=true); fi
@@ -21,8 +21,8 @@ for technique in discriminant weighted baseline adversarial; do
     --calibrate "$run/left-out" --signals "$run" --output "$run/everything" --resume
 done
 
-# `finetune` needs images that its start did not see: what ships is the first fold's, adapted to half of the sources that
-# the fold held out
+# `finetune` needs images that its baseline did not see, so the shipped one is that of the first fold, adapted to half of
+# the sources that the fold held out
 genforensic export "$run/left-out/fold-0" --technique finetune --calibrate "$run/left-out" --output "$run/adapted"
 
 genforensic merge "$run"/everything/exports/native-*.onnx "$run/adapted/native-finetune.onnx" \

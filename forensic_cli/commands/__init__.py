@@ -1,9 +1,9 @@
 """The commands, one file each, which parse options, call one function and print its result; and what they share."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,7 +14,8 @@ from forensic_cli.record import printable
 Exports = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder with .onnx exports. Default: $GENFORENSIC_EXPORTS, or the exports that ship."
+        metavar="DIR",
+        help="Folder of .onnx exports. Default: $GENFORENSIC_EXPORTS, else those that ship with genforensic.",
     ),
 ]
 Root = Annotated[
@@ -25,33 +26,10 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bar.")]
 
-T = TypeVar("T", str, str | None)
-
-DEVICES = ("auto", "cpu", "cuda")
 COMMAND_LINE = "genforensic.command_line"
 """Key of the user's command line in the context's `meta`."""
 TRAINING_MODULES = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
 """What the extra `train` installs, and the training package itself."""
-
-
-def one_of(allowed: Collection[str]) -> Callable[[T], T]:
-    """Return a Typer callback that accepts one of the allowed names, or none, and names them all otherwise."""
-
-    def check(value: T) -> T:
-        if value is not None and value not in allowed:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}")
-        return value
-
-    return check
-
-
-def completing(names: Collection[str]) -> Callable[[str], list[str]]:
-    """Return a completion that offers a shell the names that begin as what was typed."""
-
-    def offer(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete)]
-
-    return offer
 
 
 def command_line(ctx: typer.Context) -> tuple[str, ...]:

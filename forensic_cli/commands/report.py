@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from forensic_cli.commands import Exports, Force, Quiet, Root
 from forensic_cli.console import note
 
 
@@ -15,14 +16,8 @@ def report(
     html: Annotated[
         Path, typer.Option("--html", metavar="FILE", help="Write one self-contained page here.", show_default=False)
     ],
-    exports: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of .onnx exports; else $GENFORENSIC_EXPORTS, else what ships."),
-    ] = None,
-    root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder that paths in the results are relative to.", show_default=False),
-    ] = Path(),
+    exports: Exports = None,
+    root: Root = Path(),
     evidence: Annotated[
         int,
         typer.Option(
@@ -34,8 +29,8 @@ def report(
     pictures: Annotated[
         int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; images beyond that have none.")
     ] = 48,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a page from the results of a scan: the answers, and for each image what its answer rests on.
 

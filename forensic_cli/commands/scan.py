@@ -11,7 +11,7 @@ from forensic_cli.console import note
 from forensic_cli.errors import ExitCode
 from forensic_cli.reports import choose_format
 
-# The names in reports.REPORTS, verdict.FUSIONS and selection.SORTS; the last two would import NumPy for a help page
+# The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS; a test compares them
 Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
@@ -68,8 +68,7 @@ def scan(
     ] = None,
     ensemble: Annotated[Fusion, _models(help="How the scores of several techniques are combined.")] = "mean",
     recipe: Annotated[
-        str | None,
-        _models(metavar="NAME", help="Recipe of the exports, if the folder has several."),
+        str | None, _models(metavar="NAME", help="Recipe of the exports, if the folder has several.")
     ] = None,
     exports: Exports = None,
     device: Device = "auto",
@@ -105,8 +104,7 @@ def scan(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        _output("--output", "-o", metavar="FILE", help="Write the report to this file."),
+        Path | None, _output("--output", "-o", metavar="FILE", help="Write the report to this file.")
     ] = None,
     report_format: Annotated[
         Format | None,
@@ -141,17 +139,14 @@ def scan(
         ),
     ] = None,
     min_confidence: Annotated[
-        float,
-        _output(min=0, max=1, metavar="N", help="Show only images with at least this confidence."),
+        float, _output(min=0, max=1, metavar="N", help="Show only images with at least this confidence.")
     ] = 0.0,
     quiet: Quiet = False,
     batch_size: Annotated[
-        int,
-        _speed(min=0, max=4096, help="Images per run of a model; 0 means 1 on a CPU and 32 on a GPU."),
+        int, _speed(min=0, max=4096, help="Images per run of a model; 0 means 1 on a CPU and 32 on a GPU.")
     ] = 0,
     workers: Annotated[
-        int,
-        _speed(min=0, max=256, help="Threads that decode and judge images in parallel; 0 means one per core."),
+        int, _speed(min=0, max=256, help="Threads that decode and judge images in parallel; 0 means one per core.")
     ] = 0,
     threads: Annotated[
         int,

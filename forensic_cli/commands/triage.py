@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from forensic_cli.card import GENERATED, REAL, UNDECIDED, UNKNOWN
+from forensic_cli.commands import Root
 from forensic_cli.console import note, print_text
 from forensic_cli.errors import OutputError, UsageError
 
@@ -31,9 +32,7 @@ def triage(
     analyst: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who decides; default: the account's name.", show_default=False)
     ] = None,
-    root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder that relative paths in the results start from.")
-    ] = Path(),
+    root: Root = Path(),
 ) -> None:
     """Walk through the images that are undecided, or on which the techniques disagree, and decide.
 

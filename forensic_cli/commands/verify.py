@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forensic_cli.commands import Exports, Json, Root
 from forensic_cli.console import print_json, print_text, track
 from forensic_cli.errors import ExitCode
 
@@ -18,19 +19,14 @@ _SHOWN = 50
 
 def verify(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="JSON Lines or JSON of a scan.")],
-    root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder that relative paths in the results start from.")
-    ] = Path(),
-    exports: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the models; default: $GENFORENSIC_EXPORTS, then what ships."),
-    ] = None,
+    root: Root = Path(),
+    exports: Exports = None,
     seal: Annotated[
         str | None, typer.Option(metavar="HASH", help="The seal as you noted it after the scan.", show_default=False)
     ] = None,
     files: Annotated[bool, typer.Option(help="Compare the images with their hashes.")] = True,
     models: Annotated[bool, typer.Option(help="Compare the models with their hashes.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check that a results file is as it was sealed, and that images and models still have their hashes.
 

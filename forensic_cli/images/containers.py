@@ -8,9 +8,9 @@ is not used: hostile tags make it slow, it decodes UTF-8 as Latin-1, and it skip
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +22,17 @@ _ORIENTATION, _EXIF_DIRECTORY = 0x0112, 0x8769
 _WIDTH, _HEIGHT = 256, 257
 _PIXEL_DATA = ((273, 279), (324, 325))
 """Tags of the offsets and byte counts of strips, and of tiles."""
-_BYTES = {"H": 2, "I": 4, "Q": 8}
-_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8 of BigTIFF
-_INLINE = frozenset((3, 4))  # one of them always stands in the entry itself
+_BYTES = {3: 2, 4: 4, 16: 8}
+"""{code of a type of numbers: bytes of each}: SHORT, LONG, and LONG8 of BigTIFF."""
 _TEXT_TYPES = frozenset((1, 2, 7))  # BYTE, ASCII, UNDEFINED
-_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_EXIF_SIGNATURE = b"Exif\0\0"
 _MOST_PAGES = 64
 """Pages that are looked at; a chain of a million directories must not take minutes."""
 _MOST_TAGS = 1 << 16
-"""Of one directory; what a TIFF can count to, while a BigTIFF can promise more."""
+"""After so many tags no further page is looked at, and no more of one page: pages may overlap in a small file."""
 _LONGEST_TEXT = 1 << 16
 """Bytes of one tag's text that are read."""
 
 Numbers = npt.NDArray[np.uint64]
-
-
-class Entry(NamedTuple):
-    """One tag of a directory."""
-
-    kind: int
-    """Code of the type of its values."""
-    size: int
-    """Number of values; of a text its bytes."""
-    place: int
-    """Where the values are or, if they take more room than an offset does, where their offset is."""
 
 
 class Exif(NamedTuple):
@@ -62,8 +48,8 @@ class Exif(NamedTuple):
 class TiffStructure:
     """What the directories of a TIFF say about the file itself."""
 
-    exif: Exif = field(default_factory=Exif)
-    """Of the first page."""
+    exif: Exif | None = None
+    """Of the first page; None without one."""
     ends_early: bool = False
     """A directory, or pixel data that one points to, lies beyond the end of the file."""
     is_ambiguous: bool = False
@@ -72,89 +58,98 @@ class TiffStructure:
     """Width and height of the first page that gives both, in pixels; 0: not given."""
 
 
+class _Entry(NamedTuple):
+    tag: int
+    kind: int
+    """Code of the type of the values."""
+    size: int
+    """Number of values; of a text, its bytes."""
+    field: int
+    """What stands in the entry for the values, as a number: an offset, if they are longer than a word."""
+    place: int
+    """Where the values are."""
+
+
 class _EndsEarlyError(Exception):
     pass
 
 
 class _Directories:
-    """Reads numbers and directories of a TIFF, never outside its bytes."""
+    """Reads the directories of a TIFF, and never outside its bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.order = "<" if data[:2] == b"II" else ">"
-        is_big = data[2:4] in (b"+\0", b"\0+")
-        self.word, self.count = ("Q", "Q") if is_big else ("I", "H")
-        self.start = 8 if is_big else 4
-        self.entry = struct.Struct(f"{self.order}HH{self.word}{self.word}")
+        self.order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+        is_big = self.number(2, 2) == 43
+        self.word, self.count, self.start = (8, 8, 8) if is_big else (4, 2, 4)
+        self.row = struct.Struct(("<" if self.order == "little" else ">") + ("HHQQ" if is_big else "HHII"))
 
-    def number(self, kind: str, place: int) -> int:
-        return int(self.numbers(kind, place, 1)[0])
-
-    def numbers(self, kind: str, place: int, count: int) -> Numbers:
-        if place + count * _BYTES[kind] > len(self.data):
+    def number(self, place: int, size: int) -> int:
+        if place + size > len(self.data):
             raise _EndsEarlyError
-        return np.frombuffer(self.data, f"{self.order}u{_BYTES[kind]}", count, place).astype(np.uint64)
+        return int.from_bytes(self.data[place : place + size], self.order)
 
-    def directory(self, place: int) -> tuple[list[tuple[int, Entry]], int]:
-        """Return (tag, entry) for each entry that is in the file, and where the directory ends, perhaps beyond it.
+    def directory(self, place: int) -> tuple[list[_Entry], int]:
+        """Return the entries that are in the file, and where the directory ends, perhaps beyond it.
 
-        A directory is a count, the entries (tag, type, count, value or offset), and the offset of the next directory.
+        It is a count, the entries (tag, type, number of values, and the values or, if these are longer than a word,
+        their offset), and the offset of the next directory.
         """
-        count = min(self.number(self.count, place), _MOST_TAGS)
-        first, size = place + _BYTES[self.count], self.entry.size
-        whole = min(count, (len(self.data) - first) // size)
-        rows = self.entry.iter_unpack(self.data[first : first + whole * size])
-        value = first + size - _BYTES[self.word]
-        entries = [(tag, Entry(kind, many, value + i * size)) for i, (tag, kind, many, _) in enumerate(rows)]
-        return entries, first + count * size
+        count = min(self.number(place, self.count), _MOST_TAGS)
+        first, entries = place + self.count, []
+        whole = min(count, (len(self.data) - first) // self.row.size)
+        rows = self.row.iter_unpack(self.data[first : first + whole * self.row.size])
+        for end, (tag, kind, size, field) in enumerate(rows, 1):
+            is_inline = size * _BYTES.get(kind, 1) <= self.word
+            place = first + end * self.row.size - self.word if is_inline else field
+            entries.append(_Entry(tag, kind, size, field, place))
+        return entries, first + count * self.row.size
 
-    def pages(self) -> Iterator[list[tuple[int, Entry]]]:
-        """Yield the entries of each directory that follows from the first; a directory may be cut only at the end."""
-        place, seen = self.number(self.word, self.start), set[int]()
-        while place and place not in seen and len(seen) < _MOST_PAGES:
+    def pages(self) -> Iterator[list[_Entry]]:
+        """Yield the entries of each directory, from the first one on; raises behind one that is cut."""
+        place, seen, tags = self.number(self.start, self.word), set[int](), 0
+        while place and place not in seen and len(seen) < _MOST_PAGES and tags < _MOST_TAGS:
             seen.add(place)
             entries, end = self.directory(place)
+            tags += len(entries)
             yield entries
             if end > len(self.data):
                 raise _EndsEarlyError
-            place = self.number(self.word, end) if end + _BYTES[self.word] <= len(self.data) else 0
+            place = self.number(end, self.word) if end + self.word <= len(self.data) else 0
 
-    def values(self, entry: Entry) -> Numbers:
-        """Return the values of an entry of a type in _NUMBERS."""
-        kind = _NUMBERS[entry.kind]
-        return self.numbers(kind, self._values_place(entry, _BYTES[kind]), entry.size)
+    def values(self, entry: _Entry) -> Numbers:
+        """Return the numbers of an entry whose type is in _BYTES."""
+        size = _BYTES[entry.kind]
+        if entry.place + entry.size * size > len(self.data):
+            raise _EndsEarlyError
+        kind = np.dtype(f"u{size}").newbyteorder(self.order)
+        return np.frombuffer(self.data, kind, entry.size, entry.place).astype(np.uint64)
 
-    def text(self, entry: Entry) -> bytes:
-        """Return the bytes of a text, as far as they are in the file."""
-        place = self._values_place(entry, 1)
-        return self.data[place : place + min(entry.size, _LONGEST_TEXT)]
-
-    def _values_place(self, entry: Entry, size: int) -> int:
-        return entry.place if entry.size * size <= _BYTES[self.word] else self.number(self.word, entry.place)
-
-    def exif(self, entries: list[tuple[int, Entry]]) -> Exif:
-        """Return what is wanted of the first directory, and of the EXIF directory that it points to."""
-        tags = dict(entries)
-        texts = {tag: entry for tag, entry in tags.items() if tag in EXIF_TEXTS and entry.kind in _TEXT_TYPES}
+    def exif(self, entries: list[_Entry]) -> Exif:
+        """Return what is wanted of the first directory, and of the EXIF directory that it points to; never raises."""
+        tags = {entry.tag: entry for entry in entries}
+        texts = [entry for tag, entry in tags.items() if tag in EXIF_TEXTS]
         try:
-            inner = dict(self.directory(self.number(self.word, tags[_EXIF_DIRECTORY].place))[0])
-            if inner[USER_COMMENT].kind in _TEXT_TYPES:
-                texts[USER_COMMENT] = inner[USER_COMMENT]
-        except (KeyError, _EndsEarlyError):  # there is no such directory or comment
+            inner, _ = self.directory(tags[_EXIF_DIRECTORY].field)
+            texts += [entry for entry in inner if entry.tag == USER_COMMENT]
+        except (KeyError, _EndsEarlyError):  # there is no such directory
             pass
-        turn = tags.get(_ORIENTATION, Entry(0, 0, 0))
-        orientation = int(self.values(turn)[0]) if turn.kind in _INLINE and turn.size == 1 else 1
-        return Exif(valid_orientation(orientation), {tag: self.text(entry) for tag, entry in texts.items()})
+        turn = tags.get(_ORIENTATION)
+        # One SHORT or LONG, which stands in the entry itself
+        is_number = turn is not None and turn.size == 1 and turn.kind in (3, 4)
+        orientation = self.number(turn.place, _BYTES[turn.kind]) if turn and is_number else 1
+        ends = {text: text.place + min(text.size, _LONGEST_TEXT) for text in texts if text.kind in _TEXT_TYPES}
+        return Exif(valid_orientation(orientation), {text.tag: self.data[text.place : ends[text]] for text in ends})
 
 
 def read_exif(data: bytes) -> Exif:
     """Read an EXIF block, with its "Exif" signature or without; never raises, whatever the bytes."""
-    data = data.removeprefix(_EXIF_SIGNATURE)
-    if not data.startswith(_SIGNATURES):
+    data = data.removeprefix(b"Exif\0\0")
+    if not data.startswith((b"II*\0", b"MM\0*")):
         return Exif()
     file = _Directories(data)
     try:
-        return file.exif(file.directory(file.number(file.word, file.start))[0])
+        return file.exif(file.directory(file.number(file.start, file.word))[0])
     except _EndsEarlyError:
         return Exif()
 
@@ -166,8 +161,9 @@ def valid_orientation(value: object) -> int:
 
 def read_tiff(data: bytes) -> TiffStructure:
     """Follow the directories of a TIFF, up to a number of pages."""
-    structure, file = TiffStructure(), _Directories(data)
+    structure = TiffStructure()
     try:
+        file = _Directories(data)
         for number, entries in enumerate(file.pages()):
             if number == 0:
                 structure.exif = file.exif(entries)
@@ -177,10 +173,10 @@ def read_tiff(data: bytes) -> TiffStructure:
     return structure
 
 
-def _look_at_page(structure: TiffStructure, file: _Directories, entries: list[tuple[int, Entry]]) -> None:
-    tags = [tag for tag, _ in entries]
+def _look_at_page(structure: TiffStructure, file: _Directories, entries: list[_Entry]) -> None:
+    tags = [entry.tag for entry in entries]
     structure.is_ambiguous |= tags.count(_WIDTH) > 1 or tags.count(_HEIGHT) > 1
-    numbers = {tag: entry for tag, entry in entries if entry.kind in _NUMBERS}
+    numbers = {entry.tag: entry for entry in entries if entry.kind in _BYTES}
     sides = [numbers[tag] for tag in (_WIDTH, _HEIGHT) if tag in numbers and numbers[tag].size == 1]
     if len(sides) == 2 and not structure.size[0]:
         structure.size = (int(file.values(sides[0])[0]), int(file.values(sides[1])[0]))
@@ -191,8 +187,8 @@ def _look_at_page(structure: TiffStructure, file: _Directories, entries: list[tu
 
 def _check_extent(starts: Numbers, sizes: Numbers, length: int) -> None:
     count = min(len(starts), len(sizes))
-    # Each alone, too, as the sum of two numbers near 2^64 overflows to a small one
     starts, sizes = starts[:count], sizes[:count]
+    # Each alone, too, as the sum of two numbers near 2^64 overflows to a small one
     if count and max(int(numbers.max()) for numbers in (starts, sizes, starts + sizes)) > length:
         raise _EndsEarlyError
 

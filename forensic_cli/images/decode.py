@@ -1,6 +1,7 @@
 """THE decoder: encoded bytes -> header -> upright 8-bit RGB. Training and scanning share it; nobody else decodes."""
 
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import simplejpeg
 from forensic_cli.console import silence_c_libraries
 from forensic_cli.images.containers import iso_format
 from forensic_cli.images.gif import inspect_gif
-from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name, truncated
+from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name
 from forensic_cli.images.jpeg import inspect_jpeg
 from forensic_cli.images.other_formats import (
     after_failure,
@@ -57,18 +58,10 @@ _JPEG_ENDS = "Premature end of JPEG file"  # libjpeg's message when it runs out 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 silence_c_libraries()
 
-
 _MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
-    SIGNATURE: "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"\0\0\0\x0cjP  ": "JPEG2000",
-    b"\xff\x4f\xff\x51": "JPEG2000",
+    **{b"\xff\xd8\xff": "JPEG", SIGNATURE: "PNG", b"GIF8": "GIF", b"BM": "BMP"},
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+    **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG2000"),
 }
 _READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
 """{format: the reader of its header}; Pillow reads the others'."""
@@ -130,29 +123,23 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, inspection: Inspection | N
         return Unreadable("unreadable", f"{size} are too many for this machine's memory", header)
 
 
+def _limit(pixels: int) -> str:
+    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
+
+
 def _decode_upright(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
     is_large = header.width * header.height > _LARGE
-    decoded = _decode_large(data, header, inspection) if is_large else _decode(data, header, inspection)
-    if isinstance(decoded, Unreadable):
-        return decoded
+    with _ONE_LARGE_IMAGE if is_large else nullcontext():
+        decoded = _decode(data, header, inspection)
+        if isinstance(decoded, Unreadable):
+            if is_large:  # OpenCV does not tell a lack of memory from damage; NumPy does, by a MemoryError
+                np.empty((header.height, header.width, _LARGE_BYTES), np.uint8)
+            return decoded
     height, width = decoded.pixels.shape[:2]
     if (width, height) != (header.width, header.height):
         reason = f"the header promises {header.width} x {header.height} pixels, the picture has {width} x {height}"
         return Unreadable("damaged", reason, header)
     return replace(decoded, pixels=_upright(decoded.pixels, header.orientation))
-
-
-def _limit(pixels: int) -> str:
-    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
-
-
-def _decode_large(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
-    with _ONE_LARGE_IMAGE:
-        decoded = _decode(data, header, inspection)
-        if isinstance(decoded, Unreadable):
-            # OpenCV does not tell a lack of memory from damage; NumPy does, by a MemoryError
-            np.empty((header.height, header.width, _LARGE_BYTES), np.uint8)
-        return decoded
 
 
 def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
@@ -163,10 +150,10 @@ def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Un
     if header.format in _OPENCV:
         pixels = _pixels_of_opencv(inspection.without_metadata(data))
         return after_failure(data, header) if pixels is None else Decoded(pixels, header)
-    if header.format == "GIF":
-        return _decode_with_pillow(inspection.without_metadata(data) + b";", header)
+    if header.format == "GIF":  # its first frame alone, and the end mark
+        return _decode_with_pillow(inspection.without_metadata(data) + b";", header, data)
     if header.format in _PILLOW:
-        return _decode_with_pillow(data, header)
+        return _decode_with_pillow(data, header, data)
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
@@ -189,12 +176,12 @@ def _decode_jpeg(data: bytes, header: Header, inspection: Inspection) -> Decoded
         except ValueError as error:
             complaint = str(error)
     if _is_cut(data, complaint):
-        return truncated(header)
+        return Unreadable.truncated(header, header.format)
     guessed = _guessed_rgb_of_jpeg(bare, header)
     if guessed is not None:
         return Decoded(guessed, header.with_warnings("damaged_data"))
     is_whole = complaint.startswith(_UNKNOWN_TO_SIMPLEJPEG)
-    return _decode_with_pillow(bare, header if is_whole else header.with_warnings("damaged_data"))
+    return _decode_with_pillow(bare, header if is_whole else header.with_warnings("damaged_data"), bare)
 
 
 def _is_cut(jpeg: bytes, complaint: str) -> bool:
@@ -240,9 +227,10 @@ def _pixels_of_opencv(data: bytes) -> Pixels | None:
     return None if pixels is None else np.asarray(pixels, np.uint8)
 
 
-def _decode_with_pillow(data: bytes, header: Header) -> Decoded | Unreadable:
+def _decode_with_pillow(picture: bytes, header: Header, data: bytes) -> Decoded | Unreadable:
+    """Decode `picture`; what went wrong is told from `data`, the file that it is from."""
     try:
-        with open_image(data, header.format) as image:
+        with open_image(picture, header.format) as image:
             return Decoded(stored_colours(image), header)
     except MemoryError:
         raise

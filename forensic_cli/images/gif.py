@@ -5,16 +5,12 @@ Source: GIF89a specification, sections 18 (screen descriptor), 20 (image descrip
 
 from dataclasses import dataclass, field
 
-from forensic_cli.images.header import Header, Inspection, Unreadable, bad_header, make_header, truncated
+from forensic_cli.images.header import Header, Inspection, Unreadable, make_header
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL = 0xF9  # the extension that says whether the next frame has a transparent colour
 _MOST_BLOCKS = 1 << 20
 """265 MB in full ones; a file of blocks of one byte must not take minutes."""
-
-
-class _EndsEarlyError(Exception):
-    pass
 
 
 @dataclass
@@ -32,34 +28,32 @@ class _Walk:
     essential: list[tuple[int, int]] = field(default_factory=list)
     """Where the parts begin and end that the first frame needs."""
 
-    def byte(self, ahead: int = 0) -> int:
-        if self.place + ahead >= len(self.data):
-            raise _EndsEarlyError
-        return self.data[self.place + ahead]
+    # Both methods raise IndexError where the file ends before the blocks do
 
     def skip_sub_blocks(self) -> None:
         """Go past a list of sub-blocks: each a length and so many bytes, the last one of length 0."""
-        while (size := self.byte()) and self.blocks < _MOST_BLOCKS:
+        while (size := self.data[self.place]) and self.blocks < _MOST_BLOCKS:
             self.place += 1 + size
             self.blocks += 1
         self.place += 1
 
     def step(self) -> bool:
         """Go past one extension or frame, or a stray byte before the first frame; False at the end."""
-        start, kind, is_essential = self.place, self.byte(), False
+        data, start, is_essential = self.data, self.place, False
+        kind = data[start]
         self.blocks += 1
         if kind == _EXTENSION:
-            is_essential = self.byte(1) == _CONTROL and self.frames == 0
+            is_essential = data[start + 1] == _CONTROL and self.frames == 0
             if is_essential:
-                self.is_transparent = bool(self.byte(3) & 1)
+                self.is_transparent = bool(data[start + 3] & 1)
             self.place += 2
         elif kind == _IMAGE:
             is_essential = self.frames == 0
             if is_essential:
-                left, top, width, height = (self.byte(i) | self.byte(i + 1) << 8 for i in (1, 3, 5, 7))
+                left, top, width, height = (data[i] | data[i + 1] << 8 for i in range(start + 1, start + 9, 2))
                 self.right, self.bottom = left + width, top + height
             self.frames += 1
-            self.place += 11 + _colour_table(self.byte(9))
+            self.place += 11 + _colour_table(data[start + 9])
         else:
             self.place += 1
             return kind != _END and self.frames == 0
@@ -72,10 +66,10 @@ class _Walk:
 def inspect_gif(data: bytes) -> Inspection:
     """Read the header of a GIF. What stands around its first frame may hide other frames of any size."""
     if len(data) < 13:
-        return Inspection(truncated(name="GIF"))
+        return Inspection(Unreadable.truncated(None, "GIF"))
     width, height = (int.from_bytes(data[i : i + 2], "little") for i in (6, 8))
     if not width or not height:
-        return Inspection(bad_header("GIF"))
+        return Inspection(Unreadable.bad_header("GIF"))
     walk, is_cut = _walk(data)
     changes = {"alpha_dropped": walk.is_transparent, "first_frame_only": walk.frames > 1, "palette": True}
     # Pillow makes room for a frame that is larger than its canvas
@@ -87,7 +81,7 @@ def _result(header: Header, walk: _Walk, is_cut: bool) -> Header | Unreadable:
     if walk.blocks >= _MOST_BLOCKS and walk.frames < 2:
         return Unreadable("damaged", f"the GIF has more than {_MOST_BLOCKS} blocks before its second frame", header)
     if is_cut:
-        return truncated(header)
+        return Unreadable.truncated(header, "GIF")
     return header if walk.frames else Unreadable("damaged", "the GIF has no picture", header)
 
 
@@ -97,7 +91,7 @@ def _walk(data: bytes) -> tuple[_Walk, bool]:
     try:
         while walk.blocks < _MOST_BLOCKS and walk.step():
             pass
-    except _EndsEarlyError:
+    except IndexError:
         return walk, True
     return walk, False
 

@@ -1,6 +1,5 @@
 """What is known of an image before it is decoded: header, metadata, compression; and every status and warning."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -59,6 +58,18 @@ class Unreadable:
     header: Header | None = None
     """What could be read of the header."""
 
+    @classmethod
+    def truncated(cls, header: Header | None, name: str) -> "Unreadable":
+        """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
+        if header is None:
+            return cls("truncated", f"looks like {format_name(name)}, but the file ends within its header")
+        return cls("truncated", "the file ends before the picture does", header)
+
+    @classmethod
+    def bad_header(cls, name: str) -> "Unreadable":
+        """Return the answer for a file that only starts like an image of a format."""
+        return cls("damaged", f"looks like {format_name(name)}, but its header is invalid")
+
 
 class Block(NamedTuple):
     """One piece of metadata, as stored."""
@@ -80,17 +91,17 @@ class Blocks:
         self.kept: list[Block] = []
         self.orientation = 1
         """Of the first EXIF block, 1 to 8."""
-        self._counts: Counter[BlockKind] = Counter()
+        self._counts: dict[BlockKind, int] = {}
 
     def has_room(self, kind: BlockKind) -> bool:
         """Tell whether another block of a kind would be kept; a manifest is read as a whole, so one mark is enough."""
-        return self._counts[kind] < (1 if kind == "c2pa" else MOST_BLOCKS)
+        return self._counts.get(kind, 0) < (1 if kind == "c2pa" else MOST_BLOCKS)
 
     def add(self, kind: BlockKind, data: bytes = b"", key: str = "") -> None:
         """Keep a block if there is room for it, cut to MOST_BYTES; EXIF is read here and may have any length."""
         if not self.has_room(kind):
             return
-        self._counts[kind] += 1
+        self._counts[kind] = self._counts.get(kind, 0) + 1
         if kind == "exif":
             exif = read_exif(data)
             self.orientation = exif.orientation if self._counts[kind] == 1 else self.orientation
@@ -120,7 +131,7 @@ STATUSES = {
     "unreadable": "the file's bytes cannot be read, or there is not enough memory for them",
     "changed": "the file changed while it was being read",
     "empty": "the file has no bytes",
-    "not_an_image": "the file is in no known image format",
+    "not_an_image": "the file is not in a known image format",
     "truncated": "the file ends before the picture does",
     "damaged": "the file is invalid or contradicts itself",
     "unsupported": "the file is an image that this installation cannot decode",
@@ -170,18 +181,6 @@ def make_header(name: str, size: tuple[int, int], changes: Mapping[str, bool], o
     changes = {**changes, "orientation_applied": orientation != 1, "tiny": min(size) < TINY}
     warnings = tuple(sorted(warning for warning, holds in changes.items() if holds))
     return Header(name, *size, warnings, orientation, "lossless" if name in _LOSSLESS else "")
-
-
-def truncated(header: Header | None = None, name: str = "") -> Unreadable:
-    """Return the answer for a file that ends too early; `name` is the format that its first bytes promise."""
-    if header is None:
-        return Unreadable("truncated", f"starts like {format_name(name)}, but ends within its header")
-    return Unreadable("truncated", "the file ends before the picture does", header)
-
-
-def bad_header(name: str) -> Unreadable:
-    """Return the answer for a file that only starts like an image."""
-    return Unreadable("damaged", f"starts like {format_name(name)}, but its header is invalid")
 
 
 def is_other_profile(icc: bytes) -> bool:

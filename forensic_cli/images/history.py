@@ -1,4 +1,7 @@
-"""THE re-encodings: pixels -> the pixels that a platform, an editor or a screen hands on. Nobody else re-encodes."""
+"""What happens to images on their way: THE re-encodings, and the traces that an image bears of what happened before.
+
+A re-encoding turns pixels into those that a platform, an editor or a screen hands on. Nobody else re-encodes.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -93,13 +96,13 @@ REENCODINGS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
 ORIGINAL = "original"
 """Name of an image as it is, where it stands among its re-encodings."""
 STABILITY = ("jpeg90", "jpeg75", "webp90", "resize0.75", "crop")
-"""What an image meets on its way through platforms without anyone meaning harm; `scan --stability` uses these."""
+"""What platforms do to images as a matter of course; `scan --stability` uses these."""
 
 
 def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels, str]]:
-    """Yield (name, re-encoded pixels, state) one at a time, so that only one lies in memory beside the original.
+    """Yield (name, re-encoded pixels, state), one at a time so that only one is in memory besides the original.
 
-    A re-encoding that cannot hold so large an image, or for which the memory does not suffice, is left out.
+    A re-encoding that cannot hold so large an image, or for which there is not enough memory, is left out.
     """
     for name in names:
         try:
@@ -110,7 +113,7 @@ def variants(pixels: Pixels, names: Iterable[str]) -> Iterator[tuple[str, Pixels
 
 
 def reencoded_state(name: str) -> str:
-    """Return the state of what a re-encoding leaves; one that only changes pixels would be saved without loss."""
+    """Return the state that an image has after a re-encoding; one that only changes pixels is saved without loss."""
     quality = re.search(r"\d+$", name)
     if name.startswith("jpeg") and quality:
         return jpeg_state(int(quality[0]))
@@ -126,8 +129,8 @@ def _scaled(pixels: Pixels, factor: float) -> tuple[int, int]:
 
 
 def _recompress(pixels: Pixels, suffix: str, options: Sequence[int]) -> Pixels:
-    done, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not done:
+    is_encoded, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not is_encoded:
         height, width = pixels.shape[:2]
         raise ValueError(f"{suffix} cannot hold {width} x {height} pixels")
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
@@ -138,40 +141,40 @@ Profile: TypeAlias = npt.NDArray[np.float64]
 
 EARLIER_JPEG, RESIZED = "a JPEG before", "resized"
 _SIDE = 512
-"""Pixels: traces are looked for in the middle of a picture."""
+"""Pixels of each side, in the middle of an image, in which traces are looked for."""
 _LEAST = 128
-"""Pixels along a side with which nothing can be told."""
-_BLOCK = 8
-"""Side of a JPEG's blocks, in pixels."""
+"""Pixels; nothing can be told from a shorter side."""
 _EDGE = 24.0
-"""Grey levels at which differences are cut off, so that edges of the picture do not drown what is between them."""
+"""Grey levels at which differences are cut off, so that edges of the image do not drown what is between them."""
 _BLOCKY = 5.5
-"""Standard errors by which the borders of blocks stand out along both axes; _PERIODIC: times the median of the spectrum
-that a peak has. One or two in a hundred pictures have as much by chance (tests/benchmarks/trace_rates.py)."""
+"""Standard errors by which the borders of blocks must stand out along both axes."""
 _PERIODIC = 7.0
+"""Height of a peak over the median of the spectrum. One or two in a hundred images exceed this limit, or the one above,
+by chance (tests/benchmarks/trace_rates.py)."""
 _LENGTH = 1024
+"""Points of the Fourier transform."""
 _SLOW, _NEAR_BLOCK, _ALIKE = 0.06, 0.008, 0.004
-"""Cycles per pixel: slower ones are the picture's; so near to a harmonic of the blocks they are a JPEG's; so near to
-each other the two axes agree."""
+"""Cycles per pixel: slower ones are the image's own; ones this near to a harmonic of the blocks are a JPEG's; two axes
+that differ by less agree."""
 
 
 def traces_of(pixels: Pixels, lossless: bool) -> tuple[str, ...]:
-    """Return what probably happened to a picture before: EARLIER_JPEG, of a `lossless` file alone, and RESIZED.
+    """Return what probably happened to an image before: EARLIER_JPEG, of a `lossless` file alone, and RESIZED.
 
-    Each is wrong about one or two in a hundred pictures, more of drawn patterns, and misses many. Sources: blocking
-    artefacts (Fan and de Queiroz 2003), the periodic second difference of an interpolated picture (Gallagher 2005).
+    Each is wrong about one or two in a hundred images, about more drawn patterns, and misses many. Sources: blocking
+    artefacts (Fan and de Queiroz 2003), the periodic second difference of an interpolated image (Gallagher 2005).
     """
     luma = cv2.cvtColor(_middle(pixels), cv2.COLOR_RGB2GRAY).astype(np.float32)
     if min(luma.shape) < _LEAST:
         return ()
     axes = (luma, np.ascontiguousarray(luma.T))
-    found = []
+    traces = []
     if lossless and min(_blockiness(axis) for axis in axes) > _BLOCKY:
-        found.append(EARLIER_JPEG)
-    (strength, place), (other, elsewhere) = (_peak(axis) for axis in axes)
-    if min(strength, other) > _PERIODIC and abs(place - elsewhere) <= _ALIKE:
-        found.append(RESIZED)
-    return tuple(found)
+        traces.append(EARLIER_JPEG)
+    (height_across, cycles_across), (height_down, cycles_down) = (_peak(axis) for axis in axes)
+    if min(height_across, height_down) > _PERIODIC and abs(cycles_across - cycles_down) <= _ALIKE:
+        traces.append(RESIZED)
+    return tuple(traces)
 
 
 def in_words(state: str, traces: tuple[str, ...]) -> str:
@@ -185,26 +188,27 @@ def _middle(pixels: Pixels) -> Pixels:
 
 
 def _blockiness(luma: npt.NDArray[np.float32]) -> float:
-    """Return by how many standard errors one of eight columns stands out, where blocks may begin."""
+    """Return by how many standard errors one of the eight columns where blocks may begin stands out."""
+    # The third difference of neighbours, which is small in a smooth image and large at a step between blocks
     across = np.abs(luma[:, 3:] - luma[:, :-3] + 3 * (luma[:, 1:-2] - luma[:, 2:-1]))
     profile = _without_trend(across)
-    rounds = profile[: len(profile) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    means = np.sort(rounds.mean(axis=0) / (rounds.std(axis=0).mean() / np.sqrt(len(rounds)) + 1e-3))
+    blocks = profile[: len(profile) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    means = np.sort(blocks.mean(axis=0) / (blocks.std(axis=0).mean() / np.sqrt(len(blocks)) + 1e-3))
     return float(means[-1] - means[-2])
 
 
 def _peak(luma: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Return how far the strongest period of the second difference stands out, and its cycles per pixel."""
+    """Return the height of the strongest period of the second difference over the median, and its cycles per pixel."""
     profile = _without_trend(np.abs(luma[:, :-2] - 2 * luma[:, 1:-1] + luma[:, 2:]))
     spectrum = np.abs(np.fft.rfft(profile * np.hanning(len(profile)), _LENGTH))
     cycles = np.arange(len(spectrum)) / _LENGTH
     harmonic = np.round(cycles * _BLOCK) / _BLOCK
     allowed = (cycles > _SLOW) & ((np.abs(cycles - harmonic) > _NEAR_BLOCK) | (harmonic == 0))
-    place = int(np.argmax(np.where(allowed, spectrum, 0)))
-    return float(spectrum[place] / (np.median(spectrum) + 1e-9)), float(cycles[place])
+    peak = int(np.argmax(np.where(allowed, spectrum, 0)))
+    return float(spectrum[peak] / (np.median(spectrum) + 1e-9)), float(cycles[peak])
 
 
 def _without_trend(differences: npt.NDArray[np.float32]) -> Profile:
-    """Return the log mean of each column, less that of the nine around it."""
+    """Return the logarithm of each column's mean, less the mean of that over the nine columns around it."""
     profile = np.log(np.minimum(differences, _EDGE).mean(axis=0, dtype=np.float64) + 0.05)
     return np.asarray(profile - np.convolve(np.pad(profile, 4, "edge"), np.full(9, 1 / 9), "valid"))

@@ -7,16 +7,7 @@ APP13 and C2PA 2.2 section A.3 for the metadata in them.
 import re
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.images.header import (
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    bad_header,
-    is_other_profile,
-    make_header,
-    truncated,
-)
+from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
 _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
@@ -66,15 +57,16 @@ def inspect_jpeg(data: bytes) -> Inspection:
 
 def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
     if len(walk.frame) < 6 or not walk.frame[5]:
-        return truncated(name="JPEG") if walk.is_cut else bad_header("JPEG")
+        return Unreadable.truncated(None, "JPEG") if walk.is_cut else Unreadable.bad_header("JPEG")
     header = _header(walk)
     if not header.width or not header.height:
-        return bad_header("JPEG")
+        return Unreadable.bad_header("JPEG")
     if walk.frame[0] != 8:
         reason = f"JPEG files with {walk.frame[0]} bits per channel cannot be decoded"
         return Unreadable("unsupported", reason, header)
     if not walk.scan:
-        return truncated(header) if walk.is_cut else Unreadable("damaged", "the JPEG data is damaged", header)
+        damaged = Unreadable("damaged", "the JPEG data is damaged", header)
+        return Unreadable.truncated(header, "JPEG") if walk.is_cut else damaged
     end = data.find(b"\xff\xd9", walk.scan)  # what follows, such as a phone's video, is no scan
     scans = _SCANS.findall(data, walk.scan, end if end >= 0 else len(data))
     if len(scans) > _MOST_SCANS:
@@ -97,7 +89,7 @@ def _is_complete(scans: list[bytes], components: bytes) -> bool:
 
 
 def _walk(data: bytes) -> _Walk:
-    walk, place = _Walk(), 2
+    walk, place, is_broken = _Walk(), 2, False
     for _ in range(_MOST_SEGMENTS):
         match = _MARKER.search(data, place)  # as libjpeg does it: stray and fill bytes are passed over
         if match is None:
@@ -109,8 +101,11 @@ def _walk(data: bytes) -> _Walk:
             break
         if marker == 1 or 0xD0 <= marker <= 0xD8:  # markers without a body
             continue
-        if marker == _END or marker < 0xC0:
+        if marker == _END:
             break
+        if marker < 0xC0:  # where libjpeg gives up; but there may be metadata behind it
+            is_broken = True
+            continue
         end = place + int.from_bytes(data[place : place + 2], "big")
         body = data[place + 2 : end]
         if marker in _BESIDE_THE_PICTURE:
@@ -119,10 +114,12 @@ def _walk(data: bytes) -> _Walk:
         if end < place + 2 or end > len(data):
             walk.is_cut = end > len(data) or place + 2 > len(data)
             break
-        if marker not in _BESIDE_THE_PICTURE:
+        if marker not in _BESIDE_THE_PICTURE and not is_broken:
             walk.essential.append((match.start(), end))
             _take_essential(walk, marker, body)
         place = end
+    if is_broken:
+        walk.scan, walk.is_cut = 0, False
     return walk
 
 

@@ -22,11 +22,9 @@ from forensic_cli.images.header import (
     Header,
     Inspection,
     Unreadable,
-    bad_header,
     format_name,
     is_other_profile,
     make_header,
-    truncated,
 )
 
 _ORIENTATION = 0x0112  # EXIF tag
@@ -54,16 +52,14 @@ def inspect_with_pillow(data: bytes, promised: str | None) -> Inspection:
         return _inspect_tiff(data)
     if promised in ("AVIF", "JPEG2000"):
         return _inspect_boxes(data, promised)
-    blocks = Blocks()
     if promised is None:
-        if data[4:8] == b"ftyp" and Boxes(data).have_manifest():  # a video that is named like an image, say
-            blocks.add("c2pa")
         result = _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
-        return Inspection(result, tuple(blocks.kept))
+        is_boxes = data[4:8] == b"ftyp"  # such as a video that is named like an image
+        return Inspection(result, tuple(_blocks_of(Boxes(data)).kept) if is_boxes else ())
     # A BMP's second header begins with its own size, in four bytes
     if len(data) < 14 + int.from_bytes(data[14:18].ljust(4, b"\xff"), "little"):
-        return Inspection(truncated(name=promised))
-    return Inspection(_open(data, (promised,)) or bad_header(promised))
+        return Inspection(Unreadable.truncated(None, promised))
+    return Inspection(_open(data, (promised,)) or Unreadable.bad_header(promised))
 
 
 def _inspect_tiff(data: bytes) -> Inspection:
@@ -72,42 +68,48 @@ def _inspect_tiff(data: bytes) -> Inspection:
     header = opened if isinstance(opened, Header) else None
     result = opened or _unopened("TIFF", structure.size)
     if structure.ends_early:
-        result = truncated(header, "TIFF")
+        result = Unreadable.truncated(header, "TIFF")
     elif header is not None and structure.is_ambiguous:
         result = Unreadable("damaged", "the TIFF gives its width or height twice", header)
-    return Inspection(result, (Block("exif", tags=structure.exif.texts),))
+    return Inspection(result, (Block("exif", tags=structure.exif.texts),) if structure.exif else ())
 
 
 def _inspect_boxes(data: bytes, name: str) -> Inspection:
-    boxes, blocks = Boxes(data), Blocks()
-    if boxes.have_manifest():
-        blocks.add("c2pa")
+    boxes = Boxes(data)
+    blocks = _blocks_of(boxes)
     if boxes.are_too_many():
-        return Inspection(bad_header(name), tuple(blocks.kept))
+        return Inspection(Unreadable.bad_header(name), tuple(blocks.kept))
     *size, bits = boxes.jpeg2000_size() if name == "JPEG2000" else (0, 0, 0)
     opened = _open(data, (name,), blocks, is_deep=is_deep_avif(data) if name == "AVIF" else bits > 8)
     header = opened if isinstance(opened, Header) else None
     result = opened or _unopened(name, (size[0], size[1]))
     if boxes.end_early(name):
-        result = truncated(header, name)
+        result = Unreadable.truncated(header, name)
     elif name == "JPEG2000" and header is not None and size != [header.width, header.height]:
         # OpenJPEG would decode the codestream, of whatever size
         result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
     return Inspection(result, tuple(blocks.kept))
 
 
+def _blocks_of(boxes: Boxes) -> Blocks:
+    blocks = Blocks()
+    if boxes.have_manifest():
+        blocks.add("c2pa")
+    return blocks
+
+
 def after_failure(data: bytes, header: Header, complaint: str = "") -> Unreadable:
-    """Return why a picture with a good header could not be decoded, as far as the bytes and the decoder tell."""
+    """Return why an image with a good header could not be decoded, as far as its bytes and the decoder's words tell."""
     name = header.format
-    cut = (
-        ("truncated" in complaint and name != "GIF")  # whose end was looked for before
+    is_cut = (
+        ("truncated" in complaint and name != "GIF")  # which is decoded from a part of the file
         or (name == "GIF" and not data.rstrip(b"\0").endswith(b";"))
         or (name == "BMP" and len(data) < int.from_bytes(data[2:6], "little"))
         or (name == "JPEG2000" and not data.rstrip(b"\0").endswith(b"\xff\xd9"))
         or (name == "AVIF" and b"mdat" not in data)
     )
-    if cut:
-        return truncated(header)
+    if is_cut:
+        return Unreadable.truncated(header, name)
     if "unknown raw mode" in complaint:
         return _unsupported(f"{format_name(name)} files of this kind", header)
     return Unreadable("damaged", f"the {format_name(name)} data is damaged", header)
@@ -153,7 +155,7 @@ def _unopened(name: str, size: tuple[int, int]) -> Unreadable:
     """Return why there is no header: a kind of file that Pillow does not know is not damaged."""
     if all(size):
         return _unsupported(f"{format_name(name)} files of this kind", make_header(name, size, {}))
-    return bad_header(name)
+    return Unreadable.bad_header(name)
 
 
 def _open(
@@ -202,7 +204,7 @@ def _header(image: Image.Image, data: bytes, is_deep: bool) -> Header:
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
         "palette": image.mode in ("1", "P", "PA"),
-        "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _is_deep(image),
+        "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _has_deep_tiles(image),
     }
     header = make_header(str(image.format), image.size, changes, _orientation(image))
     if header.format != "TIFF":
@@ -221,7 +223,7 @@ def _has_spare_bytes(image: Image.Image, data: bytes) -> bool:
     return bool(pixels[3::4].any())
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _has_deep_tiles(image: Image.Image) -> bool:
     """Tell whether Pillow's decoder is told of 16 bits; with some formats its parameters are other numbers."""
     if image.format in ("AVIF", "BMP", "JPEG2000"):
         return False
@@ -248,10 +250,9 @@ def open_heic(data: bytes) -> Any:
 
 def inspect_heic(data: bytes) -> Inspection:
     """Read the header and the metadata of a HEIC file; without pillow-heif the answer says what to install."""
-    boxes, blocks = Boxes(data), Blocks()
-    if boxes.have_manifest():
-        blocks.add("c2pa")
-    result = bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
+    boxes = Boxes(data)
+    blocks = _blocks_of(boxes)
+    result = Unreadable.bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
     return Inspection(result, tuple(blocks.kept))
 
 
@@ -271,5 +272,5 @@ def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadab
     except ModuleNotFoundError:
         return _MISSING
     except Exception:  # libheif's errors come as several types
-        return truncated(name="HEIC") if boxes.end_early("HEIC") else bad_header("HEIC")
-    return truncated(header) if boxes.end_early("HEIC") else header
+        return Unreadable.truncated(None, "HEIC") if boxes.end_early("HEIC") else Unreadable.bad_header("HEIC")
+    return Unreadable.truncated(header, header.format) if boxes.end_early("HEIC") else header

@@ -7,21 +7,11 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from forensic_cli.images.header import (
-    MOST_BYTES,
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    bad_header,
-    is_other_profile,
-    make_header,
-    truncated,
-)
+from forensic_cli.images.header import MOST_BYTES, Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
-_HEADER_CHUNKS = frozenset((b"IHDR", b"tRNS", b"acTL", b"iCCP"))
+_HEADER_CHUNKS = frozenset((b"IHDR", b"tRNS", b"acTL", b"eXIf", b"iCCP"))
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _BESIDE_THE_PICTURE = _TEXTS | {b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 """Texts, profiles and EXIF may be bombs, or damaged; the further frames of an animation are not judged."""
@@ -59,7 +49,7 @@ def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
     has_end = data.rstrip(b"\0").endswith(_END)
     if header is None:
         is_whole = walk.is_complete or has_end or len(data) >= 33  # signature and IHDR
-        return bad_header("PNG") if is_whole else truncated(name="PNG")
+        return Unreadable.bad_header("PNG") if is_whole else Unreadable.truncated(None, "PNG")
     # A chunk whose name begins with a capital letter is needed to show the picture
     critical = sorted(name.decode("ascii") for name in walk.bad if name.isalpha() and name[:1].isupper())
     if critical:
@@ -70,7 +60,7 @@ def _result(data: bytes, walk: _Walk) -> Header | Unreadable:
         return Unreadable("damaged", f"the PNG has more than {_MOST_CHUNKS} chunks", header)
     if has_end:
         return Unreadable("damaged", "the lengths of the PNG's chunks are wrong", header)
-    return truncated(header)
+    return Unreadable.truncated(header, "PNG")
 
 
 def _walk(data: bytes) -> _Walk:

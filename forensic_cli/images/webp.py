@@ -6,16 +6,7 @@ VP8L, RFC 6386 section 9.1 for VP8, C2PA 2.2 section A.3.
 
 from dataclasses import replace
 
-from forensic_cli.images.header import (
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    bad_header,
-    is_other_profile,
-    make_header,
-    truncated,
-)
+from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
 
 _ALPHA, _KEY_FRAME = 0x10, b"\x9d\x01\x2a"
 _MOST_CHUNKS = 1 << 18  # a file of empty chunks must not take minutes
@@ -51,9 +42,9 @@ def _walk(data: bytes) -> _Chunks:
 def _result(data: bytes, chunks: _Chunks, orientation: int) -> Header | Unreadable:
     header = _header(data, chunks, orientation)
     if int.from_bytes(data[4:8], "little") + 8 > len(data):
-        return truncated(header, "WEBP")
+        return Unreadable.truncated(header, "WEBP")
     if header is None:
-        return bad_header("WEBP")
+        return Unreadable.bad_header("WEBP")
     if len(chunks) == _MOST_CHUNKS:
         return Unreadable("damaged", f"the WebP has more than {_MOST_CHUNKS} chunks", header)
     return header

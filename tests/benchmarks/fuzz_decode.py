@@ -1,10 +1,10 @@
-"""Damaged pictures of every format through all that a scan does before a model: does anything raise, die or hang?
+"""Feeds damaged images of every format to all that a scan does before a model: does anything raise, die or hang?
 
 usage: python tests/benchmarks/fuzz_decode.py --minutes 20 --seed 0 [--max-pixels N] [--memory GB] [--limit SECONDS]
        [--keep FOLDER]
 
-The work is done in a child process with a limit of memory, so that a decoder that dies costs one input, which is kept.
-Input number i of a seed is always the same one. Exit code 1: something raised, died, hung or broke a promise.
+The work is done in a child process with a memory limit, so that a decoder that dies costs one input, which is kept.
+Input number i of a seed is always the same. Exit code 1: something raised, died, hung or broke a promise.
 """
 
 import argparse
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.images.header import STATUSES, WARNINGS
-from forensic_cli.pipeline import Content, Prepared, Reading, cut
+from forensic_cli.pipeline import Prepared, Reading, prepare_bytes
 from mutations import mutant
 from pictures import seeds
 
@@ -43,7 +43,7 @@ class Figures:
 
 
 def broken_promise(found: Prepared, max_pixels: int) -> str | None:
-    """Return what is wrong with what a scan would go on with, or None."""
+    """Return what is wrong with the result that a scan would go on with, or None."""
     if found.failure is not None:
         status, reason = found.failure.status, found.failure.reason
         return None if status in STATUSES and reason and "\n" not in reason else f"status {status!r}, reason {reason!r}"
@@ -59,14 +59,14 @@ def broken_promise(found: Prepared, max_pixels: int) -> str | None:
 
 def judge(data: bytes, max_pixels: int) -> tuple[str, str | None]:
     """Read metadata, decode and cut as a scan does; returns the status, and what is wrong."""
-    found = cut(Content(Path("fuzz.png"), data, None), Reading(RECIPES, max_pixels=max_pixels))
+    found = prepare_bytes(Path("fuzz.png"), data, Reading(RECIPES, max_pixels=max_pixels))
     named = bool({"damaged_data", "damaged_metadata", "scans_missing"} & set(found.warnings))
     status = found.failure.status if found.failure else "ok, with damage named" if named else "ok"
     return status, broken_promise(found, max_pixels)
 
 
 def work(pipe: Connection, seed: int, first: int, options: argparse.Namespace) -> None:
-    """Child: judge inputs from number `first` on, and say before each what it is and after each how it went."""
+    """Child: judge inputs from number `first` on; send what each is before it, and how it went after it."""
     resource.setrlimit(resource.RLIMIT_AS, (int(options.memory * 1e9),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = seeds()
@@ -83,7 +83,7 @@ def work(pipe: Connection, seed: int, first: int, options: argparse.Namespace) -
 
 
 def watch(figures: Figures, until: float, options: argparse.Namespace) -> None:
-    """Parent: run one child until the time is over or it dies."""
+    """Parent: run one child until the time is up or it dies."""
     context = multiprocessing.get_context("spawn")
     pipe, end = context.Pipe()
     child = context.Process(target=work, args=(end, options.seed, figures.inputs, options), daemon=True)
@@ -115,7 +115,7 @@ def watch(figures: Figures, until: float, options: argparse.Namespace) -> None:
 
 
 def take(figures: Figures, answer: tuple[str, str | None, float, float]) -> tuple[str, str | None, float, float]:
-    """Return an answer of the child with the largest peak of all children."""
+    """Return an answer of the child, with the largest memory peak of all children in place of its own."""
     return (*answer[:3], max(answer[3], figures.peak))
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from forensic_cli.discover import discover
 from forensic_cli.exports import export_files, load_models, peek_exports, select
 from forensic_cli.model import Model, Sample, judge_samples
-from forensic_cli.pipeline import prepare
+from forensic_cli.pipeline import Reading, prepare
 
 _SAMPLE = 64
 _BARE_SECONDS = 4.0
@@ -66,7 +66,7 @@ def main() -> None:
 
 def read_samples(models: Sequence[Model], files: Sequence[Path]) -> list[Sample]:
     """Return the first readable images, cut for the one preprocessing of the models."""
-    prepared = (prepare(path, [models[0].card.preprocessing]) for path in files)
+    prepared = (prepare(path, Reading((models[0].card.preprocessing,))) for path in files)
     return list(islice((item.sample for item in prepared if item.sample), _SAMPLE))
 
 

@@ -1,9 +1,10 @@
-"""How often traces of a JPEG and of a resizing are found, and found where there are none.
+"""How often traces of a JPEG and of resizing are found, in images that have them and in images that have none.
 
     PYTHONPATH=. python tests/benchmarks/trace_rates.py MANIFEST [--images 250] [--seed 0]
 
 MANIFEST: a CSV with path, generator and source, such as `genforensic corpus` writes. Lossless files of generators are
-taken as never compressed or resized, eight of a source at most; pictures drawn by a formula stand beside them.
+assumed never to have been compressed or resized; eight of each source are taken. Images drawn by a formula are reported
+by themselves.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def forms(pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[str, Pixel
 
 
 def main() -> None:
-    """Print a Markdown table of rates."""
+    """Print a Markdown table of the rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--images", type=int, default=250)
@@ -49,7 +50,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     with options.manifest.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    found: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    traces_by_form: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
     taken: Counter[str] = Counter()
     for i in rng.permutation(len(rows)):
         row = rows[i]
@@ -63,13 +64,13 @@ def main() -> None:
             continue
         taken[row["source"]] += 1
         if drawn:
-            found[row["source"]].append(traces_of(decoded.pixels, lossless=True))
-        elif len(found["as it is"]) < options.images:
+            traces_by_form[row["source"]].append(traces_of(decoded.pixels, lossless=True))
+        elif len(traces_by_form["as it is"]) < options.images:
             for name, pixels in forms(np.ascontiguousarray(decoded.pixels[:_MOST, :_MOST]), rng):
-                found[name].append(traces_of(pixels, lossless=True))
+                traces_by_form[name].append(traces_of(pixels, lossless=True))
     print("| picture | images | was a JPEG | was resized |\n|---|---|---|---|")
-    for name, traces in found.items():
-        shares = (np.mean([trace in one for one in traces]) for trace in (EARLIER_JPEG, RESIZED))
+    for name, traces in traces_by_form.items():
+        shares = (np.mean([trace in image for image in traces]) for trace in (EARLIER_JPEG, RESIZED))
         print(f"| {name} | {len(traces)} |", " | ".join(f"{share:.2f}" for share in shares), "|")
 
 

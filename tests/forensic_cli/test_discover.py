@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forensic_cli.discover import IMAGE_SUFFIXES, LISTED, LeftOut, Search, discover, listed_paths, rediscover, sources
 from forensic_cli.errors import UsageError
-from forensic_cli.pipeline import prepare
+from forensic_cli.pipeline import Reading, prepare
 from toys import drop_root_override, genforensic, make_images, obeys_permissions, rows_of, solid
 
 
@@ -244,7 +244,7 @@ def test_names_that_no_file_can_have_are_rows(toy_exports: Path, images: Path) -
     assert len(listed.stdout.splitlines()) == 8
     assert list(listed_paths(io.BytesIO(b"a" * 70_000 + b"\nb\0c\n")))[1:] == [Path("b\0c")]
     assert list(discover([Path("b\0c")])) == [Path("b\0c")]
-    failure = prepare(Path("b\0c"), []).failure
+    failure = prepare(Path("b\0c"), Reading(())).failure
     assert failure is not None
     assert (failure.status, failure.reason) == ("missing", "no file can have a name with a NUL in it")
 
@@ -263,7 +263,7 @@ def test_a_file_with_the_name_of_the_list_can_be_named(toy_exports: Path, tmp_pa
     done = genforensic("scan", "./-", *shared, cwd=tmp_path, input="")
     assert (done.returncode, done.stderr) == (0, "")
     # a spreadsheet would run what begins with a hyphen
-    assert [line.split(",")[:3] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "generated"]]
+    assert [line.split(",")[:4] for line in done.stdout.splitlines()[1:]] == [["'-", "ok", "", "generated"]]
     both = genforensic("scan", "-", "./-", *shared, cwd=tmp_path, input="listed.png\n-\n")
     assert [line.split(",")[0] for line in both.stdout.splitlines()[1:]] == ["listed.png", "'-", "'-"]
 

@@ -89,12 +89,20 @@ def test_a_damaged_export_beside_a_whole_one_is_a_fault(run: Any, tmp_path: Path
     assert done.stdout.splitlines()[-1].startswith("not healthy: 1 of ")
 
 
+def test_a_pipe_among_the_exports_is_a_fault_and_never_opened(toy_exports: Path, tmp_path: Path) -> None:
+    """To open a pipe that nobody writes to would wait forever: the child's time limit tells."""
+    os.mkfifo(tmp_path / "a.onnx")
+    done = genforensic("doctor", "--exports", tmp_path, timeout=30)
+    assert done.returncode == 3
+    assert f"{tmp_path / 'a.onnx'}: an export is a regular file of at most" in done.stdout
+
+
 def test_an_export_that_computes_no_numbers_is_a_fault(run: Any, tmp_path: Path) -> None:
     path = write_toy_export(tmp_path / "a.onnx", toy_card(), np.full((3, 3), np.nan))
     found = checks(run("doctor", "--exports", tmp_path, "--json"))
     assert found["native-baseline"] == (
         "fault",
-        f"{path}: computed values that are not numbers; copy it again or export it again",
+        f"{path}: computed infinity or NaN; copy it again or export it again",
     )
 
 

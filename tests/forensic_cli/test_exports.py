@@ -143,7 +143,7 @@ def test_two_exports_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         select(models, [], None)
     assert str(caught.value) == (
-        "technique 'baseline' is in several exports (one.onnx, two.onnx); keep them in folders of their own"
+        "technique 'baseline' is in several exports (one.onnx, two.onnx); put them in separate folders"
     )
 
 
@@ -167,7 +167,7 @@ def test_differing_labels_say_which(tmp_path: Path, labels: tuple[str, ...], onl
     with pytest.raises(ModelError) as caught:
         check_labels(peek_exports(export_files(tmp_path)))
     assert str(caught.value) == (
-        "native-baseline and native-weighted cannot be fused, their labels differ: "
+        "native-baseline and native-weighted cannot be fused because their labels differ: "
         f"only the first has {only_first}, only the second has {only_second}; scan with one technique at a time"
     )
 
@@ -179,7 +179,7 @@ def test_a_broken_export_does_not_stop_a_scan_with_the_others(toy_exports: Path,
     done = genforensic("scan", images, "--exports", folder, "-f", "csv")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        f"left out: {broken}: not a usable ONNX file (the file ends too early); copy it again or export it again"
+        f"skipped: {broken}: not a usable ONNX file (the file ends too early); copy it again or export it again"
     ]
     wanted = genforensic("scan", images, "--exports", folder, "-t", "weighted")
     assert wanted.returncode == 2
@@ -213,7 +213,7 @@ def test_a_pipe_among_the_exports_is_left_out(toy_exports: Path, images: Path, t
     os.mkfifo(folder / "0.onnx")
     done = genforensic("scan", images, "--exports", folder, "-f", "csv")
     assert done.returncode == 0
-    assert done.stderr.startswith(f"left out: {folder / '0.onnx'}: not a file of at most")
+    assert done.stderr.startswith(f"skipped: {folder / '0.onnx'}: an export is a regular file of at most")
 
 
 def test_a_file_of_endless_fields_is_no_export() -> None:

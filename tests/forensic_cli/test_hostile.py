@@ -18,7 +18,7 @@ from PIL import Image
 
 from forensic_cli.images.decode import MAX_PIXELS
 from forensic_cli.images.header import STATUSES, WARNINGS
-from forensic_cli.pipeline import Prepared, prepare
+from forensic_cli.pipeline import Prepared, Reading, prepare
 from forensic_cli.record import printable
 from forensic_cli.scan import ScanSettings, scan
 from hostile import NAMES, NO_PERMISSION, TABLE, growing, scan_corpus, table
@@ -100,9 +100,9 @@ def test_a_file_that_never_stops_growing_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "log.png"
     path.write_bytes(encode(picture(), "PNG") + bytes(50 << 20))
     with growing(path):  # on a busy machine the writer may get no turn during one reading
-        found = [prepare(path, [PREPROCESSING]).failure for _ in range(20)]
+        found = [prepare(path, Reading((PREPROCESSING,))).failure for _ in range(20)]
     assert {failure.status for failure in found if failure} == {"changed"}
-    assert prepare(path, [PREPROCESSING]).failure is None
+    assert prepare(path, Reading((PREPROCESSING,))).failure is None
 
 
 def test_a_pipe_that_took_a_files_place_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_damage_of_any_kind_gives_views_or_a_reason(kind: str, steps: list[Any],
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fuzz.png"
         path.write_bytes(data)
-        assert_sound(prepare(path, [PREPROCESSING], max_pixels=FEWEST_PIXELS))
+        assert_sound(prepare(path, Reading((PREPROCESSING,), max_pixels=FEWEST_PIXELS)))
 
 
 def test_the_seeds_of_the_fuzzing_are_pictures() -> None:
@@ -182,7 +182,7 @@ def test_the_seeds_of_the_fuzzing_are_pictures() -> None:
         for name, data in SEEDS.items():
             path = Path(folder) / name
             path.write_bytes(data)
-            failure = prepare(path, [PREPROCESSING], max_pixels=MAX_PIXELS).failure
+            failure = prepare(path, Reading((PREPROCESSING,), max_pixels=MAX_PIXELS)).failure
             assert (failure is None) == (name != "tga"), failure
 
 

@@ -312,7 +312,7 @@ def test_the_evidence_map_lies_on_the_patches(reader: Reader) -> None:
 
 def test_an_image_that_was_not_judged_says_why(reader: Reader) -> None:
     reader.driver.get(f"{reader.url}#image-6")
-    assert reader.texts(".finding") == ["Not judged: starts like PNG, but ends within its header."]
+    assert reader.texts(".finding") == ["Not judged: looks like PNG, but the file ends within its header."]
     assert reader.texts(".evidence") == ["No picture: the file could not be read when it was scanned."]
 
 

@@ -416,7 +416,7 @@ def test_a_page_is_not_overwritten_unasked(results: Path, toy_exports: Path, run
     page.write_text("mine")
     done = run("report", results, "--html", page, "--exports", toy_exports)
     assert done.exit_code == 2
-    assert done.stderr.strip().endswith("exists already; choose another name, or overwrite it with --force")
+    assert done.stderr.strip().endswith("already exists; choose another name, or overwrite it with --force")
     assert page.read_text() == "mine"
 
 

@@ -278,5 +278,5 @@ def test_two_scans_do_not_write_one_report(run: Any, exports: Path, many: Path, 
         for option in ("--resume", "--force"):
             done = run(*command(exports, many, out, option))
             assert done.exit_code == 2
-            assert "another scan is writing it; wait for its end" in done.stderr
+            assert "another scan is writing it; wait until it has ended" in done.stderr
     assert out.read_bytes() == before

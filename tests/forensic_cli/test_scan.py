@@ -462,7 +462,7 @@ def test_differing_labels_cannot_be_fused(run: Any, tmp_path: Path, images: Path
     result = run("scan", images, "--exports", tmp_path / "exports", "-t", "all", "-o", tmp_path / "out.csv")
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == (
-        "genforensic: native-baseline and native-weighted cannot be fused, their labels differ: "
+        "genforensic: native-baseline and native-weighted cannot be fused because their labels differ: "
         "only the first has beta, only the second has gamma; scan with one technique at a time\n"
     )
     assert not (tmp_path / "out.csv").exists()
@@ -568,7 +568,7 @@ def test_an_output_that_exists_is_overwritten_only_by_force(
     shared = ("scan", images, "--exports", toy_exports, "-f", "csv", "-o", out)
     result = run(*shared)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (f"genforensic: {out}: exists already; choose another name, or overwrite it with --force\n")
+    assert result.stderr == (f"genforensic: {out}: already exists; choose another name, or overwrite it with --force\n")
     assert out.read_text() == "precious\n" * 1000
     assert run(*shared, "--force").exit_code == 0
     assert len(out.read_text().splitlines()) == 6
@@ -647,9 +647,7 @@ def test_an_empty_path_is_not_the_working_folder(
     monkeypatch.chdir(images)
     done = run("scan", *more, "", "--exports", toy_exports)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == (
-        "genforensic: a path is empty, perhaps a variable that is not set; give existing images or folders\n"
-    )
+    assert done.stderr == ("genforensic: a path is empty (an unset variable?); give existing images or folders\n")
 
 
 def limit_file_size() -> None:
@@ -699,7 +697,7 @@ def test_help_on_a_full_standard_output_is_one_line(arguments: tuple[str, ...]) 
 
 def test_a_closed_standard_output_is_one_line(toy_exports: Path, images: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"preexec_fn": lambda: os.close(1)}
-    closed = "genforensic: standard output is closed, and the results have no other place to go to\n"
+    closed = "genforensic: standard output is closed, so there is nowhere to write the results\n"
     for words in (("scan", images, "-f", "table"), ("scan", images, "-f", "jsonl"), ("models",), ("models", "--json")):
         done = genforensic(*words, "--exports", toy_exports, **options)
         assert (done.returncode, done.stderr) == (2, closed)

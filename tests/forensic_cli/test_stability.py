@@ -143,7 +143,7 @@ def test_the_table_has_a_range_where_it_was_asked_for(run: Any, whole_export: Pa
         f"generated   beta   p >0.999  PNG, lossless      {tmp_path}/2.png",
         f"not judged                                      {tmp_path}/3.png  (not_an_image)",
     ]
-    assert "What changes when the image is re-encoded is left open." in lines
+    assert "Any part of an answer that changes when the image is re-encoded is left open." in lines
     plain = run(*shared).stdout
     assert "judged again" not in plain
     assert "re-encod" not in plain

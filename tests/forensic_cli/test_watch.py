@@ -16,7 +16,7 @@ from PIL import Image
 
 from toys import child_environment, rows_of, solid
 
-WAITING = "Waiting for new and changed files; Ctrl-C ends\n"
+WAITING = "Waiting for new and changed files; press Ctrl-C to stop\n"
 INTERRUPTED = "genforensic: interrupted; the rows that were written are whole\n"
 
 
@@ -224,31 +224,31 @@ def test_the_report_for_people_ends_with_the_totals(start: Start, tmp_path: Path
 @pytest.mark.parametrize(
     ("paths", "options", "message"),
     [
-        (["-"], (), "--watch watches folders, and - is a list that ends; name the folders"),
+        (["-"], (), "--watch watches folders, and the list that - stands for ends; name the folders"),
         (
             ["in/1-red.png"],
             (),
-            "--watch watches folders, and in/1-red.png is none; name its folder, and it with --include",
+            "--watch watches folders, and in/1-red.png is not one; name its folder, and it with --include",
         ),
         (
             ["in"],
             ("-f", "json"),
-            "--watch goes on without an end, and --format json needs one; take table, jsonl, csv, markdown",
+            "--watch never ends a report, and --format json needs an end; use table, jsonl, csv, markdown",
         ),
         (
             ["in"],
             ("--resume", "-f", "jsonl", "-o", "rows.jsonl"),
-            "--watch writes rows in the order of arrival, which --resume cannot go on with; leave one out",
+            "--watch writes rows in order of arrival, which --resume cannot continue; leave one of them out",
         ),
         (
             ["in"],
             ("--sort", "path"),
-            "--watch writes rows in the order of arrival, which --sort cannot wait for; leave one out",
+            "--watch writes rows in order of arrival, which --sort cannot change; leave one of them out",
         ),
         (
             ["in"],
             ("--fail-on", "alpha"),
-            "--watch ends by an interrupt alone, and --fail-on needs another exit code; leave one out",
+            "--watch ends only when interrupted, so --fail-on cannot set the exit code; leave one of them out",
         ),
     ],
 )

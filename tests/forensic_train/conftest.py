@@ -18,7 +18,8 @@ from forensic_train.manifest import Row, count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.recipes import RECIPES, Recipe
 from forensic_train.techniques.base import Context, Technique
-from forensic_train.training import TrainOptions, train
+from forensic_train.training import train
+from forensic_train.training_plan import TrainOptions
 
 CELLS = (("alpha", "face"), ("alpha", "horse"), ("beta", "face"), ("beta", "horse"), ("gamma", "face"))
 """gamma has one subject only, as LSGM in PAPER."""

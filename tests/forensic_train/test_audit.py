@@ -52,7 +52,7 @@ def test_the_subjects_entropy_is_counted_within_each_generator() -> None:
         ("generator,cat\na,1\nb,many\n", "not a table of counts"),
         ("name,cat\na,1\nb,2\n", "not a table of counts"),
         ("generator,cat,dog\na,1\nb,2,3\n", "not a table of counts"),
-        ("generator,cat\na,1\na,2\n", "a generator stands there twice"),
+        ("generator,cat\na,1\na,2\n", "a generator appears twice"),
         ("generator,cat\na,1\nb,-2\n", "a count is negative"),
         ("generator,cat\na,1\nb,0\n", "every generator needs images"),
         ("generator,cat\na,1\n", "at least two generators"),

@@ -339,7 +339,7 @@ def test_a_wrong_row_is_named(run: Run, tmp_path: Path, row: str, message: str) 
     table.write_text(f"{HEADER}{row}\n", encoding="utf-8")
     done = run("corpus", table, "--output", tmp_path / "corpus")
     assert (done.exit_code, done.stdout) == (4, "")
-    assert done.stderr == f"genforensic: {table}: line 2: {message}; correct the row or take it out\n"
+    assert done.stderr == f"genforensic: {table}: line 2: {message}; correct or remove the row\n"
     assert not (tmp_path / "corpus").exists()
 
 

@@ -92,7 +92,7 @@ def test_units_that_generators_share_are_still_dealt_out_evenly() -> None:
 
 
 def test_images_without_a_source_cannot_be_left_out_by_it() -> None:
-    with pytest.raises(DataError, match="not every image names its source, so none can be left out"):
+    with pytest.raises(DataError, match="some images have no source, so none can be left out"):
         assign_folds([replace(row, source="") for row in ROWS], "source", 3)
 
 
@@ -174,8 +174,8 @@ def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
     for title in (
         "Recall by left-out source",
         "discriminant: answers by state",
-        "discriminant: answers by label, images as they are",
-        "discriminant: answers by source, images as they are",
+        "discriminant: answers by label, images as published",
+        "discriminant: answers by source, images as published",
     ):
         assert f"## {title}\n" in text
     assert re.search(r"^\| any, all forms( \(gives no answer\))? \| 70 \| 6 \|", text, re.MULTILINE)
@@ -184,11 +184,11 @@ def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
     card = Model.load(tmp_path / "final" / "exports" / "toy-discriminant.onnx").card
     assert sum(sum(row.values()) for row in card.data.values()) == 70
     assert card.decisions["any"].measured == {"all forms": measured}
-    assert card.validation.startswith("70 images of 6 sources, each judged by a model of the same kind")
+    assert card.validation.startswith("70 images from 6 sources, each judged by a model of the same kind")
     assert card.metrics["left-out"]["images"] == 70
     text = (tmp_path / "final" / "exports" / "toy-discriminant.md").read_text()
     assert re.search(r"^\| any, all forms( \(gives no answer\))? \| 70 \| 6 \|", text, re.MULTILINE)
-    assert "Validation: 70 images of 6 sources" in text
+    assert "Validation: 70 images from 6 sources" in text
 
 
 def test_a_left_out_generator_is_told_from_the_known_ones(run: RunCommand, manifest: Path, tmp_path: Path) -> None:

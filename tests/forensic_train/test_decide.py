@@ -11,29 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, Decision, LikelihoodRatio, ModelCard
-from forensic_cli.verdict import Thresholds, candidates_of, headline_of, probabilities, verdict_of
+from forensic_cli.verdict import candidates_of, headline_of, probabilities, strictest, verdict_of
 from forensic_train.card_markdown import card_markdown
 from forensic_train.crossfit.scores import Scores
-from forensic_train.decide import (
+from forensic_train.decide import Answers, by_generator, by_source, fit_decisions, measure, nested_answers, silenced
+from forensic_train.manifest import Row
+from forensic_train.signals import FORMS, ORIGINAL
+from forensic_train.thresholds import (
     COVERED,
     LEAST_NAME,
     LEAST_SOURCES,
     RIGHT_HEADLINES,
     WRONG_PHOTOGRAPHS,
-    Answers,
     Entries,
-    by_generator,
-    by_source,
     fit_decision,
-    fit_decisions,
-    measure,
-    nested_answers,
-    silenced,
     state_entries,
     with_ratios,
 )
-from forensic_train.manifest import Row, source_weights
-from forensic_train.signals import FORMS, ORIGINAL
+from forensic_train.weights import source_weights
 from toys import toy_card
 
 LABELS = ("real", "alpha", "beta", "gamma")
@@ -65,11 +60,11 @@ def headline_scores(generated: Sequence[float], real: Sequence[float]) -> Entrie
 
 
 def headlines(decision: Decision, entries: Entries) -> np.ndarray:
-    return np.array([headline_of(scores, Thresholds.strictest([decision])) for scores in rows(decision, entries)])
+    return np.array([headline_of(scores, strictest([decision])) for scores in rows(decision, entries)])
 
 
 def verdicts(decision: Decision, entries: Entries) -> np.ndarray:
-    limits = Thresholds.strictest([decision])
+    limits = strictest([decision])
     return np.array([verdict_of(headline_of(s, limits), s, limits) for s in rows(decision, entries)])
 
 
@@ -165,7 +160,7 @@ def test_names_are_right_and_more_probable_than_all_others_together(seed: int, l
 def test_short_lists_hold_the_generator_as_often_as_promised(lead: float) -> None:
     entries = draw(3, lead)
     decision = fit_decision(CARD, entries)
-    lists = [candidates_of(scores, Thresholds.strictest([decision])) for scores in rows(decision, entries)]
+    lists = [candidates_of(scores, strictest([decision])) for scores in rows(decision, entries)]
     holds = np.array([label in short for label, short in zip(entries.truth, lists, strict=True)])
     known = entries.truth != REAL
     assert entries.weights[known & holds].sum() / entries.weights[known].sum() >= COVERED

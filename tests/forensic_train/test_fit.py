@@ -233,9 +233,9 @@ def test_a_run_is_never_overwritten_unasked_and_resumed_only_as_it_was(tmp_path:
     run.save({}, [{"epoch": 1, "loss": 0.5}])
     with pytest.raises(TrainingError) as caught:
         run.begin(config(), CPU, resume=False)
-    assert str(caught.value) == f"{tmp_path}: holds a run already; add --resume, or choose another --output"
+    assert str(caught.value) == f"{tmp_path}: contains a run already; add --resume, or choose another --output"
     run.begin(config(), CPU, resume=True)
-    with pytest.raises(TrainingError, match="cannot be resumed, holdout differ from the run's"):
+    with pytest.raises(TrainingError, match="cannot be resumed, these differ: holdout; repeat"):
         run.begin(config(holdout=("subject=x",)), CPU, resume=True)
     assert run.config() == config()
 
@@ -245,5 +245,5 @@ def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
         read_split(tmp_path)
     with pytest.raises(TrainingError, match=r"is not a training run \(it has no config\.json\)"):
         Run(tmp_path).config()
-    with pytest.raises(TrainingError, match="holds no trained technique"):
+    with pytest.raises(TrainingError, match="contains no trained technique"):
         trained_techniques(tmp_path)

@@ -100,7 +100,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_a_run_without_them(
     assert one_line(broken, 130) == "interrupted; what was written so far is whole"
     assert len(Run(tmp_path / "r" / "weighted").load(CPU)[1]) == 1
 
-    assert "holds a run already; add --resume" in one_line(run(*options), 4)
+    assert "contains a run already; add --resume" in one_line(run(*options), 4)
     resumed = run(*options, "--resume")
     assert (resumed.exit_code, resumed.stdout) == (0, "")
     assert "Done. Next: genforensic evaluate" in resumed.stderr
@@ -116,7 +116,7 @@ def test_an_existing_run_is_left_as_it_is(run: RunCommand, labelled: Path, copie
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", output, "--seed", 4]
     line = one_line(run(*options, "--device", "cpu", "--epochs", 2), 4)
-    assert line == f"{output / 'baseline'}: holds a run already; add --resume, or choose another --output"
+    assert line == f"{output / 'baseline'}: contains a run already; add --resume, or choose another --output"
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -138,7 +138,7 @@ def test_a_run_is_resumed_with_its_own_options_only(
     output = copied("split.csv", "baseline")
     options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", output, "--seed", 3]
     line = one_line(run(*options, "--device", "cpu", "--epochs", 3, "--resume"), 4)
-    assert "cannot be resumed, settings differ from the run's; repeat the options it was started with" in line
+    assert "cannot be resumed, these differ: settings; repeat the options it was started with" in line
 
 
 def test_a_run_of_another_version_ends_in_one_line(run: RunCommand, copied: Callable[..., Path]) -> None:
@@ -177,7 +177,7 @@ def test_finetune_starts_from_another_run_and_its_split(run: RunCommand, trained
 
 def test_finetune_refuses_a_baseline_of_another_recipe(run: RunCommand, trained_run: Path, tmp_path: Path) -> None:
     options = ["train", "-t", "finetune", "--from", trained_run, "--recipe", "native", "--output", tmp_path / "r"]
-    assert "has another recipe or other generators than this training; choose another --from" in one_line(
+    assert "has a different recipe or different generators than this training; choose another --from" in one_line(
         run(*options, "--device", "cpu"), 4
     )
 
@@ -188,7 +188,7 @@ def test_adversarial_needs_subjects(run: RunCommand, labelled: Path, tmp_path: P
     options = ["train", "-t", "adversarial", "--data", tmp_path / "m.csv", "--recipe", "toy"]
     line = one_line(run(*options, "--output", tmp_path / "r", "--device", "cpu"), 4)
     assert line.startswith(
-        "adversarial needs subjects, and its training images name fewer than two; lay the data out as ROOT/"
+        "adversarial needs subjects, but its training images have fewer than two; arrange the data as ROOT/"
     )
 
 
@@ -198,7 +198,7 @@ def test_a_damaged_training_image_is_named(run: RunCommand, labelled: Path, tmp_
         path.write_bytes(b"no image: " + path.name.encode() + path.parent.name.encode())
     options = ["train", "-t", "baseline", "--data", tmp_path / "d", "--recipe", "toy", "--output", tmp_path / "r"]
     line = one_line(run(*options, "--device", "cpu"), 4)
-    assert line.endswith(".png: no known image format; mend it or take it out of the data")
+    assert line.endswith(".png: no known image format; repair or remove it")
 
 
 @pytest.fixture
@@ -214,9 +214,9 @@ def declared(labelled: Path, tmp_path: Path) -> Path:
 def test_all_says_in_one_line_what_any_technique_lacks(run: RunCommand, declared: Path, tmp_path: Path) -> None:
     options = ["train", "-t", "all", "--data", declared, "--recipe", "toy", "--output", tmp_path / "r"]
     assert one_line(run(*options, "--device", "cpu"), 4) == (
-        "nothing was trained, 2 things are lacking: (1) finetune fits on the split adapt, which has no "
-        "images; give some rows that split in the manifest (--adapt N draws them from `test`), or leave finetune out; "
-        "(2) adversarial needs subjects, and its training images name fewer than two; lay the data out as "
+        "nothing was trained, 2 things are missing: (1) finetune is fitted on the split adapt, which has no "
+        "images; assign some rows of the manifest to it (--adapt N draws them from `test`), or do not train finetune; "
+        "(2) adversarial needs subjects, but its training images have fewer than two; arrange the data as "
         "ROOT/<generator>/<subject>/..., or train another technique"
     )
     assert not (tmp_path / "r").exists()
@@ -230,9 +230,9 @@ def test_a_declared_split_is_trained_on_as_declared(run: RunCommand, declared: P
         "test": {"alpha": 6, "beta": 6, "gamma": 3},
         "train": {"alpha": 22, "beta": 22, "gamma": 11},
     }
-    assert "nothing is kept for calibration, and confidences will not be calibrated." in done.stderr
+    assert "no images are kept for calibration, and confidences will not be calibrated." in done.stderr
     card = Model.load(tmp_path / "r" / "exports" / "toy-baseline.onnx").card
-    assert "Confidence is not calibrated: no image was kept for that." in card.limits
+    assert "Confidence is not calibrated: no images were kept for that." in card.limits
     assert sum(sum(row.values()) for row in card.data.values()) == 55
 
 
@@ -246,7 +246,7 @@ def test_what_finetune_adapts_to_is_drawn_several_times(run: RunCommand, labelle
     options = ["train", "--data", data, "--recipe", "toy", "--output", output, "--device", "cpu", "--epochs", 1]
     drawn = ["--val", 0, "--adapt", 16, "--draws", 3, "-t"]
     assert one_line(run(*options, *drawn, "weighted"), 2) == (
-        "--draws repeats what adapts to unseen images, and weighted does not"
+        "--draws repeats techniques that adapt to unseen images; weighted does not"
     )
     done = run(*options, *drawn, "all")
     assert done.exit_code == 0, done.stderr
@@ -308,13 +308,13 @@ def test_what_is_called_test_does_not_calibrate(run: RunCommand, copied: Callabl
         done = run("export", output, "--calibrate", tmp_path)
         if wanted == ("test",):
             assert one_line(done, 4).startswith(
-                f"{tmp_path}: every image with scores of baseline is a test image of this run, and what is tested on "
-                "must not calibrate;"
+                f"{tmp_path}: every image with scores of baseline is a test image of this run and must not be "
+                "calibrated on;"
             )
         else:
             card = Model.load(output / "exports" / "toy-baseline.onnx").card
             adapted = sum(row.split == "adapt" for row in rows)
-            assert card.validation.startswith(f"{adapted} images of ")
+            assert card.validation.startswith(f"{adapted} images from ")
             assert card.metrics["left-out"]["images"] == adapted
 
 

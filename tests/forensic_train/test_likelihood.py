@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from forensic_cli.card import LikelihoodRatio
 from forensic_train.likelihood import LEAST_IMAGES, LEAST_SOURCES, cllr, cllr_min, elub, fit_ratio
-from forensic_train.manifest import source_weights
+from forensic_train.weights import source_weights
 
 
 def normals(rng: np.random.Generator, n1: int, n0: int, shift: float, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from forensic_cli.errors import DataError, GenforensicError, UsageError
-from forensic_train.manifest import (
-    Row,
-    SplitShares,
-    count_cells,
-    has_subjects,
-    read_manifest,
-    redraw_adapt,
-    split_rows,
-    with_hashes,
-    write_rows,
-)
+from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, with_hashes, write_rows
+from forensic_train.splits import SplitShares, redraw_adapt, split_rows
 
 
 def image(path: Path, colour: tuple[int, int, int] = (1, 2, 3)) -> Path:
@@ -94,7 +85,8 @@ def test_hashes_of_unreadable_files_name_them(tmp_path: Path) -> None:
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,subject", "1.png,cat")
     assert failure(path) == (
-        f"{path}: has no column generator; a manifest has path, generator, subject and optionally group, source, split"
+        f"{path}: has no column generator; a manifest has the columns path, generator, subject and optionally group, "
+        "source, split"
     )
     assert "has no column path or generator;" in failure(manifest(tmp_path, "file,label", "1.png,a"))
 
@@ -102,8 +94,8 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("1.png,a", "line 3: has another number of cells than the first line"),
-        ("1.png,a,train,more", "line 3: has another number of cells than the first line"),
+        ("1.png,a", "line 3: does not have as many cells as the header"),
+        ("1.png,a,train,more", "line 3: does not have as many cells as the header"),
         ("1.png,,train", "line 3: has no generator"),
         (" ,a,train", "line 3: has no path"),
         ("1.png,a,dev", "line 3: split is 'dev'; allowed: train, val, adapt, test"),
@@ -146,7 +138,7 @@ def test_an_image_outside_every_generators_folder_is_refused(tmp_path: Path) -> 
     image(tmp_path / "a" / "1.png")
     image(tmp_path / "b" / "1.png")
     stray = image(tmp_path / "stray.png")
-    assert failure(tmp_path) == f"{stray}: lies in no generator's folder; the layout is ROOT/<generator>/<subject>/..."
+    assert failure(tmp_path) == f"{stray}: is not in a generator's folder; the layout is ROOT/<generator>/<subject>/..."
 
 
 # Splitting
@@ -254,8 +246,8 @@ def test_an_unknown_holdout_says_what_there_is() -> None:
     rows = cell("a", "cat", 20) + cell("b", "dog", 20)
     with pytest.raises(UsageError) as caught:
         split_rows(rows, 0, ["subject=horse"])
-    assert str(caught.value) == "holdout 'subject=horse' matches no row; subjects are: cat, dog"
-    with pytest.raises(UsageError, match="holdout 'horse' is not understood; write source=NAME, subject=NAME"):
+    assert str(caught.value) == "--holdout 'subject=horse' matches no row; subjects are: cat, dog"
+    with pytest.raises(UsageError, match="--holdout 'horse' is not understood; write source=NAME, subject=NAME"):
         split_rows(rows, 0, ["horse"])
 
 
@@ -284,14 +276,14 @@ def test_a_users_own_split_that_leaks_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         split_rows(rows, 0)
     assert str(caught.value) == (
-        "1 groups or identical files are on both sides of the split (a0 in test and train); put each on one side"
+        "1 groups or identical files are on both sides of the split (a0 in test and train); put each on one side only"
     )
     with pytest.raises(DataError, match="on both sides of the split"):
         split_rows(own("train", "val", "adapt", "test", group="one"), 0)
 
 
 def test_a_split_for_some_rows_only_is_refused() -> None:
-    with pytest.raises(DataError, match="2 rows have no split while others have one"):
+    with pytest.raises(DataError, match="2 rows have no split although others have one"):
         split_rows(own("train", "test", ""), 0)
 
 
@@ -299,7 +291,9 @@ def test_a_generator_cannot_bear_the_name_of_a_verdict(tmp_path: Path) -> None:
     for name in ("inconclusive", "real"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"a generator must not be called inconclusive, which is a verdict; rename it$"):
+    with pytest.raises(
+        DataError, match=r"'inconclusive' is a verdict and cannot be the name of a generator; rename it$"
+    ):
         read_manifest(tmp_path)
 
 
@@ -311,7 +305,7 @@ def test_declared_test_images_stay_test_images_and_exclude_a_holdout() -> None:
     ]
     split = split_rows(rows, 0)
     assert {row.path for row in split if row.split == "test"} == {row.path for row in rows if row.split == "test"}
-    with pytest.raises(UsageError, match=r"^the manifest has a split column; leave out --holdout, or the column$"):
+    with pytest.raises(UsageError, match=r"^the manifest has a split column; remove that column, or --holdout$"):
         split_rows(rows, 0, ["subject=cat"])
 
 
@@ -333,10 +327,10 @@ def test_a_declared_split_is_not_divided_any_further() -> None:
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        (SplitShares(val=0.1), "the manifest declares which images are `val`; leave out --val, or that split"),
+        (SplitShares(val=0.1), "the manifest declares which images are `val`; remove --val, or that split"),
         (
             SplitShares(adapt_images=1),
-            "the manifest declares which images are `adapt`; leave out --adapt, or that split",
+            "the manifest declares which images are `adapt`; remove --adapt, or that split",
         ),
     ],
 )
@@ -361,7 +355,7 @@ def test_the_papers_split_trains_on_all_and_adapts_to_143_of_180_whatever_they_s
         len({sum(r.split == "test" and r.generator == g for r in split) for g in "abcdef"}) > 2 for split in splits
     ), "the draws are not stratified"
     assert redraw_adapt(splits[0], 3, SplitShares(adapt_images=143)) == splits[3]
-    with pytest.raises(UsageError, match=r"^--adapt 180 leaves nothing to test on: 180 images are unseen;"):
+    with pytest.raises(UsageError, match=r"^--adapt 180 leaves nothing to test on: only 180 images are unseen;"):
         split_rows(rows, 0, ["subject=vehicle"], SplitShares(adapt_images=180))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from forensic_cli.card import ANY_STATE
 from forensic_cli.model import Model
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from pages import read_page
 from toys import make_images, toy_card, write_toy_export
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(run: Any, files: list[P
     done = run("merge", *files, "-o", output)
     assert (done.exit_code, done.stderr) == (
         2,
-        f"genforensic: {output}: exists already; choose another name, or overwrite it with --force\n",
+        f"genforensic: {output}: already exists; choose another name, or overwrite it with --force\n",
     )
     assert output.read_text() == "mine"
     assert run("merge", *files, "-o", output, "--force").exit_code == 0

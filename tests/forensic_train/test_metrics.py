@@ -152,7 +152,7 @@ def test_what_cannot_be_measured_is_refused(model: Model, rows: list[Row], tmp_p
         evaluate_model(model, [Row(rows[0].path, "gamma", "")], "test")
     assert str(caught.value) == "native-baseline does not know gamma; its labels are real, alpha, beta"
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"bad\.png: no known image format; mend it or take it out of the data"):
+    with pytest.raises(DataError, match=r"bad\.png: no known image format; repair or remove it"):
         infer(model, [*rows, Row(tmp_path / "bad.png", "real", "")])
 
 

@@ -19,8 +19,7 @@ from forensic_train.manifest import Row, count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.onnx_export import check_parity, export_network, parity_views, write_card
 from forensic_train.recipes import Recipe
-from forensic_train.run import Run, read_split
-from forensic_train.training import load_network
+from forensic_train.run import Run, load_network, read_split
 from toys import solid
 
 NAMES = ("baseline", "weighted", "finetune", "adversarial", "discriminant")
@@ -175,7 +174,7 @@ def test_the_card_tells_how_the_weights_were_made(path: Path) -> None:
     assert card.training["split_sha256"] == config.split_sha256
     assert card.training["starts_from"] == ("baseline" if technique == "finetune" else None)
     held = sum(row.split == "val" for row in rows)
-    assert card.validation == f"{held} images of the split `val`, of the training's sources but not fitted on."
+    assert card.validation == f"{held} images of the split `val`, from the training sources, but not fitted on."
     assert set(card.decisions) == {ANY_STATE}
     assert card.metrics["test"]["images"] == sum(row.split == "test" for row in rows)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card.created)

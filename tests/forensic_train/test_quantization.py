@@ -22,7 +22,7 @@ from forensic_train.onnx_export import export_network
 from forensic_train.quantization import loss_p_value, reduce_export
 from forensic_train.recipes import RECIPES
 from forensic_train.run import read_split
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from toys import solid, toy_card, write_toy_export
 
 
@@ -146,7 +146,7 @@ def test_int8_is_calibrated_on_its_own_scores(trained_run: Path, tmp_path: Path)
     decision = model.card.decisions[ANY_STATE]
     assert decision.temperature == pytest.approx(expected.temperature, rel=1e-3)
     assert decision.temperature != fit_decisions(model.card, scores)[ANY_STATE].temperature
-    assert model.card.validation.startswith(f"{len(rows)} images of ")
+    assert model.card.validation.startswith(f"{len(rows)} images from ")
 
 
 def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
@@ -164,6 +164,4 @@ def test_a_graph_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
 def test_the_two_precisions_exclude_each_other(run: Any, trained_run: Path) -> None:
     done = run("export", trained_run, "--int8", "--fp16")
     assert done.exit_code == 2
-    assert done.stderr == (
-        "genforensic: --int8 and --fp16 exclude each other; export twice, with two --output folders\n"
-    )
+    assert done.stderr == ("genforensic: --int8 and --fp16 cannot be combined; export twice, to two --output folders\n")

@@ -20,7 +20,7 @@ from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.robustness import RobustnessPoint, card_robustness, measure_test, robustness, robustness_all
 from forensic_train.robustness_report import draw_robustness, robustness_tables
-from forensic_train.training import export_run
+from forensic_train.run_export import export_run
 from toys import LABELS, solid, toy_card, write_toy_export
 
 ALL = ("original", *REENCODINGS)
@@ -123,7 +123,7 @@ def test_bad_data_is_a_data_error(exports: Path, rows: list[Row], tmp_path: Path
     with pytest.raises(DataError, match=r"^native-baseline does not know gamma; its labels are real, alpha, beta$"):
         robustness(model, [replace(rows[0], generator="gamma")])
     (tmp_path / "bad.png").write_text("text")
-    with pytest.raises(DataError, match=r"bad\.png: no known image format; mend it or take it out of the data$"):
+    with pytest.raises(DataError, match=r"bad\.png: no known image format; repair or remove it$"):
         robustness(model, [*rows, replace(rows[0], path=tmp_path / "bad.png")])
 
 

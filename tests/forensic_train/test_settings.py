@@ -11,11 +11,12 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.main import app
 from forensic_train.commands.train import Technique
-from forensic_train.network import Network, ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.encoders import ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.network import Network
 from forensic_train.recipes import NATIVE, PAPER, RECIPES, find_recipe
 from forensic_train.seeds import generator_for, seed_for
+from forensic_train.settings import make_settings
 from forensic_train.techniques import TECHNIQUES, find_techniques
-from forensic_train.training import make_settings
 
 PAPERS = ("baseline", "weighted", "finetune", "adversarial")
 

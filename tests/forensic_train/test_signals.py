@@ -19,6 +19,7 @@ from forensic_cli.images.views import views
 from forensic_cli.model import Model
 from forensic_train import signals as signals_module
 from forensic_train.dataset import loader
+from forensic_train.encoders import StateEncoder
 from forensic_train.manifest import Row, with_hashes
 from forensic_train.measurements import (
     BlockCoefficients,
@@ -28,13 +29,14 @@ from forensic_train.measurements import (
     PeriodicPattern,
     Residuals,
 )
-from forensic_train.network import Network, StateEncoder, StateHead
+from forensic_train.network import Network, StateHead
 from forensic_train.onnx_export import export_network
 from forensic_train.recipes import Recipe
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
 from forensic_train.techniques.base import Context
 from forensic_train.techniques.finetune import Finetune, FinetuneSettings
-from forensic_train.training import TrainOptions, train
+from forensic_train.training import train
+from forensic_train.training_plan import TrainOptions
 
 VIEWS = Preprocessing("patches", 32, grid=2, align=32)
 KEY = "0123456789abcdef"

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from forensic_train.network import Network, SpectralEncoder
+from forensic_train.encoders import SpectralEncoder
+from forensic_train.network import Network
 from forensic_train.spectrum import Spectrum, compression_gate, median3, whitening
 
 

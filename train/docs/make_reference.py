@@ -5,15 +5,21 @@ usage: python train/docs/make_reference.py    (with forensic_cli and train/ on t
 Only what stands between `<!-- made: NAME -->` and `<!-- end -->` is replaced; the rest is written by hand.
 """
 
+import ast
+import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from forensic_cli import record
 from forensic_cli.card import ModelCard
+from forensic_cli.commands.triage import AnalystDecision
 from forensic_cli.exports import Export
 from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.main import app
@@ -209,11 +215,59 @@ def _name_table(column: str, meanings: Mapping[str, str]) -> str:
     return _table((column, "meaning"), [(f"`{name}`", meaning) for name, meaning in meanings.items()])
 
 
+def _row() -> str:
+    """Return the table of a row's record, which has the fields of its verdict beside its own."""
+    tables = {record.FileResult: _field_rows(record.FileResult), record.Verdict: _field_rows(record.Verdict)}
+    rows = {}
+    for name in record.row_fields():
+        cells = tables[record.Verdict].get(name) or tables[record.FileResult][name]
+        or_null = name in tables[record.Verdict] and "or null" not in cells[1]
+        rows[name] = (cells[0], f"{cells[1]} or null" if or_null else cells[1], cells[2])
+    return _table(_FIELD_COLUMNS, list(rows.values()))
+
+
+def _fields(kind: type) -> str:
+    return _table(_FIELD_COLUMNS, list(_field_rows(kind).values()))
+
+
+def _field_rows(kind: type) -> dict[str, tuple[str, str, str]]:
+    """Return {name: (name, type, meaning)} of a dataclass whose fields each have a docstring below."""
+    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(declared, ast.ClassDef)
+    hints, rows = get_type_hints(kind), {}
+    for field, below in pairwise(declared.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id != "exports":
+            assert isinstance(below, ast.Expr)
+            assert isinstance(below.value, ast.Constant)
+            name = field.target.id
+            rows[name] = (f"`{name}`", _type_in_words(hints[name]), " ".join(str(below.value.value).split()))
+    return rows
+
+
+def _type_in_words(hint: Any) -> str:
+    if isinstance(hint, UnionType):
+        return f"{' or '.join(_type_in_words(part) for part in get_args(hint) if part is not NoneType)} or null"
+    if hint is str:
+        return "text"
+    if hint in (int, float):
+        return "number"
+    return {tuple: "list", Mapping: "object"}.get(get_origin(hint), "object")
+
+
+_FIELD_COLUMNS = ("field", "type", "meaning")
+
 _PARTS = {
     "accuracy": _brief_accuracy,
     "conditions": _all_conditions,
     "techniques": _techniques,
     "commands": _commands,
+    "run": lambda: _fields(record.RunHeader),
+    "model": lambda: _fields(record.UsedModel),
+    "row": _row,
+    "prediction": lambda: _fields(record.Prediction),
+    "stability": lambda: _fields(record.Stability),
+    "claim": lambda: _fields(record.Claim),
+    "decision": lambda: _fields(AnalystDecision),
     "statuses": lambda: _name_table("status", {"ok": "the image was judged", **STATUSES}),
     "warnings": lambda: _name_table("warning", WARNINGS),
     "claims": lambda: _name_table("claim", CLAIMS),

@@ -18,13 +18,15 @@ from forensic_benchmark.spectra import radial_spectrum
 from forensic_cli.images.history import blur
 from forensic_cli.model import Logits, Model, softmax
 from forensic_train.evaluate import infer, measure, targets_of
-from forensic_train.manifest import Row, SplitShares, write_rows
+from forensic_train.manifest import Row, write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import RECIPES
 from forensic_train.robustness import card_robustness, robustness
 from forensic_train.run import write_json
 from forensic_train.seeds import generator_for
-from forensic_train.training import TrainOptions, train
+from forensic_train.splits import SplitShares
+from forensic_train.training import train
+from forensic_train.training_plan import TrainOptions
 
 SETS = ("seen", "unseen", "separate")
 """Tiers on which every attributor is measured: T0, T1 and T2."""

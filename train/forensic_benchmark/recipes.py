@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from forensic_cli.card import Preprocessing
 from forensic_train.augment import augment_patch
-from forensic_train.network import SmallResNet
+from forensic_train.encoders import SmallResNet
 from forensic_train.recipes import PAPER, RESIDUAL, SMALL, Recipe
 
 PAPER_SMALL = replace(

@@ -1,4 +1,4 @@
-"""The bias audit: how much the subject, or the file's wrapping, already says about the generator."""
+"""The bias audit: how well the subject, or properties of the file alone, already predict the generator."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from forensic_train.seeds import seed_for
 
 _FOLDS = 3
 _LARGE_GAIN = 0.2
-"""Share of the way from chance to certainty above which a shortcut gets a warning."""
+"""Part of the way from chance to certainty above which a shortcut gets a warning."""
 
 
 @dataclass(frozen=True)
@@ -41,38 +41,38 @@ class Bias:
     mutual_information: float
     """I(G;S)."""
     conditional_entropy: float
-    """H(S|G): the lowest loss of a subject head that knows the generator."""
+    """H(S|G): the lowest loss that a subject head can reach if it knows the generator."""
     empty_cells: int
-    """Cells without an image."""
+    """Number of cells without an image."""
     subject_rule_accuracy: float
-    """Share right in training by naming each subject's most frequent generator."""
+    """Accuracy on the training images of a rule that names the most frequent generator of each subject, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What a small decision tree makes of one kind of file property."""
+    """How well a small decision tree predicts the generator from one kind of file property."""
 
     name: str
-    """Kind of property."""
+    """The kind of property."""
     balanced_accuracy: float
-    """Mean recall over generators, cross-validated with groups kept together."""
+    """Mean recall over the generators, cross-validated with groups kept together, 0 to 1."""
     chance: float
-    """1 / generators."""
+    """1 / number of generators."""
 
     @property
     def suspicious(self) -> bool:
-        """Tell whether the property gives the generator away."""
+        """Whether the property reveals the generator."""
         return self.balanced_accuracy > self.chance + _LARGE_GAIN * (1 - self.chance)
 
 
 @dataclass(frozen=True)
 class FileFaults:
-    """What is wrong with the files of labelled images."""
+    """Problems with the files of labelled images."""
 
     unreadable: tuple[tuple[Path, str], ...]
-    """Files that training could not read, each with the reason."""
+    """Files that training cannot read, each with the reason."""
     two_generators: tuple[tuple[Row, ...], ...]
-    """Rows with the same bytes under several generators, those of one file together."""
+    """Groups of rows with the same bytes but different generators."""
 
 
 def bias_of(counts: Mapping[str, Mapping[str, int]]) -> Bias:
@@ -96,7 +96,7 @@ def bias_of(counts: Mapping[str, Mapping[str, int]]) -> Bias:
 
 
 def subject_entropies(counts: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Return H(S|g) in nats for each generator; 0 for one with a single subject."""
+    """Return H(S|g) in nats for each generator; 0 if there is a single subject."""
     return {
         generator: _entropy(np.array(list(row.values()), np.float64) / sum(row.values()))
         for generator, row in counts.items()
@@ -109,9 +109,9 @@ def bias_of_rows(rows: Sequence[Row]) -> Bias:
 
 
 def read_counts(path: Path) -> dict[str, dict[str, int]]:
-    """Read a table of counts: a first column `generator`, then one column a subject.
+    """Read a table of counts with a column `generator` and one column per subject.
 
-    Raises UsageError for a path that does not exist, DataError for anything that is not such a table.
+    Raises UsageError for a path that does not exist, and DataError for anything that is not such a table.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a CSV whose first line is generator,SUBJECT,...")
@@ -125,7 +125,7 @@ def read_counts(path: Path) -> dict[str, dict[str, int]]:
             "generator,SUBJECT,... and each further line a generator with whole numbers"
         ) from error
     if len(counts) < len(records) or any(n < 0 for row in counts.values() for n in row.values()):
-        raise DataError(f"{path}: a generator stands there twice, or a count is negative")
+        raise DataError(f"{path}: a generator appears twice, or a count is negative")
     if not all(sum(row.values()) for row in counts.values()) or len(counts) < 2:
         raise DataError(f"{path}: every generator needs images, and there must be at least two generators")
     return counts
@@ -134,8 +134,8 @@ def read_counts(path: Path) -> dict[str, dict[str, int]]:
 def probe_shortcuts(rows: Sequence[Row], seed: int = 0) -> list[Shortcut]:
     """Measure how well file format, size, JPEG quality and metadata alone predict the generator.
 
-    A depth-6 decision tree a kind, and one on all, by 3-fold cross-validation that never splits a group. Empty where a
-    generator has fewer than three groups.
+    One decision tree of depth 6 for each kind and one for all together, by 3-fold cross-validation that never splits a
+    group. Empty if a generator has fewer than three groups.
     """
     facts = list(ordered_map(_facts, rows, default_workers(), 64))
     kinds = {name: np.array([fact[name] for fact in facts], np.float64) for name in facts[0]}
@@ -151,17 +151,16 @@ def probe_shortcuts(rows: Sequence[Row], seed: int = 0) -> list[Shortcut]:
 
 
 def check_files(rows: Sequence[Row]) -> FileFaults:
-    """Read and decode every image, as training will."""
-    found = ordered_map(_check_file, (row.path for row in rows), default_workers(), 64)
-    checked = list(track(found, "reading images", len(rows)))
+    """Read and decode every image, as training does."""
+    results = ordered_map(_check_file, (row.path for row in rows), default_workers(), 64)
+    checked = list(track(results, "reading images", len(rows)))
     unreadable = [(row.path, reason) for row, (_, reason) in zip(rows, checked, strict=True) if reason]
     hashed = [replace(row, sha256=digest) for row, (digest, _) in zip(rows, checked, strict=True) if digest]
-    doubtful = same_bytes_two_generators(hashed)
-    return FileFaults(tuple(unreadable), tuple(tuple(same) for same in doubtful))
+    return FileFaults(tuple(unreadable), tuple(tuple(copies) for copies in same_bytes_two_generators(hashed)))
 
 
 def _check_file(path: Path) -> tuple[str, str]:
-    """Return the sha256 of a file, empty where it cannot be read, and why it is no image, empty where it is one."""
+    """Return the sha256 of a file, empty if it cannot be read, and why it is not an image, empty if it is one."""
     data = read_file(path)
     if isinstance(data, Unreadable):
         return "", data.reason
@@ -172,6 +171,7 @@ def _check_file(path: Path) -> tuple[str, str]:
 def _tree_accuracy(
     features: npt.NDArray[np.float64], target: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], seed: int
 ) -> float:
+    """Return the cross-validated balanced accuracy of a decision tree."""
     from sklearn.metrics import recall_score
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.tree import DecisionTreeClassifier
@@ -186,6 +186,7 @@ def _tree_accuracy(
 
 
 def _entropy(p: npt.NDArray[np.float64]) -> float:
+    """Return the Shannon entropy of a distribution, in nats."""
     positive = p[p > 0]
     return float(-(positive * np.log(positive)).sum())
 
@@ -194,15 +195,16 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def _pillow_facts(data: bytes) -> tuple[Mapping[int, Sequence[int]], set[str]]:
-    """Return quantisation tables and the names of the metadata; nothing where Pillow cannot read what OpenCV can."""
+    """Return quantization tables and the names of metadata entries; empty if Pillow cannot read the file."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return getattr(image, "quantization", None) or {}, set(map(str, image.info))
-    except Exception:  # Pillow's parsers raise whatever a hostile header leads them into
+    except Exception:  # a malformed header can make Pillow raise anything
         return {}, set()
 
 
 def _facts(row: Row) -> dict[str, list[float]]:
+    """Return the properties of a file by their kind; zeros if it cannot be read."""
     data = read_file(row.path)
     header = None if isinstance(data, Unreadable) else read_header(data)
     if isinstance(data, Unreadable) or header is None:

@@ -1,4 +1,4 @@
-"""Augmentation of the native recipe: identical for every class, so that an image's history cannot be its label."""
+"""Augmentation of patches, identical for every class, so that the history of an image cannot reveal its label."""
 
 from typing import NamedTuple
 
@@ -21,13 +21,13 @@ class Augmented(NamedTuple):
     pixels: Pixels
     """S x S x 3."""
     compressed: bool
-    """Whether it was recompressed here; what happened to the image before is not known."""
+    """Whether it was compressed here; what happened to the image before is unknown."""
 
 
 def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmented:
-    """Cut a random patch S x S x 3 at native resolution, resized, compressed or otherwise changed at times, turned.
+    """Cut a random patch S x S x 3 at native resolution, change it at random (size, compression, ...) and rotate it.
 
-    The cut for compression has a random offset and a margin, so that the grid of blocks gets a random phase.
+    It is compressed with a margin that is cut off afterwards at a random offset, so the block grid gets a random phase.
     """
     if rng.random() < RESIZE:
         pixels = _resize(pixels, size, rng)

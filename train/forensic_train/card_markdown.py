@@ -55,7 +55,7 @@ def _validation(card: ModelCard) -> str:
 
 
 def _precision(compared: Mapping[str, Any]) -> str:
-    """Compare an export of reduced precision with float32, from a quantization.Agreement as a dict."""
+    """Return how an export of reduced precision compares with float32, from a quantization.Agreement as a dict."""
     calibrated = f", calibrated on {compared['calibration_images']} training images"
     ranges = f" (ranges by {compared['range_method']})" if compared.get("range_method") else ""
     differing = compared["only_fp32_right"] + compared["only_reduced_right"]

@@ -1,4 +1,4 @@
-"""A table of public repositories -> CORPUS/<label>/<source>/<blob id>.<suffix> and a manifest to train from."""
+"""A table of public repositories -> CORPUS/<label>/<source>/<blob id>.<suffix> and a manifest for training."""
 
 import csv
 import io
@@ -22,16 +22,16 @@ from forensic_train.repository import Network, Repository, RepositoryError, chec
 from forensic_train.run import atomic
 
 DEFAULT_CAP = 60
-"""Files of a source whose row names no cap, so that a large repository does not stand for its generator."""
+"""Greatest number of files from a source without a cap of its own, so that no repository dominates its generator."""
 
 CACHE_FOLDER = ".repositories"
-"""Holds the clones, below the corpus."""
+"""Folder of the clones, inside the corpus."""
 MIN_SIDE = 128
-"""Pixels; smaller images are thumbnails, and less than most recipes look at."""
+"""Pixels; smaller images are thumbnails, and smaller than the views of most recipes."""
 NEAR = 8
-"""Bits of 256 in which the hashes of near-duplicates differ at most. Of all pairs of 1,126 images of the field corpus 3
-are as close: restorations of one photograph, and a screenshot with its variant. JPEG 80 changes 2 bits in the median,
-and 11 in one image of twenty. Hashes of 64 bits, with a distance that catches as much, call 43 pairs the same."""
+"""Most of the 256 bits in which the hashes of near-duplicates may differ. Among 1,126 images of the field corpus,
+3 pairs are this close: restorations of one photograph, and a screenshot and its variant. JPEG 80 changes 2 bits in the
+median and 11 or more in one image out of twenty. 64-bit hashes that catch as many copies also match 43 wrong pairs."""
 _SEED = 0
 _COLUMNS = ("path", "generator", "subject", "group", "source", "sha256")
 _NEEDED = ("label", "repo", "commit", "path_regex")
@@ -41,9 +41,9 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _UNKNOWN = "unknown_"
 _DUPLICATE = "near-duplicates"
 _BATCH = 64
-"""Files that are fetched together: what a stopped run can lose."""
-_NAMED = 5
-"""Sources that an error message names one by one."""
+"""Files that are fetched together, which is the most that an interrupted run can lose."""
+_SOURCES_SHOWN = 5
+"""Sources that an error message lists one by one."""
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
 
 
@@ -52,25 +52,25 @@ class Source:
     """A row of the table: files of one generator in one repository."""
 
     line: int
-    """In the table, from 1 on."""
+    """Line of the table, from 1."""
     label: str
-    """The generator; what begins with `unknown_` becomes the generator `unknown`."""
+    """The generator; labels that begin with `unknown_` become the generator `unknown`."""
     repo: str
-    """owner/name; empty where nobody knows."""
+    """owner/name; empty if unknown."""
     commit: str
-    """Its id, or 7 digits of it and more; empty where nobody knows."""
+    """Commit id, or at least its first 7 digits; empty if unknown."""
     pattern: re.Pattern[str]
-    """Found in the paths of the files that are meant."""
+    """Regular expression that is searched for in the paths of files."""
     cap: int
-    """Most files that are taken."""
+    """Greatest number of files to take."""
     subject: str
-    """What is shown, in a word."""
+    """What the images show, in one word."""
     unit: str
-    """The manifest's source: the repository, whatever its commits, or what several repositories of one origin share."""
+    """Source in the manifest: the repository, or a common name for repositories with the same origin."""
 
     @property
     def generator(self) -> str:
-        """The manifest's."""
+        """Generator in the manifest."""
         return "unknown" if self.label.startswith(_UNKNOWN) else self.label
 
     def __str__(self) -> str:
@@ -80,18 +80,18 @@ class Source:
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """What to build, from where and into which folder."""
+    """What to build, where it comes from and where it goes."""
 
     table: Path
-    """See read_sources()."""
+    """The table of sources, see read_sources()."""
     output: Path
-    """The corpus; what an earlier run has written there stays."""
+    """Folder of the corpus; files of an earlier run are kept."""
     origin: str
-    """URL or path of a repository, with {repo}, or with {owner} and {name}, in it."""
+    """URL or path of a repository that contains {repo}, or {owner} and {name}."""
     cap: int | None = None
-    """Most files of each source; None: the table's."""
+    """Greatest number of files from each source; None: as the table says."""
     only: tuple[str, ...] = ()
-    """Labels to build; none: all."""
+    """Labels to build; empty: all."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,20 @@ class Corpus:
     manifest: Path
     """CORPUS/manifest.csv."""
     images: Mapping[str, int]
-    """By label."""
+    """Number of images by label."""
     sources: Mapping[str, int]
-    """Rows of the table that gave at least an image, by label."""
+    """Rows of the table that contributed at least one image, by label."""
     left_out: Mapping[str, int]
-    """Files that were looked at and not taken, by the reason."""
+    """Files that were examined but not taken, by reason."""
     missing: Sequence[str]
-    """A line for each row of the table that gave nothing, or less than it should."""
+    """A line for each row of the table that contributed nothing, or less than it should."""
 
 
 def build_corpus(options: CorpusOptions) -> Corpus:
-    """Fetch the images of a table's sources; files and clones of an earlier run are used, and not written again.
+    """Fetch the images of the sources in a table; files and clones of an earlier run are reused.
 
-    Which images are taken depends on the table, the caps and the repositories alone. Raises UsageError for options,
-    DataError for a wrong table and where nothing could be built, and OSError.
+    The choice of images depends only on the table, the caps and the repositories. Raises UsageError for wrong options,
+    DataError for a wrong table or if nothing could be built, and OSError.
     """
     check_git()
     if not re.search(r"{repo}|{name}", options.origin):
@@ -131,9 +131,9 @@ def build_corpus(options: CorpusOptions) -> Corpus:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a table: tab separated, with the columns label, repo, commit, path_regex; optionally cap, subject, source.
+    """Read a tab-separated table with the columns label, repo, commit, path_regex and optionally cap, subject, source.
 
-    Further columns are for people. Raises UsageError for a path that is no file, DataError with the line's number.
+    Other columns are ignored. Raises UsageError if there is no such file, DataError with the number of a wrong line.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a table of sources, such as train/sources.tsv")
@@ -149,9 +149,9 @@ def read_sources(path: Path) -> list[Source]:
 
 
 def difference_hash(pixels: Pixels) -> int:
-    """Return 256 bits: whether brightness rises from each of 17 x 16 fields to the next one on its right (dHash).
+    """Return 256 bits: whether brightness rises from each of 17 x 16 fields to its right neighbour (dHash).
 
-    Not ImageHash's: that package is an extra, and which images a corpus has must not depend on what is installed.
+    ImageHash is not used because it is an optional extra, and a corpus must not depend on the installed packages.
     """
     fields = np.asarray(Image.fromarray(pixels).convert("L").resize((17, 16), Image.Resampling.BOX))
     return int.from_bytes(np.packbits(fields[:, 1:] > fields[:, :-1]).tobytes(), "big")
@@ -159,7 +159,7 @@ def difference_hash(pixels: Pixels) -> int:
 
 @dataclass
 class _Builder:
-    """Takes the sources in turn, and remembers what near-duplicates are recognised by."""
+    """Takes the images of one source after another, and remembers their hashes to recognize near-duplicates."""
 
     options: CorpusOptions
     rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -172,7 +172,7 @@ class _Builder:
     _network: Network = field(default_factory=Network)
 
     def add(self, source: Source) -> None:
-        """Take a source's images, and note why there are none, or fewer than there should be."""
+        """Take the images of a source, and record why there are none or fewer than there should be."""
         before = len(self.rows)
         try:
             fault = self._take(source)
@@ -185,7 +185,7 @@ class _Builder:
             self.missing.append(f"{source}: {fault}" + (f"; {taken} of its images were taken before" if taken else ""))
 
     def _take(self, source: Source) -> str:
-        """Take a source's images; returns why there are none, or nothing. Raises RepositoryError."""
+        """Take the images of a source; returns why there are none, or an empty text. Raises RepositoryError."""
         if not (source.repo and source.commit):
             return "the table knows no repository or no commit"
         repository = self._open(source.repo)
@@ -193,7 +193,7 @@ class _Builder:
         blobs = {blob for blob, path in repository.files(commit) if source.pattern.search(path)}
         if not blobs:
             return f"no file matches {source.pattern.pattern}"
-        # by a hash, not by random numbers: the same with every version of a library, and if some files are not there
+        # Drawn by hash, not by random numbers: the choice is the same with every library version and with missing files
         drawn = iter(sorted(blobs - self._taken, key=lambda blob: sha256(f"{_SEED}:{blob}".encode()).digest()))
         cap = source.cap if self.options.cap is None else self.options.cap
         reasons = Counter({_DUPLICATE: len(blobs & self._taken)})
@@ -215,7 +215,7 @@ class _Builder:
         return Repository(self.options.output / CACHE_FOLDER / f"{owner}+{name}.git", url, self._network)
 
     def _accept(self, source: Source, commit: str, blob: str, data: bytes) -> str:
-        """Write an image and remember its row; returns why not, or nothing."""
+        """Write an image and add its row; returns the reason if it is not taken, or an empty text."""
         decoded = decode(data)
         if isinstance(decoded, Unreadable):
             return "unreadable"
@@ -241,10 +241,11 @@ def counted(reasons: Mapping[str, int]) -> str:
 
 
 def _source(path: Path, line: int, record: Mapping[str, str | None]) -> Source:
+    """Return the source of a line. Raises DataError for a wrong cell."""
     cells = {name: (record.get(name) or "").strip() for name in (*_NEEDED, "cap", "subject", "source")}
 
     def wrong(what: str) -> DataError:
-        return DataError(f"{path}: line {line}: {what}; correct the row or take it out")
+        return DataError(f"{path}: line {line}: {what}; correct or remove the row")
 
     if not _LABEL.fullmatch(cells["label"]):
         raise wrong(f"{cells['label']!r} is no label, which names a folder")
@@ -264,6 +265,7 @@ def _source(path: Path, line: int, record: Mapping[str, str | None]) -> Source:
 
 
 def _chosen(sources: Sequence[Source], only: Sequence[str]) -> list[Source]:
+    """Return the sources with the wanted labels. Raises UsageError for a label that the table does not have."""
     labels = sorted({source.label for source in sources})
     for label in only:
         if label not in labels:
@@ -272,8 +274,8 @@ def _chosen(sources: Sequence[Source], only: Sequence[str]) -> list[Source]:
 
 
 def _first_of(lines: Sequence[str]) -> str:
-    more = f"; and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
-    return "; ".join(lines[:_NAMED]) + more if lines else "it has no rows"
+    more = f"; and {len(lines) - _SOURCES_SHOWN} more" if len(lines) > _SOURCES_SHOWN else ""
+    return "; ".join(lines[:_SOURCES_SHOWN]) + more if lines else "it has no rows"
 
 
 def _manifest(rows: Sequence[tuple[str, ...]]) -> bytes:
@@ -285,7 +287,7 @@ def _manifest(rows: Sequence[tuple[str, ...]]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; the very same file that is there stays."""
+    """Write a file atomically, unless it already exists with the same content."""
     if path.is_file() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

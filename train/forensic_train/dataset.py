@@ -1,4 +1,4 @@
-"""Labelled images as training batches: decoded once where memory allows, augmented with seeds of their own."""
+"""Labelled images as training batches: decoded once if memory allows, each augmented with its own seed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from forensic_train.recipes import Recipe
 from forensic_train.seeds import generator_for
 
 MEMORY_BUDGET = 6 << 30
-"""Bytes of pixels that are kept decoded; larger data is decoded again in every epoch."""
+"""Bytes of decoded pixels to keep in memory; images beyond that are decoded again in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ Example: TypeAlias = tuple[Tensor, int, int, int]
 
 
 class ImageDataset(Dataset[Example]):
-    """One view an example, augmented by the recipe. Items are asked for as (position in the epoch, row)."""
+    """Examples of one view each, augmented by the recipe. The keys are (position in the epoch, row)."""
 
     def __init__(
         self, rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str], recipe: Recipe, seed: int
@@ -68,26 +68,25 @@ class ImageDataset(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         position, index = key
-        # The position tells two draws of one image in one epoch apart
+        # The position separates two draws of the same image in one epoch
         view = self._view(index, generator_for("augment", self._seed, self.epoch, position))
         return torch.from_numpy(view.pixels), *self._targets[index], 0
 
     def samples(self, draws: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `draws` training views of every image, in chunks: uint8 views N x S x S x 3 and flags N.
 
-        A flag says whether the augmentation compressed the view: 1 yes, 0 no, -1 unknown. A view of a photograph
-        that was not compressed here counts as unknown, for photographs commonly were before.
+        A flag says whether the view has been compressed: 1 yes, 0 no, -1 unknown. A view of a photograph that was not
+        compressed here counts as unknown, because most photographs were compressed before.
         """
         keys = [(draw, index) for index in range(len(self)) for draw in range(draws)]
         for start in range(0, len(keys), chunk):
             part = keys[start : start + chunk]
             drawn = [self._view(index, generator_for("sample", self._seed, index, draw)) for draw, index in part]
-            known = [
-                one.compressed or self.rows[index].generator != REAL
-                for one, (_, index) in zip(drawn, part, strict=True)
+            flags = [
+                int(view.compressed) if view.compressed or self.rows[index].generator != REAL else -1
+                for view, (_, index) in zip(drawn, part, strict=True)
             ]
-            flags = [int(one.compressed) if sure else -1 for one, sure in zip(drawn, known, strict=True)]
-            yield torch.from_numpy(np.stack([one.pixels for one in drawn])), torch.tensor(flags)
+            yield torch.from_numpy(np.stack([view.pixels for view in drawn])), torch.tensor(flags)
 
     def _view(self, index: int, rng: np.random.Generator) -> Augmented:
         pixels = self._kept[index] if index < len(self._kept) else self._load(self.rows[index])
@@ -96,7 +95,7 @@ class ImageDataset(Dataset[Example]):
         return self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
 
     def grid_views(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return the views V x S x S x 3 that a scan would judge of a row."""
+        """Return the views V x S x S x 3 of a row, as a scan would judge them."""
         return views(read_pixels(self.rows[index]), self._recipe.preprocessing)
 
     def target(self, index: int) -> tuple[int, int]:
@@ -120,7 +119,7 @@ class ImageDataset(Dataset[Example]):
 
 
 class FeatureDataset(Dataset[Example]):
-    """Features of a frozen encoder, computed once; same keys as ImageDataset."""
+    """Features of a frozen encoder, computed once; the keys are those of ImageDataset."""
 
     def __init__(self, features: Tensor, targets: Sequence[tuple[int, int]]) -> None:
         self._features = features
@@ -136,11 +135,11 @@ def read_pixels(row: Row) -> Pixels:
 
 
 def read_labelled(path: Path) -> Decoded:
-    """Decode one labelled image. Raises DataError where that fails: a wrong label file must not pass unseen."""
+    """Decode one labelled image. Raises DataError if that fails: training must not skip an image silently."""
     data = read_file(path)
     decoded = data if isinstance(data, Unreadable) else decode(data)
     if isinstance(decoded, Unreadable):
-        raise DataError(f"{path}: {decoded.reason}; mend it or take it out of the data")
+        raise DataError(f"{path}: {decoded.reason}; repair or remove it")
     return decoded
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of exported ONNX files on labelled images; never of checkpoints."""
+"""Evaluation of exported ONNX files, never of checkpoints, on labelled images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,20 +30,20 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one set of images."""
+    """Figures of one model on one set of images."""
 
     model: str
-    """Name on its card."""
+    """Its name on the card."""
     technique: str
-    """From its card."""
+    """Its technique."""
     images: str
-    """Name of the set."""
+    """Name of the set of images."""
     labels: tuple[str, ...]
     """Order of the confusion matrix."""
     metrics: Metrics
-    """What was measured."""
+    """Figures of the raw labels."""
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """{state: figures of its answers, with intervals over sources; see decide.measure}."""
+    """{state: figures of its answers with intervals over sources, see decide.measure}."""
     by_generator: Sequence[Sequence[object]] = ()
     """Lines of decide.by_generator."""
     by_source: Sequence[Sequence[object]] = ()
@@ -51,9 +51,9 @@ class Evaluation:
 
 
 def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation:
-    """Measure an export on labelled images through the scan's own pipeline.
+    """Measure an export on labelled images, with the same pipeline as a scan.
 
-    Raises DataError for bad images and for generators that the export does not know.
+    Raises DataError for unreadable images and for generators that the export does not know.
     """
     check_labels_known(model, rows)
     card, (logits, distances, states) = model.card, infer(model, rows)
@@ -64,12 +64,12 @@ def evaluate_model(model: Model, rows: Sequence[Row], images: str) -> Evaluation
 
 
 def calibrated_rows(card: ModelCard, logits: Logits, states: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return calibrated probabilities B x K of images in states B; of a state without a decision as they come."""
-    found = np.zeros(logits.shape)
+    """Return calibrated probabilities B x K of images in states B; uncalibrated for states without a decision."""
+    calibrated = np.zeros(logits.shape)
     for state in sorted(set(states)):
-        here = np.array([one == state for one in states])
-        found[here] = probabilities(card, card.decision(state) or Decision(), logits[here])
-    return found
+        here = np.array([name == state for name in states])
+        calibrated[here] = probabilities(card, card.decision(state) or Decision(), logits[here])
+    return calibrated
 
 
 def infer(model: Model, rows: Sequence[Row]) -> tuple[Logits, npt.NDArray[np.float32], list[str]]:
@@ -81,16 +81,16 @@ def infer(model: Model, rows: Sequence[Row]) -> tuple[Logits, npt.NDArray[np.flo
     if not parts:
         return np.zeros((0, len(model.card.labels)), np.float32), np.zeros(0, np.float32), []
     evidence, states = zip(*parts, strict=True)
-    logits, distances = ([getattr(one, name) for one in evidence] for name in ("logits", "distances"))
-    return np.concatenate(logits), np.concatenate(distances), [state for some in states for state in some]
+    logits, distances = ([getattr(part, name) for part in evidence] for name in ("logits", "distances"))
+    return np.concatenate(logits), np.concatenate(distances), [state for batch in states for state in batch]
 
 
 def score_rows(
     model: Model, network: Network, rows: Sequence[Row], recipe: Recipe, folder: Path, fold: int = 0
 ) -> Scores:
-    """Judge held-out images: in every form, from their signals in `folder`, where the encoder pools; else as they are.
+    """Judge held-out images: in every form if the encoder pools signals (kept in `folder`), otherwise as published.
 
-    The export has been compared with the network, so either may judge.
+    The export passed its parity check, so the network and the export give the same logits.
     """
     card, count = model.card, len(rows)
     if network.encoder.pools:
@@ -98,8 +98,8 @@ def score_rows(
         logits, distances = _judge_signals(network, signals)
         forms, states = FORMS, signals.states
     else:
-        found, far, names = infer(model, rows)
-        logits, distances, states = found[:, None], far[:, None], np.array(names)[:, None]
+        image_logits, image_distances, names = infer(model, rows)
+        logits, distances, states = image_logits[:, None], image_distances[:, None], np.array(names)[:, None]
         forms = (ORIGINAL,)
     return Scores(
         card.technique, card.labels, tuple(rows), np.full(count, fold, np.int64), forms, states, logits, distances
@@ -107,7 +107,7 @@ def score_rows(
 
 
 def _judge_signals(network: Network, signals: Signals) -> tuple[Logits, npt.NDArray[np.float32]]:
-    """Return logits B x D x K and distances B x D of signals B x D x F; of an unknown state as of the first one."""
+    """Return logits B x D x K and distances B x D of signals B x D x F; unknown states are judged as the first one."""
     names = network.encoder.states
     network = network.cpu().eval()
     logits, distances = [], []
@@ -121,7 +121,7 @@ def _judge_signals(network: Network, signals: Signals) -> tuple[Logits, npt.NDAr
 
 
 def check_labels_known(model: Model, rows: Sequence[Row]) -> None:
-    """Raise DataError where a row's generator is none of the model's labels."""
+    """Raise DataError if the generator of a row is not one of the model's labels."""
     unknown = sorted({row.generator for row in rows} - set(model.card.labels))
     if unknown:
         raise DataError(
@@ -130,10 +130,10 @@ def check_labels_known(model: Model, rows: Sequence[Row]) -> None:
 
 
 def check_readable(batch: Sequence[Prepared]) -> None:
-    """Raise DataError for an image that could not be read: a measurement leaves none out."""
+    """Raise DataError for an image that could not be read: a measurement must not skip any."""
     for item in batch:
         if item.failure is not None:
-            raise DataError(f"{item.path}: {item.failure.reason}; mend it or take it out of the data")
+            raise DataError(f"{item.path}: {item.failure.reason}; repair or remove it")
 
 
 def targets_of(card: ModelCard, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
@@ -148,12 +148,12 @@ def measure(
     distances: npt.NDArray[np.float32] | None = None,
     states: Sequence[str] = (),
 ) -> Metrics:
-    """Compute every figure of the report from calibrated probabilities B x K. Raises DataError without images.
+    """Compute every figure of the report from calibrated probabilities B x K. Raises DataError if there are no images.
 
-    With `distances` and `states` also what the answers of a scan would be worth.
+    With `distances` and `states`, the figures include how good the answers of a scan would be.
     """
     if not rows:
-        raise DataError("there are no images to evaluate on; give rows of the split `test`")
+        raise DataError("there are no images to evaluate on; assign some rows to the split `test`")
     labels = card.labels
     targets = targets_of(card, rows)
     top = top_labels(labels, calibrated)
@@ -167,9 +167,9 @@ def measure(
         images=len(rows),
         accuracy=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(rows)),
-        precision=float(np.mean([one.precision for one in table])),
-        recall=float(np.mean([one.recall for one in table])),
-        f1=float(np.mean([one.f1 for one in table])),
+        precision=float(np.mean([line.precision for line in table])),
+        recall=float(np.mean([line.recall for line in table])),
+        f1=float(np.mean([line.f1 for line in table])),
         classes=table,
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         worst_cell=cell,
@@ -196,7 +196,7 @@ def _answers(
     distances: npt.NDArray[np.float32],
     states: Sequence[str],
 ) -> list[tuple[str, str, str]]:
-    """Return each image's label, headline and verdict, as a scan with this model alone gives them."""
+    """Return the true label, headline and verdict of each image, as a scan with this model alone gives them."""
     return [
         (row.generator, *answer_of(card.labels, values, card.decision(state), float(distance)))
         for row, values, distance, state in zip(rows, calibrated, distances, states, strict=True)
@@ -204,19 +204,20 @@ def _answers(
 
 
 def _answer_figures(answers: Sequence[tuple[str, str, str]]) -> dict[str, float | None]:
+    """Return how many answers decide or name, and how many of those are right."""
     decided = [(truth, headline) for truth, headline, _ in answers if headline != UNDECIDED]
     named = [(truth, verdict) for truth, _, verdict in answers if verdict not in (INCONCLUSIVE, REAL, UNKNOWN)]
-    wanted = sum((truth == REAL) == (headline == REAL) for truth, headline in decided)
+    right = sum((truth == REAL) == (headline == REAL) for truth, headline in decided)
     return {
         "decided": len(decided) / len(answers),
-        "decided_accuracy": wanted / len(decided) if decided else None,
+        "decided_accuracy": right / len(decided) if decided else None,
         "named": len(named) / len(answers),
         "named_accuracy": sum(truth == verdict for truth, verdict in named) / len(named) if named else None,
     }
 
 
 def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
-    """Return the sets that a model is scored on: `test` for all, `unseen` (with `adapt`) where it did not adapt."""
+    """Return the image sets of a model: `test`, and `unseen` (with `adapt`) if the model was not adapted to that."""
     sets = {"test": [row for row in rows if row.split == "test"]}
     if "adapt" not in model.card.training.get("splits", ()):
         unseen = [row for row in rows if row.split in ("adapt", "test")]
@@ -226,25 +227,25 @@ def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
 
 
 def evaluate_all(models: Sequence[Model], rows: Sequence[Row]) -> list[Evaluation]:
-    """Score every model on every set that is fair to it."""
+    """Evaluate every model on every image set that it was not fitted on."""
     return [evaluate_model(model, chosen, name) for model in models for name, chosen in image_sets(rows, model).items()]
 
 
 def evaluate_draws(run: Path, models: Sequence[Model], device: str) -> list[Evaluation]:
-    """Score the models of a run on the test images of each further draw of what is adapted to (`train --draws`).
+    """Evaluate the models of a run on the test images of each further draw (`train --draws`).
 
-    A model that adapted is replaced by the one that adapted to the draw. The sets are called draw-1 and so on.
+    An adapted model is replaced by the one that was adapted to that draw. The image sets are called draw-1 and so on.
     """
-    found = []
+    evaluations = []
     for folder in draw_folders(run):
         rows = [row for row in read_split(folder) if row.split == "test"]
         for model in models:
             adapted = "adapt" in model.card.training.get("splits", ())
             own = folder / EXPORTS_FOLDER / model.path.name if adapted else model.path
-            if own.exists():  # the last draw may not be finished
+            if own.exists():  # the last draw may be unfinished
                 drawn = Model.load(own, device) if adapted else model
-                found.append(evaluate_model(drawn, rows, folder.name))
-    return found
+                evaluations.append(evaluate_model(drawn, rows, folder.name))
+    return evaluations
 
 
 def _batch(model: Model, batch: list[Prepared]) -> tuple[Evidence, list[str]]:

@@ -1,4 +1,4 @@
-"""The fit loop: epochs of updates, a checkpoint after each, the same weights with or without an interruption."""
+"""The fit loop: epochs of updates with a checkpoint after each; an interrupted run ends with the same weights."""
 
 import math
 import os
@@ -20,11 +20,10 @@ from forensic_train.techniques.base import Technique
 def fit(
     technique: Technique, dataset: ImageDataset | SignalDataset, run: Run, resume: bool, workers: int
 ) -> list[dict[str, float]]:
-    """Train to the last epoch; returns the log, one entry an epoch.
+    """Train up to the last epoch; returns the log, one entry per epoch.
 
-    Every random number depends on the seed, the epoch and the position alone, so a run resumed from its last
-    checkpoint gives the weights of an uninterrupted one. Raises TrainingError when a loss is not finite; the
-    checkpoint before it stays.
+    Every random number depends only on the seed, the epoch and the position, so a resumed run ends with the same
+    weights as an uninterrupted one. Raises TrainingError if a loss is not finite; the checkpoint before it is kept.
     """
     history: list[dict[str, float]] = []
     if resume and run.checkpoint.exists():
@@ -71,7 +70,7 @@ def choose_device(wish: str) -> torch.device:
 
 
 def prepare_device(device: torch.device, seed: int) -> bool:
-    """Make training deterministic; returns whether bfloat16 autocast pays on this device."""
+    """Make training deterministic; returns whether bfloat16 autocast is faster on this device."""
     torch.manual_seed(seed)
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
@@ -83,7 +82,7 @@ def prepare_device(device: torch.device, seed: int) -> bool:
 
 
 def _check_weights(technique: Technique, epoch: int, run: Run) -> None:
-    """Look at the weights themselves: the last update of an epoch comes after the last loss that was checked."""
+    """Check the weights themselves, because the last update of an epoch comes after its last checked loss."""
     tensors = [t for m in technique.modules().values() for t in m.state_dict().values() if t.is_floating_point()]
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
     _check_finite(technique, {"a weight": 0.0 if finite else math.nan}, epoch, run)

@@ -1,12 +1,12 @@
-"""Likelihood ratios: how they are fitted, bounded and measured.
+"""Likelihood ratios: fitting, bounding and measuring them.
 
-The two statements that a ratio compares are "a generator made the image" and "it is real", or "this generator made it"
-and "another known one did, each of them equally likely beforehand". Labels and sources weigh the same on each side,
-however many images they have.
+A ratio compares the statements "a generator made the image" and "the image is real", or "this generator made it" and
+"another known generator made it, all of them equally likely beforehand". Labels and sources have the same weight on
+each side, however many images they have.
 
 The costs follow Brümmer and du Preez (2006), the bounds Vergeer et al. (2016); values are tested against those of the
-`lir` package of the Netherlands Forensic Institute. It is no dependency: it brings an optimiser, a database toolkit
-and pandas along, for the four functions that are needed here.
+`lir` package of the Netherlands Forensic Institute. It is not a dependency because it requires an optimizer, a database
+toolkit and pandas, and only four functions are needed here.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from forensic_cli.card import LEAST_PROBABILITY, LikelihoodRatio
 from forensic_train.seeds import generator_for
 
 LEAST_IMAGES = 10
-"""Images on each side that a ratio needs; with fewer there is none."""
+"""Images that a ratio needs on each side; with fewer there is none."""
 LEAST_SOURCES = 3
-"""Sources on each side that it needs."""
+"""Sources that a ratio needs on each side."""
 _DRAWN = 300
 _MOST_FOLDS = 20
 """With more sources than this, several are left out together."""
@@ -31,7 +31,7 @@ STEP = 0.01
 Ratios: TypeAlias = npt.NDArray[np.float64]
 """log10 likelihood ratios, or weights, of B images."""
 Sides: TypeAlias = npt.NDArray[np.bool_]
-"""True for images of the label, False for the others, B."""
+"""B: whether the first statement is true of an image."""
 
 
 def cllr(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) -> float:
@@ -48,7 +48,7 @@ def cllr_min(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) 
     from sklearn.isotonic import IsotonicRegression
 
     weights = np.ones(len(log10_lrs)) if weights is None else weights
-    # Ranks: only the order matters, and neighbours that are almost equal would break the interpolation
+    # Ranks, because only the order matters and almost equal values would break the interpolation
     ranks = np.unique(log10_lrs, return_inverse=True)[1]
     isotonic = IsotonicRegression(y_min=0, y_max=1)
     fitted = isotonic.fit(ranks, positive.astype(float), _balanced(positive, weights)).predict(ranks)
@@ -60,8 +60,8 @@ def cllr_min(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) 
 def elub(log10_lrs: Ratios, positive: Sides, weights: Ratios | None = None) -> tuple[float, float]:
     """Return the least and the greatest log10 ratio that the images support (empirical lower and upper bounds).
 
-    Beyond a bound, decisions by these ratios would cost more than decisions without any, were one more misleading
-    image found on each side. Weighted images count as Kish's effective number of equal ones.
+    Beyond a bound, decisions based on these ratios could cost more than decisions without any: with one more misleading
+    image on each side they would. Weighted images count as Kish's effective number of equally weighted ones.
     """
     weights = np.ones(len(log10_lrs)) if weights is None else weights
     count_for, count_against = (weights[side].sum() ** 2 / (weights[side] ** 2).sum() for side in (positive, ~positive))
@@ -84,8 +84,8 @@ def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDAr
     """Fit the ratio of a statement, true of the `positive` ones, to its calibrated probability `share`, B each.
 
     `weights`: how much each image counts on its side. Costs and bounds come from sources that were left out in turn,
-    never from images that a ratio was fitted on. None where too few images or sources are on a side, or where the
-    cost is not clearly below that of silence: its upper 95 % limit over resampled sources is not below 1.
+    never from images that the ratio was fitted on. None if a side has too few images or sources, or if the cost is not
+    clearly below 1, the cost of saying nothing: its upper 95 % limit over resampled sources must be below 1.
     """
     counts = [int(positive.sum()), int((~positive).sum())]
     units = [len(set(sources[side].tolist())) for side in (positive, ~positive)]
@@ -94,15 +94,17 @@ def fit_ratio(share: Ratios, positive: Sides, weights: Ratios, sources: npt.NDAr
     log_odds = _log_odds(share)
     free, bounded = np.zeros(len(log_odds)), np.zeros(len(log_odds))
     folds = _source_folds(sources.tolist())
-    for kept, out in folds:
-        if not positive[kept].any() or positive[kept].all():
+    for fitted, out in folds:
+        if not positive[fitted].any() or positive[fitted].all():
             return None
-        slope, intercept = _fit(log_odds[kept], positive[kept], weights[kept])
-        limits = elub(_log10(log_odds[kept], slope, intercept), positive[kept], weights[kept])
+        slope, intercept = _fit(log_odds[fitted], positive[fitted], weights[fitted])
+        limits = elub(_log10(log_odds[fitted], slope, intercept), positive[fitted], weights[fitted])
         free[out] = _log10(log_odds[out], slope, intercept)
         bounded[out] = np.clip(free[out], *limits)
     cost, least = cllr(bounded, positive, weights), cllr_min(bounded, positive, weights)
-    if round(_upper_cost(bounded, positive, weights, sources), 6) >= 1:  # silence may add up to a hair less
+    if (
+        round(_upper_cost(bounded, positive, weights, sources), 6) >= 1
+    ):  # saying nothing may add up to slightly less than 1
         return None
     slope, intercept = _fit(log_odds, positive, weights)
     lower, upper = elub(free, positive, weights)
@@ -153,16 +155,18 @@ def _fit(log_odds: Ratios, positive: Sides, weights: Ratios) -> tuple[float, flo
 
     model = LogisticRegression().fit(log_odds[:, None], positive, _balanced(positive, weights))
     slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
-    # A higher probability that spoke against its label would be no evidence of anything
+    # With a negative slope, a higher probability would speak against its own label
     return (slope, intercept) if slope > 0 else (0.0, 0.0)
 
 
 def _balanced(positive: Sides, weights: Ratios) -> Ratios:
+    """Scale weights so that both sides have the same total, and the mean weight is 1."""
     totals = np.where(positive, weights[positive].sum(), weights[~positive].sum())
     return np.asarray(weights / totals * len(weights) / 2, np.float64)
 
 
 def _share_above(values: Ratios, weights: Ratios, thresholds: Ratios) -> Ratios:
+    """Return the weighted share of values above each threshold."""
     order = np.argsort(values)
     below = np.concatenate([[0.0], np.cumsum(weights[order])])
     places = np.searchsorted(values[order], thresholds, side="right")

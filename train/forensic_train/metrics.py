@@ -9,56 +9,56 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One generator's line of the table."""
+    """The line of one generator in the table."""
 
     generator: str
-    """Label."""
+    """Its label."""
     precision: float
-    """0 to 1; 0 where nothing was called so."""
+    """0 to 1; 0 if no image got the label."""
     recall: float
     """0 to 1."""
     f1: float
     """0 to 1."""
     support: int
-    """Images that truly are of it."""
+    """Number of images by this generator."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What one model reaches on one set of images."""
+    """Figures of one model on one set of images."""
 
     images: int
-    """Judged."""
+    """Number of images."""
     accuracy: float
-    """Share right, 0 to 1."""
+    """Share of images with the right raw label, 0 to 1."""
     interval: tuple[float, float]
     """Wilson 95 % interval of the accuracy."""
     precision: float
-    """Macro average."""
+    """Macro average, 0 to 1."""
     recall: float
-    """Macro average."""
+    """Macro average, 0 to 1."""
     f1: float
-    """Macro average."""
+    """Macro average, 0 to 1."""
     classes: tuple[ClassMetrics, ...]
-    """A line a generator that has images."""
+    """A line for each generator that has images."""
     confusion: tuple[tuple[int, ...], ...]
-    """Images, true label by predicted label, in the model's label order."""
+    """Number of images, true label x predicted label, in the label order of the model."""
     worst_cell: str
     """Cell (generator / subject) with the lowest accuracy."""
     worst_cell_accuracy: float
-    """Its accuracy."""
+    """Its accuracy, 0 to 1."""
     worst_cell_images: int
-    """Its images."""
+    """Its number of images."""
     ece: float
-    """Expected calibration error of the calibrated scores."""
+    """Expected calibration error of the calibrated scores, 0 to 1."""
     decided: float | None = None
-    """Share of images whose headline is `generated` or `real`; None where no scan's answers were worked out."""
+    """Share of images whose headline is `generated` or `real`; None if answers were not evaluated."""
     decided_accuracy: float | None = None
-    """Share of those that are so; None where there are none."""
+    """Share of those headlines that are right; None if there are none."""
     named: float | None = None
     """Share of images whose verdict names a generator."""
     named_accuracy: float | None = None
-    """Share of those that are named rightly; None where none is named."""
+    """Share of those names that are right; None if there are none."""
 
 
 def wilson_interval(right: int, images: int) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def class_table(truth: Sequence[str], predicted: Sequence[str], labels: Sequence
 
 
 def worst_cell(cells: Sequence[tuple[str, str]], right: Sequence[bool]) -> tuple[str, float, int]:
-    """Return the cell with the lowest accuracy: its name, its accuracy, its images."""
+    """Return name, accuracy and number of images of the cell with the lowest accuracy, the largest one of several."""
     results: dict[tuple[str, str], list[bool]] = {}
     for cell, correct in zip(cells, right, strict=True):
         results.setdefault(cell, []).append(correct)

@@ -1,66 +1,55 @@
-"""Networks: an encoder and a generator head. An encoder has a fixed part, the signal, and a part that is trained."""
+"""The network of every technique: an encoder (encoders.py) and a linear generator head."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from forensic_cli.card import ANY_STATE
-from forensic_train.measurements import Measurements
-from forensic_train.spectrum import Spectrum, compression_gate, whitening
-
-_AMPLITUDE = 40.0
-_LIMIT = 3.0
-_LIMIT_DEVIATIONS = 5.0
-_LARGEST_COMPONENT = 6.0
-_LARGEST = 12.0
-"""Deviations."""
-_DIRECT = 0.3
-"""Factor of the components that reach the head directly, so that one learning rate suits them and the hidden layer."""
-_LEAST_DEVIATION = 0.01
-_LEAST_VARIANCE = 1e-3
 
 
 class Encoder(nn.Module):
     """Base of all encoders: images N x 3 x S x S in [0, 1] -> signal -> features of width `width`.
 
-    The signal is what no training step changes. An encoder that `pools` sees the mean signal of an image's views, so
-    that its evidence adds up before anything is decided; for others the features are averaged.
+    The signal comes from the fixed part of the encoder, which no training step changes. An encoder that `pools` gets
+    the mean signal of all views of an image; for others, the features of the views are averaged.
     """
 
     width: int
+    """Number of features."""
     states: tuple[str, ...] = (ANY_STATE,)
     """Names of the states that the head has weights for."""
     pools = False
+    """Whether signals, not features, are averaged over the views of an image."""
 
     def signal(self, images: Tensor) -> Tensor:
-        """Return what no training step changes, so that several passes over one batch can share it."""
+        """Return what no training step changes, so several passes over one batch can share it."""
         return images
 
     def finish(self, mean: Tensor) -> Tensor:
-        """Return an image's signal, given the mean of what signal() returns of its views, where the encoder pools."""
+        """Return the signal of an image from the mean of signal() over its views; for encoders that pool."""
         return mean
 
     def distance(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return how far each signal lies from those of training, 1 being their mean; 0: it is not measured."""
+        """Return the distance of each signal from the training images, with a mean of 1 on these; 0: not measured."""
         del state
         return torch.zeros(signal.shape[0], device=signal.device)
 
     def prepare_signals(self, values: Tensor, states: Tensor, weights: Tensor) -> None:
-        """Fit what is fixed to signals M x F in states M, each image weighing `weights` M; nothing to fit for most."""
+        """Fit the fixed part to signals M x F in states M with weights M; most encoders have nothing to fit."""
         del values, states, weights
 
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Fit what is fixed to training images, once, before training; most encoders have nothing to fit.
+        """Fit the fixed part to training images before training; most encoders have nothing to fit.
 
-        `samples`, read once: (images N x 3 x S x S in [0, 1], flags N). A flag says whether the augmentation
-        compressed the image: 1 yes, 0 no, -1 unknown.
+        `samples`, read once: (images N x 3 x S x S in [0, 1], flags N). A flag says whether the image has been
+        compressed: 1 yes, 0 no, -1 unknown.
         """
         del samples
 
 
 class StateHead(nn.Module):
-    """A linear layer with weights of its own for each state of a picture."""
+    """A linear layer with separate weights for each state of an image."""
 
     def __init__(self, width: int, generators: int, states: int) -> None:
         super().__init__()
@@ -69,15 +58,15 @@ class StateHead(nn.Module):
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
 
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
-        """Return logits B x K of features B x C and the index of each one's state, B."""
-        # Of every state, and then the own: gathering the weights of each image's state would take far longer
+        """Return logits B x K of features B x C, given the index of their states, B."""
+        # Compute the logits of every state and pick one: gathering weights for each image would take far longer
         logits = features @ self.weight.flatten(0, 1).T + self.bias.flatten()
         own = state.reshape(-1, 1, 1).expand(-1, 1, self.bias.shape[1])
         return logits.reshape(-1, *self.bias.shape).gather(1, own).squeeze(1)
 
 
 class Network(nn.Module):
-    """uint8 views -> logits. Scaling and fixed filters are inside, so an export needs no other step."""
+    """uint8 views -> logits. Includes scaling and fixed filters, so an export needs no other step."""
 
     def __init__(self, encoder: Encoder, generators: int) -> None:
         super().__init__()
@@ -85,30 +74,30 @@ class Network(nn.Module):
         self.generator_head = StateHead(encoder.width, generators, len(encoder.states))
 
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Let the encoder fit its fixed part to uint8 views N x S x S x 3 and their flags N (Encoder.prepare)."""
+        """Fit the fixed part of the encoder to uint8 views N x S x S x 3 and their flags N (Encoder.prepare)."""
         self.encoder.prepare((as_images(views), flags) for views, flags in samples)
 
     def signal(self, inputs: Tensor) -> Tensor:
-        """Return the signal, without gradients, of uint8 views B x S x S x 3; a signal comes back as it is."""
+        """Return the signal, without gradients, of uint8 views B x S x S x 3; a signal is returned unchanged."""
         if inputs.dtype != torch.uint8:
             return inputs
         with torch.no_grad():
             return self.encoder.finish(self.encoder.signal(as_images(inputs)))
 
     def features(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Encode uint8 views B x S x S x 3, or their signal, to features B x width; `state`: index of each one's, B."""
+        """Return features B x width of uint8 views B x S x S x 3 or of their signal; `state`: index of each one, B."""
         encoded: Tensor = self.encoder(self.signal(inputs), state)
         return encoded
 
     def classify(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """Return logits B x K of one view, or one signal, an image and the index of its state."""
+        """Return logits B x K of images with one view or one signal each, given the index of their states, B."""
         logits: Tensor = self.generator_head(self.features(inputs, state), state)
         return logits
 
     def forward(self, views: Tensor, image: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits B x K and distances B of uint8 views N x S x S x 3.
 
-        `image`, N: which of the B images a view belongs to. `state`, B: index of each image's state.
+        `image`, N: index of the image that a view belongs to. `state`, B: index of the state of each image.
         """
         signal = self.encoder.signal(as_images(views))
         if self.encoder.pools:
@@ -129,265 +118,3 @@ def _mean_by(values: Tensor, image: Tensor, state: Tensor) -> Tensor:
 def as_images(views: Tensor) -> Tensor:
     """Turn uint8 views N x S x S x 3 into float images N x 3 x S x S in [0, 1]."""
     return views.permute(0, 3, 1, 2).to(torch.float32) / 255
-
-
-class ResNet50(Encoder):
-    """torchvision's ResNet-50 without weights and without its last layer; channels normalised to mean .5, std .5.
-
-    Source: PAPER, "Common to all techniques"; He et al. 2016; torchvision.models.resnet50.
-    """
-
-    width = 2048
-
-    def __init__(self) -> None:
-        super().__init__()
-        from torchvision.models import resnet50
-
-        self.body = resnet50(weights=None)
-        self.body.fc = nn.Identity()
-
-    def forward(self, images: Tensor, state: Tensor) -> Tensor:
-        """Encode images in [0, 1] at 224 x 224."""
-        del state
-        encoded: Tensor = self.body((images - 0.5) / 0.5)
-        return encoded
-
-
-class SmallResNet(Encoder):
-    """A ResNet of 8 layers for images of 32 pixels: one basic block a stage at 16, 32 and 64 channels.
-
-    Stands in for ResNet-50 where images are that small. Source: He et al. 2016, section 4.2.
-    """
-
-    width = 64
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            _convolution(3, 16, 3, 1),
-            _Block(16),
-            *(_convolution(16, 32, 3, 2), _Block(32)),
-            *(_convolution(32, 64, 3, 2), _Block(64)),
-        )
-
-    def forward(self, images: Tensor, state: Tensor) -> Tensor:
-        """Encode images in [0, 1]; averages over positions."""
-        del state
-        encoded: Tensor = self.body((images - 0.5) / 0.5)
-        return encoded.mean(dim=(2, 3))
-
-
-class ResidualFilters(nn.Module):
-    """Fixed high-pass filters on every colour: two neighbour differences and a Laplacian, amplified and truncated.
-
-    Amplifying by 40 and truncating at 3 leaves about 19 grey levels around a smooth surface: fingerprints, not
-    edges. Source: truncated residuals of Fridrich and Kodovsky 2012 (SRM).
-    """
-
-    channels = 9
-
-    def __init__(self) -> None:
-        super().__init__()
-        across = [[0.0, 0.0, 0.0], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0]]
-        down = [[0.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 1.0, 0.0]]
-        laplacian = [[0.0, -0.25, 0.0], [-0.25, 1.0, -0.25], [0.0, -0.25, 0.0]]
-        kernels = torch.tensor([across, down, laplacian]).unsqueeze(1).repeat(3, 1, 1, 1)
-        self.register_buffer("kernels", kernels, persistent=False)
-        self.kernels: Tensor
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return residuals N x 9 x S x S of images in [0, 1]."""
-        residuals = nn.functional.conv2d(images, self.kernels, padding=1, groups=3)
-        return (residuals * _AMPLITUDE).clamp(-_LIMIT, _LIMIT)
-
-
-class _Block(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _convolution(channels, channels, 3, 1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(x + self.norm(self.second(self.first(x))))
-
-
-class ResidualEncoder(Encoder):
-    """A shallow network with a small receptive field on the residuals of an unresized patch."""
-
-    def __init__(self, widths: Sequence[int] = (16, 32, 48, 64), blocks: Sequence[int] = (0, 0, 1, 1)) -> None:
-        super().__init__()
-        self.width = widths[-1]
-        layers: list[nn.Module] = [ResidualFilters(), _convolution(ResidualFilters.channels, widths[0], 4, 2)]
-        layers += [_Block(widths[0]) for _ in range(blocks[0])]
-        for before, after, count in zip(widths, widths[1:], blocks[1:], strict=False):
-            layers += [_convolution(before, after, 3, 2), *(_Block(after) for _ in range(count))]
-        self.body = nn.Sequential(*layers)
-
-    def forward(self, images: Tensor, state: Tensor) -> Tensor:
-        """Encode images in [0, 1] of any size; averages over positions."""
-        del state
-        encoded: Tensor = self.body(images)
-        return encoded.mean(dim=(2, 3))
-
-
-class SpectralEncoder(Encoder):
-    """Whitened log spectra, in one copy for compressed and one for uncompressed patches; a linear map is trained.
-
-    A generator's up-sampling leaves peaks and slopes in the spectrum (Corvi et al. 2023; Durall et al. 2020). Linear
-    features of them carry over to sources that training never saw where a convolutional network's do not; compression
-    changes them so much that both conditions need coefficients of their own: (1 - g) h, g h, 1 - g and g, with g the
-    probability that a patch was compressed.
-    """
-
-    def __init__(self, components: int = 128) -> None:
-        super().__init__()
-        self.width = 2 * components + 2
-        self.spectrum = Spectrum()
-        self.register_buffer("weights", torch.zeros(self.spectrum.width, components))
-        self.register_buffer("centre", torch.zeros(self.spectrum.width))
-        self.register_buffer("gate_weights", torch.zeros(components))
-        self.register_buffer("gate_bias", torch.zeros(()))
-        self.weights: Tensor
-        self.centre: Tensor
-        self.gate_weights: Tensor
-        self.gate_bias: Tensor
-        self.project = nn.Linear(components, components, bias=False)
-        nn.init.eye_(self.project.weight)
-
-    def signal(self, images: Tensor) -> Tensor:
-        """Return whitened log spectra N x C; limited, so that no strange image gets an extreme score."""
-        return self._whitened(self.spectrum(images))
-
-    def _whitened(self, spectra: Tensor) -> Tensor:
-        # In double precision: components of small variance are small differences of large sums
-        white = (spectra.double() - self.centre.double()) @ self.weights.double()
-        return white.float().clamp(-_LIMIT_DEVIATIONS, _LIMIT_DEVIATIONS)
-
-    def forward(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return features N x (2 C + 2)."""
-        del state
-        gate = torch.sigmoid(signal @ self.gate_weights + self.gate_bias)[:, None]
-        projected = self.project(signal)
-        return torch.cat([(1 - gate) * projected, gate * projected, 1 - gate, gate], dim=1)
-
-    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Fit the whitening to the spectra of training patches, and the gate to which of them were compressed."""
-        device = self.weights.device
-        with torch.no_grad():
-            measured = [(self.spectrum(images.to(device)), flags) for images, flags in samples]
-            spectra, compressed = (torch.cat(parts) for parts in zip(*measured, strict=True))
-            centre, weights = whitening(spectra.cpu(), self.weights.shape[1])
-            self.centre.copy_(centre)
-            self.weights.copy_(weights)
-            gate_weights, gate_bias = compression_gate(self._whitened(spectra).cpu(), compressed.cpu())
-            self.gate_weights.copy_(gate_weights)
-            self.gate_bias.copy_(gate_bias)
-
-
-class StateEncoder(Encoder):
-    """Measurements of an image's patches, averaged, whitened for the state they are in, beside a hidden layer on them.
-
-    Standardised with means and deviations of the state, block after block rotated to principal components of variance
-    1, and limited. The features are these components and a hidden layer on them that is told the state; a closed-form
-    technique gets the hidden layer as it was drawn, as random features (Rahimi and Recht 2007).
-
-    Several members, each with features of its own, stand side by side: a training example teaches one of them, drawn
-    anew each time, and all of them together judge, each with its share, so that a head on top averages their logits.
-    One alone is the less sure the fewer the sources are (Lakshminarayanan et al. 2017).
-    """
-
-    states = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60")
-    pools = True
-    components = (128, 160, 96, 64, 128, 64, 96)
-    """Of each block of the measurements."""
-    hidden = 192
-    side = 128
-    """Of a patch, in pixels."""
-    members = 3
-    """Small networks whose logits are averaged; each wants as many epochs as one alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.measurements = Measurements(self.side)
-        total, count = sum(self.components), len(self.states)
-        self.width = self.members * (total + self.hidden)
-        self.register_buffer("centre", torch.zeros(count, self.measurements.width))
-        self.register_buffer("scale", torch.ones(count, self.measurements.width))
-        for k, (width, kept) in enumerate(zip(self.measurements.blocks, self.components, strict=True)):
-            self.register_buffer(f"rotation_{k}", torch.zeros(width, kept))
-        self.centre: Tensor
-        self.scale: Tensor
-        self.project = nn.Linear(total, self.members * self.hidden)
-        self.shift = nn.Parameter(torch.zeros(count, self.members * self.hidden))
-        self.noise, self.thinned = nn.Dropout(0.2), nn.Dropout(0.4)
-
-    def signal(self, images: Tensor) -> Tensor:
-        """Return what is measured of patches, to be averaged over each image."""
-        measured: Tensor = self.measurements(images)
-        return measured
-
-    def finish(self, mean: Tensor) -> Tensor:
-        """Return measurements B x F of images."""
-        return self.measurements.finish(mean)
-
-    def forward(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return features B x M (C + H) of measurements B x F."""
-        white = self.noise(self._whitened(signal, state).clamp(-_LARGEST_COMPONENT, _LARGEST_COMPONENT))
-        hidden = self.thinned(torch.relu(self.project(white) + self.shift[state]))
-        share = self._shares(len(white), white.device)
-        direct = share * (white * _DIRECT).unsqueeze(1)
-        own = share * hidden.reshape(len(white), self.members, self.hidden)
-        return torch.cat([direct, own], dim=2).flatten(1)
-
-    def _shares(self, count: int, device: torch.device) -> Tensor:
-        """Return B x M x 1: how much each member says of each image."""
-        if not self.training:
-            return torch.full((1, self.members, 1), 1 / self.members, device=device)
-        drawn = torch.randint(self.members, (count,), device=device)
-        return nn.functional.one_hot(drawn, self.members).unsqueeze(2).float()
-
-    def distance(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return the root mean square of the whitened components, before they are limited."""
-        distance: Tensor = self._whitened(signal, state).square().mean(dim=1).sqrt()
-        return distance
-
-    def _rotation(self, block: int) -> Tensor:
-        rotation: Tensor = getattr(self, f"rotation_{block}")
-        return rotation
-
-    def _standard(self, signal: Tensor, state: Tensor) -> Tensor:
-        """Return deviations from the state's mean, limited: a strange measurement must not drown the others."""
-        standard: Tensor = ((signal - self.centre[state]) / self.scale[state]).clamp(-_LARGEST, _LARGEST)
-        return standard
-
-    def _whitened(self, signal: Tensor, state: Tensor) -> Tensor:
-        standard = self._standard(signal, state)
-        parts = torch.split(standard, list(self.measurements.blocks), dim=1)
-        return torch.cat([part @ self._rotation(k) for k, part in enumerate(parts)], dim=1)
-
-    def prepare_signals(self, values: Tensor, states: Tensor, weights: Tensor) -> None:
-        """Fit centre, scale and rotation to signals M x F in states M, each image weighing `weights` M."""
-        for k in range(len(self.states)):
-            here = states == k
-            if not here.any():
-                continue
-            share = (weights[here] / weights[here].sum()).unsqueeze(1)
-            self.centre[k] = (share * values[here]).sum(dim=0)
-            variance = (share * (values[here] - self.centre[k]).square()).sum(dim=0)
-            self.scale[k] = variance.sqrt() + _LEAST_DEVIATION
-        standard = self._standard(values, states)
-        share = (weights / weights.sum()).unsqueeze(1)
-        for k, part in enumerate(torch.split(standard, list(self.measurements.blocks), dim=1)):
-            variances, vectors = torch.linalg.eigh((part.T @ (part * share)).double())
-            kept = self.components[k]
-            spread = torch.sqrt(variances.flip(0)[:kept].clamp(min=0) + _LEAST_VARIANCE)
-            self._rotation(k).copy_(vectors.flip(1)[:, :kept] / spread)
-
-
-def _convolution(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding=(kernel - 1) // 2, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )

@@ -1,4 +1,4 @@
-"""Export: a trained network and its card in one ONNX file, checked against PyTorch before anyone may use it."""
+"""ONNX export: a trained network and its card in one file, which must give the same results as PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +27,8 @@ _PARITY_VIEWS = 24
 def export_network(network: Network, card: ModelCard, path: Path, images: Views | None = None) -> None:
     """Write the ONNX file: inputs views uint8 N x S x S x 3, image N and state B, outputs logits B x K and distance B.
 
-    `images`: real views on which it is compared with PyTorch, besides those of check_parity(). Raises TrainingError
-    when it does not compute what PyTorch computes; no file is left then.
+    `images`: real views to compare it with PyTorch on, besides those of check_parity(). Raises TrainingError and leaves
+    no file if its results differ from those of PyTorch.
     """
     network = network.cpu().eval()
     size = card.preprocessing.size
@@ -54,28 +54,29 @@ def export_network(network: Network, card: ModelCard, path: Path, images: Views 
 
 
 def write_card(path: Path, card: ModelCard) -> None:
-    """Replace the card inside an export of one technique; the graph and the weights stay as they are."""
+    """Replace the card inside an export of one technique; the graph and the weights stay the same."""
     proto = onnx.load(path)
     with atomic(path) as temporary:
         write_model(proto, [card], temporary)
 
 
 def parity_views(rows: Sequence[Row], preprocessing: Preprocessing) -> Views | None:
-    """Return views of a few images, spread over the rows, to compare an export on; None where none can be read."""
+    """Return views of a few images, spread over the rows, to compare an export on; None if none can be read."""
     cut = []
     for row in rows[:: max(1, len(rows) // _PARITY_IMAGES)][:_PARITY_IMAGES]:
         try:
             cut.append(views(read_pixels(row), preprocessing)[: _PARITY_VIEWS // _PARITY_IMAGES])
-        except DataError:  # an old run's images may be elsewhere by now
+        except DataError:  # the images of an old run may have been moved
             continue
     return np.concatenate(cut) if cut else None
 
 
 def check_parity(network: Network, path: Path, images: Views | None = None) -> None:
-    """Compare PyTorch and ONNX Runtime on views made by a formula, and on `images`, real ones N x S x S x 3.
+    """Compare PyTorch and ONNX Runtime on views made by a formula, and on `images`, real views N x S x S x 3.
 
-    All logits alike to TOLERANCE of the largest one, the same top label, and both one by one as in a batch. Relative,
-    because rounding grows with the logits; those below 1 are compared as they are. Raises TrainingError otherwise.
+    Logits may differ by TOLERANCE times the largest one (times 1 if that is smaller, because rounding errors grow with
+    the logits), top labels must be equal, and single views must give the same as a batch.
+    Raises TrainingError otherwise.
     """
     model = Model.load(path)
     cut = formula_views(model.card.preprocessing.size)
@@ -95,12 +96,12 @@ def check_parity(network: Network, path: Path, images: Views | None = None) -> N
             f"{path.name}: the export differs from PyTorch by {worst:.1e} of its largest logit (allowed "
             f"{TOLERANCE:.0e}); it was not written"
         )
-    if not all(np.array_equal(expected.argmax(axis=1), found.argmax(axis=1)) for found in (batch, singly)):
-        raise TrainingError(f"{path.name}: the export gives another label than PyTorch; it was not written")
+    if not all(np.array_equal(expected.argmax(axis=1), logits.argmax(axis=1)) for logits in (batch, singly)):
+        raise TrainingError(f"{path.name}: the export gives a different label than PyTorch; it was not written")
 
 
 def write_model(proto: onnx.ModelProto, cards: Sequence[ModelCard], path: Path) -> None:
-    """Write a graph with the card of each technique in it, and nothing of the machine that it was made on."""
+    """Write a graph with the card of each technique, and without traces of the machine that made it."""
     _strip(proto)
     del proto.metadata_props[:]
     for card in cards:
@@ -110,7 +111,7 @@ def write_model(proto: onnx.ModelProto, cards: Sequence[ModelCard], path: Path) 
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Remove what the exporter notes about the machine that it ran on."""
+    """Remove the exporter's notes, which contain paths of the machine that it ran on."""
     proto.doc_string = ""
     for holder in (
         proto.graph,

@@ -1,4 +1,4 @@
-"""Open-set measures: how well images of unknown generators are told from those of known ones."""
+"""Open-set measures: how well scores separate images of unknown generators from those of known ones."""
 
 from typing import TypeAlias
 
@@ -9,23 +9,27 @@ Scores: TypeAlias = npt.NDArray[np.float64]
 """How much an image looks like a known label, such as its highest calibrated probability of one."""
 
 
-def auroc(known: Scores, unknown: Scores) -> float:
+def auroc(
+    known: Scores, unknown: Scores, known_weights: Scores | None = None, unknown_weights: Scores | None = None
+) -> float:
     """Return the chance that an image of a known label scores above one of an unknown generator; ties count half.
 
-    Raises ValueError where either has no images.
+    Images count by their weights; None: equally. Raises ValueError if either has no images.
     """
-    from sklearn.metrics import roc_auc_score
-
     _check(known, unknown)
-    truth = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
-    return float(roc_auc_score(truth, np.concatenate([known, unknown])))
+    # Ranks of the scores: each known image is compared with the unknown ones below it and half of its ties
+    place = np.unique(np.concatenate([known, unknown]), return_inverse=True)[1]
+    count = int(place.max()) + 1
+    above = np.bincount(place[: len(known)], known_weights, count).astype(np.float64)
+    below = np.bincount(place[len(known) :], unknown_weights, count).astype(np.float64)
+    return float((above * (np.cumsum(below) - below / 2)).sum() / (above.sum() * below.sum()))
 
 
 def oscr_curve(known: Scores, right: npt.NDArray[np.bool_], unknown: Scores) -> tuple[Scores, Scores]:
     """Return the open-set classification rate curve (Dhamija et al. 2018): false positive and right shares.
 
     Over falling thresholds: the share of unknown images that score at least the threshold, and the share of known
-    ones that do and whose top label is `right`. Both start at 0. Raises ValueError where either has no images.
+    ones that do and whose top label is `right`. Both start at 0. Raises ValueError if either has no images.
     """
     _check(known, unknown)
     thresholds = np.unique(np.concatenate([known, unknown]))[::-1]

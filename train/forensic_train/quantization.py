@@ -1,4 +1,4 @@
-"""Exports of reduced precision: int8 and fp16, written only where they judge as the float32 export does."""
+"""Quantization: int8 and fp16 exports, written only if they judge images as the float32 export does."""
 
 import io
 import logging
@@ -27,13 +27,13 @@ from forensic_train.run import atomic
 from forensic_train.seeds import generator_for
 
 MOST_LOST = 0.005
-"""Accuracy that a reduced export may lose against float32 in any case, as a share of the images: half a point."""
+"""Share of the images, half a point of accuracy, that a reduced export may always lose against float32."""
 CHANCE = 0.05
-"""Probability of so large a loss, or a larger one, were both equally good, below which the loss is no chance."""
+"""Significance level: a larger loss is refused if its McNemar p-value is below this."""
 LEAST_ALIKE = 0.8
-"""Share of images that must keep their label: two poor models can be right equally often, and about other images."""
+"""Share of images that must keep their label: two poor models can have the same accuracy on different images."""
 _RANGE_METHODS = ("Percentile", "Entropy", "MinMax")
-"""How int8 may get its ranges, as ONNX Runtime calls them; the next is tried where one changes too many labels."""
+"""Methods of ONNX Runtime to choose the ranges of int8; the next one is tried if a method changes too many labels."""
 _ALIKE_ENOUGH = 0.98
 _RANGE_IMAGES = 500
 _IMAGES_AT_ONCE = 10
@@ -43,34 +43,34 @@ _CHECKED_IMAGES = 1000
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an export of reduced precision judges, beside the float32 export of the same weights."""
+    """How an export of reduced precision judges in comparison with the float32 export of the same weights."""
 
     precision: str
     """int8 or fp16."""
     images: int
-    """Compared."""
+    """Number of images compared."""
     set: str
-    """Which images these are."""
+    """Description of these images."""
     calibration_images: int
-    """Training images that the ranges of int8 come from; 0 for fp16."""
+    """Training images that determine the ranges of int8; 0 for fp16."""
     range_method: str
     """Percentile, Entropy or MinMax; empty for fp16."""
     same_label: float
-    """Share of images that get the same raw label, 0 to 1."""
+    """Share of images with the same raw label, 0 to 1."""
     accuracy: float
-    """Of the reduced export, 0 to 1."""
+    """Accuracy of the reduced export, 0 to 1."""
     accuracy_fp32: float
-    """Of the float32 export."""
+    """Accuracy of the float32 export, 0 to 1."""
     only_fp32_right: int
-    """Images that float32 gets right and the reduced export wrong."""
+    """Images on which float32 is right and the reduced export is wrong."""
     only_reduced_right: int
-    """Images of which the opposite holds."""
+    """Images on which float32 is wrong and the reduced export is right."""
     p_value: float
-    """Of the loss: the exact one-sided McNemar test over the images on which only one of the two is right."""
+    """Exact one-sided McNemar test of the loss, over the images on which only one of the two is right."""
     ece: float
-    """Expected calibration error of the reduced export, of uncalibrated scores, 0 to 1."""
+    """Expected calibration error of the uncalibrated scores of the reduced export, 0 to 1."""
     ece_fp32: float
-    """The same of the float32 export."""
+    """The same for the float32 export."""
 
 
 def reduce_export(
@@ -78,9 +78,9 @@ def reduce_export(
 ) -> Agreement:
     """Write the float32 export `plain` in reduced precision to `path`, with the same card, and compare the two.
 
-    `ranges`: training images, some of which give int8 its ranges, and others of which choose the way to take them.
-    `checked`: images that are compared, `name` says which. Raises TrainingError, and writes nothing, where more than
-    MOST_LOST is lost and chance does not explain it, or fewer labels are kept than LEAST_ALIKE.
+    `ranges`: training images; some determine the ranges of int8, others choose the method for that. `checked`: images
+    to compare the exports on, described by `name`. Raises TrainingError and writes nothing if more than MOST_LOST is
+    lost and chance does not explain it, or if fewer labels than LEAST_ALIKE stay the same.
     """
     before = Model.load(plain)
     rows = _some(checked, _CHECKED_IMAGES)
@@ -96,25 +96,24 @@ def reduce_export(
         except (ValueError, RuntimeError, onnx.checker.ValidationError, ModelError) as error:
             what = str(error).strip().partition("\n")[0]
             raise TrainingError(f"{path.name}: its graph cannot be written as {precision} ({what})") from error
-        found = _agreement(precision, before, after, rows, name, images, method)
-        _refuse_worse(path, found)
+        agreement = _agreement(precision, before, after, rows, name, images, method)
+        _refuse_worse(path, agreement)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary:
             temporary.write_bytes(reduced.read_bytes())
     note(
-        f"{path.name}: {precision} gives {found.same_label:.1%} of {found.images} images the same label, accuracy "
-        f"{found.accuracy:.3f} (float32 {found.accuracy_fp32:.3f}; {_paired(found)}), calibration error "
-        f"{found.ece:.3f} ({found.ece_fp32:.3f})"
+        f"{path.name}: {precision} gives {agreement.same_label:.1%} of {agreement.images} images the same label, "
+        f"accuracy {agreement.accuracy:.3f} (float32 {agreement.accuracy_fp32:.3f}; {_paired(agreement)}), calibration "
+        f"error {agreement.ece:.3f} ({agreement.ece_fp32:.3f})"
     )
-    return found
+    return agreement
 
 
 def reduced_scores(scores: Scores, plain: Model, reduced: Model) -> Scores:
-    """Return cross-fitted scores as a reduced export would give them.
+    """Return out-of-fold scores as a reduced export would give them.
 
-    The logits of each image, in every form, change as they do from `plain` to `reduced` on the image as it is. For
-    images that the export itself judged these are its own scores; fold models have none in reduced precision, and
-    their rounding is taken to be alike.
+    Fold models exist only in float32. So the logits of an image, in every form, are changed by the difference that the
+    image as published has between the exports `plain` and `reduced`; fold models are assumed to round alike.
     """
     change = infer(reduced, scores.rows)[0] - infer(plain, scores.rows)[0]
     logits = scores.logits.copy()
@@ -123,9 +122,9 @@ def reduced_scores(scores: Scores, plain: Model, reduced: Model) -> Scores:
 
 
 def loss_p_value(only_before: int, only_after: int) -> float:
-    """Return the exact one-sided McNemar test: how probable such a loss is where neither is better.
+    """Return the p-value of the exact one-sided McNemar test (McNemar 1947) of a loss of accuracy.
 
-    `only_before`, `only_after`: images that the one is right about and the other is not. Source: McNemar 1947.
+    `only_before`, `only_after`: number of images on which only the one or the other model is right.
     """
     from scipy.stats import binomtest
 
@@ -134,37 +133,38 @@ def loss_p_value(only_before: int, only_after: int) -> float:
     return float(binomtest(only_before, only_before + only_after, 0.5, alternative="greater").pvalue)
 
 
-def _refuse_worse(path: Path, found: Agreement) -> None:
-    """Raise TrainingError where a reduced export is another model, or a worse one."""
-    if found.same_label < LEAST_ALIKE:
+def _refuse_worse(path: Path, agreement: Agreement) -> None:
+    """Raise TrainingError if a reduced export is effectively another model, or a worse one."""
+    if agreement.same_label < LEAST_ALIKE:
         raise TrainingError(
-            f"{path.name}: {found.precision} gives only {found.same_label:.1%} of {found.images} images the label that "
-            f"float32 gives them; less than {LEAST_ALIKE:.0%} is another model, so it was not written"
+            f"{path.name}: {agreement.precision} gives only {agreement.same_label:.1%} of {agreement.images} images "
+            f"the label that float32 gives them; less than {LEAST_ALIKE:.0%} is another model, so it was not written"
         )
-    if found.accuracy < found.accuracy_fp32 - MOST_LOST and found.p_value < CHANCE:
+    if agreement.accuracy < agreement.accuracy_fp32 - MOST_LOST and agreement.p_value < CHANCE:
         raise TrainingError(
-            f"{path.name}: {found.precision} gets {found.accuracy:.3f} of {found.images} images right and float32 "
-            f"{found.accuracy_fp32:.3f}; {_paired(found)}: more than {MOST_LOST} is lost, and not by chance, so it was "
-            "not written"
+            f"{path.name}: {agreement.precision} gets {agreement.accuracy:.3f} of {agreement.images} images right and "
+            f"float32 {agreement.accuracy_fp32:.3f}; {_paired(agreement)}: more than {MOST_LOST} is lost, and not by "
+            "chance, so it was not written"
         )
 
 
-def _paired(found: Agreement) -> str:
-    differing = found.only_fp32_right + found.only_reduced_right
+def _paired(agreement: Agreement) -> str:
+    """Return the paired comparison in words."""
+    differing = agreement.only_fp32_right + agreement.only_reduced_right
     return (
-        f"of {differing} images that only one gets right, float32 has {found.only_fp32_right}, "
-        f"exact McNemar p {found.p_value:.3f}"
+        f"of {differing} images that only one gets right, float32 has {agreement.only_fp32_right}, "
+        f"exact McNemar p {agreement.p_value:.3f}"
     )
 
 
 def as_record(agreement: Agreement) -> Mapping[str, Any]:
-    """Return the figures as the model card keeps them."""
+    """Return the figures for the model card."""
     return {name: round(x, 6) if isinstance(x, float) else x for name, x in asdict(agreement).items()}
 
 
 @contextmanager
 def _quiet_converters() -> Iterator[None]:
-    """Silence the converters, whose advice is for who writes graphs, and their reports on histograms."""
+    """Silence the converters: their advice on graphs and their reports on histograms do not concern the user."""
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()):
@@ -174,15 +174,16 @@ def _quiet_converters() -> Iterator[None]:
 
 
 def _best_int8(plain: Path, before: Model, folder: Path, training: Sequence[Row]) -> tuple[Path, str, int]:
-    """Return the int8 graph that keeps most labels, how it got its ranges, and from how many images.
+    """Return the int8 graph that keeps most labels, the method of its ranges, and the number of images for that.
 
-    Chosen on training images, further ones where there are enough: those that it is compared on choose nothing.
+    The method is chosen on other training images than the ranges, if there are enough, and never on those that the
+    exports are compared on.
     """
     drawn = _some(training, _RANGE_IMAGES + _TRIAL_IMAGES)
     trial = drawn[:: max(1, len(drawn) // _TRIAL_IMAGES)][:_TRIAL_IMAGES]
     taken = {id(row) for row in trial}
     ranges = [row for row in drawn if id(row) not in taken] if len(drawn) > 2 * len(trial) else drawn
-    whole = len(ranges) // _IMAGES_AT_ONCE * _IMAGES_AT_ONCE  # as the quantiser wants it
+    whole = len(ranges) // _IMAGES_AT_ONCE * _IMAGES_AT_ONCE  # the quantizer needs a multiple of it
     ranges = ranges[: whole or len(ranges)][:_RANGE_IMAGES]
     wanted = infer(before, trial)[0].argmax(axis=1)
     best: tuple[float, Path, str] | None = None
@@ -200,7 +201,7 @@ def _best_int8(plain: Path, before: Model, folder: Path, training: Sequence[Row]
 
 
 class _RangeReader:
-    """Images as ONNX Runtime's quantiser reads them: a part at a time, for it holds every activation of the part."""
+    """Images for ONNX Runtime's quantizer, in parts: it keeps every activation of a part in memory."""
 
     def __init__(self, rows: Sequence[Row], preprocessing: Preprocessing) -> None:
         self._rows = rows
@@ -211,11 +212,11 @@ class _RangeReader:
         return len(self._rows)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Begin anew with a part of the images."""
+        """Start again with a part of the images."""
         self._rest = iter(self._rows[start_index:end_index])
 
     def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-        """Return the inputs of the next image; None after the last."""
+        """Return the inputs of the next image, or None after the last one."""
         row = next(self._rest, None)
         if row is None:
             return None
@@ -224,11 +225,11 @@ class _RangeReader:
 
 
 def _quantise(path: Path, reduced: Path, images: _RangeReader, method: str) -> None:
-    """Write an export with 8-bit weights, one scale a channel, and 8-bit activations (QDQ).
+    """Write an export with 8-bit weights, one scale per channel, and 8-bit activations (QDQ).
 
-    What comes before the second convolution and the head stay in float32; they cost little and lose most. Weights keep
-    7 bits: without VNNI instructions two products of 8 bits overflow the 16 that they are added up in, and the scores
-    would depend on the processor. Source: ONNX Runtime, "Quantize ONNX models".
+    Everything before the second convolution and the head stay in float32, because they cost little time and lose most
+    accuracy. Weights use 7 bits only: without VNNI instructions, the sum of two 8-bit products overflows its 16 bits,
+    and scores would depend on the processor. Source: ONNX Runtime, "Quantize ONNX models".
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -251,9 +252,9 @@ def _quantise(path: Path, reduced: Path, images: _RangeReader, method: str) -> N
 
 
 def _sensitive(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes up to the first convolution, and of those behind the last one: means and the head.
+    """Return the names of the nodes up to the first convolution and after the last one: means and the head.
 
-    The head is a Gemm here, its bias joined to its product by the preparation.
+    The head is a Gemm here, because quant_pre_process joins its product and its bias.
     """
     convolutions = [i for i, node in enumerate(graph.node) if node.op_type == "Conv"]
     first = convolutions[0] if convolutions else -1
@@ -275,7 +276,7 @@ def _sensitive(graph: onnx.GraphProto) -> list[str]:
 
 
 def _halve(path: Path, reduced: Path) -> Path:
-    """Write an export that computes in 16-bit floats; input and output stay as they are. Returns the file."""
+    """Write an export that computes in 16-bit floats, with the same inputs and outputs. Returns its path."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -286,7 +287,7 @@ def _halve(path: Path, reduced: Path) -> Path:
 
 
 def _some(rows: Sequence[Row], count: int) -> list[Row]:
-    """Return at most `count` rows, drawn by a fixed seed, in their order."""
+    """Return at most `count` rows, drawn with a fixed seed, in their original order."""
     if len(rows) <= count:
         return list(rows)
     places = generator_for("reduce", 0).choice(len(rows), count, replace=False)
@@ -296,6 +297,7 @@ def _some(rows: Sequence[Row], count: int) -> list[Row]:
 def _agreement(
     precision: str, before: Model, after: Model, rows: Sequence[Row], name: str, range_images: int, range_method: str
 ) -> Agreement:
+    """Compare two exports on labelled images."""
     targets = targets_of(before.card, rows)
     plain, reduced = infer(before, rows)[0], infer(after, rows)[0]
     right_before, right_after = plain.argmax(axis=1) == targets, reduced.argmax(axis=1) == targets

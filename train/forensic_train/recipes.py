@@ -1,4 +1,4 @@
-"""Recipes: network, views, augmentation and optimiser defaults. A new one is one more entry in RECIPES."""
+"""Recipes: network, views, augmentation and optimizer defaults. A new recipe is one more entry in RECIPES."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,23 +10,24 @@ from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.images.header import Pixels
 from forensic_train.augment import Augmented, augment_patch
-from forensic_train.network import Encoder, ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.encoders import ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
+from forensic_train.network import Encoder
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, whatever the technique."""
+    """What is trained, independent of the technique."""
 
     name: str
     """Name on the command line and in model cards."""
     preprocessing: Preprocessing
-    """How an image becomes views, in training without augmentation and in every scan."""
+    """How an image becomes views, in every scan and in training without augmentation."""
     encoder: Callable[[], Encoder]
     """Makes an encoder with fresh weights."""
     samples: int = 0
-    """Views of every training image that the encoder's fixed part is fitted to before training."""
+    """Views of every training image that the fixed part of the encoder is fitted to before training."""
     augment: Callable[[Pixels, int, np.random.Generator], Augmented] | None = None
-    """pixels, view size, random numbers -> one training view; None: the whole image's view as it is."""
+    """pixels, view size, random numbers -> one training view; None: the view of the whole image, unchanged."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the settings of techniques that train the encoder."""
 
@@ -49,7 +50,7 @@ NATIVE = Recipe(
         "source_balance": 0.5,
     },
 )
-"""Patches at native resolution, measured in every state that a picture may be in; their mean is judged by its state."""
+"""Patches at native resolution, measured in every state that an image may be in; their mean is judged by state."""
 
 RESIDUAL = Recipe(
     "residual",

@@ -1,4 +1,4 @@
-"""A public repository, read with git: a partial clone in a cache folder that gets only what is asked of it, once."""
+"""A public repository, read with git: a partial clone in a cache folder, which fetches each requested file once."""
 
 import os
 import re
@@ -12,20 +12,23 @@ from pathlib import Path
 from forensic_cli.errors import OutputError, UsageError
 
 _CONFIG = (
-    # what was fetched is in use, though no branch leads to it
+    # Never collect garbage: what was fetched is in use although no branch leads to it
     *("-c", "gc.auto=0", "-c", "maintenance.auto=false"),
-    # a server that sends nothing for a minute is given up
+    # Give up on a server that sends nothing for a minute
     *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"),
-    # it has no use for a list of what is here: every fetch is of something that is not
+    # Do not tell the server what is here already: every fetch is for something that is not
     *("-c", "fetch.negotiationAlgorithm=noop"),
 )
 _WITHOUT_FILES = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none")
 _REFS = "refs/corpus/"
-_WHOLE_HISTORY = ("--depth", "2147483647")  # git's own number for it, which also takes back an earlier --depth 1
+_WHOLE_HISTORY = (
+    "--depth",
+    "2147483647",
+)  # git's own number for an infinite depth, which also undoes an earlier --depth 1
 _GIVE_UP = 3
-"""Fetches in a row that do not reach the server, after which no other is tried."""
+"""Fetches in a row that fail to reach the server before no more are tried."""
 _FULL = 40
-"""Hexadecimal digits of a whole commit id."""
+"""Hexadecimal digits of a full commit id."""
 _OFFLINE = re.compile(
     r"could not resolve host|couldn't resolve|failed to connect|couldn't connect|connection (timed out|refused|reset)"
     r"|network is unreachable|no route to host|operation too slow|could not resolve proxy",
@@ -40,44 +43,44 @@ _NO_REPOSITORY = re.compile(
 
 
 class RepositoryError(Exception):
-    """Why something of a repository cannot be had; goes on `is not there`, as a line about it does."""
+    """Why something is not available; the text continues a sentence about the repository, such as `is not there`."""
 
 
 class UnreachableError(RepositoryError):
-    """The server was not reached, so that the same must be expected of other repositories."""
+    """The server could not be reached, which probably holds for its other repositories as well."""
 
 
 @dataclass
 class Network:
-    """What the repositories of a server share: whether it answers."""
+    """Whether the server that repositories share is reachable."""
 
     failures: int = 0
-    """Fetches in a row that did not reach it."""
+    """Fetches in a row that did not reach the server."""
 
     def check(self) -> None:
-        """Raise UnreachableError where trying once more would only cost time."""
+        """Raise UnreachableError if another attempt would only waste time."""
         if self.failures >= _GIVE_UP:
             raise UnreachableError(f"was not tried, as the {_GIVE_UP} before could not be reached")
 
 
 def check_git() -> None:
-    """Raise UsageError where git is not installed."""
+    """Raise UsageError if git is not installed."""
     if shutil.which("git") is None:
         raise UsageError("git is not installed, or not on the PATH; install it (https://git-scm.com) and try again")
 
 
 def blob_id(data: bytes) -> str:
-    """Return the id under which git stores a file's bytes."""
+    """Return the id under which git stores the content of a file."""
     return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 class Repository:
-    """A bare partial clone. Every method fetches what it lacks, and raises RepositoryError where that cannot be had."""
+    """A bare partial clone; methods fetch what is missing, and raise RepositoryError if that is not available."""
 
     def __init__(self, folder: Path, url: str, network: Network) -> None:
-        """Read the repository at `url`, a URL or a path, through the clone in `folder`, which is made where it lacks.
+        """Read the repository at `url`, a URL or a path, through the clone in `folder`, which is created if necessary.
 
-        Raises OSError where the folder cannot be made.
+        Raises OSError if the folder cannot be created.
         """
         self._folder = folder
         self._url = url
@@ -85,7 +88,7 @@ class Repository:
         folder.mkdir(parents=True, exist_ok=True)
 
     def commit(self, prefix: str) -> str:
-        """Return the whole id of a commit, given at least its first digits, and have its list of files at hand."""
+        """Return the full id of a commit, given at least its first digits, and make sure that its file list is here."""
         if not (self._folder / "HEAD").exists():
             self._git("init", "--quiet", "--bare")
         if known := self._known(prefix):
@@ -93,7 +96,7 @@ class Repository:
         if len(prefix) == _FULL:
             self._fetch("--depth", "1", "origin", f"{prefix}:{_REFS}{prefix}")
             return prefix
-        # no server looks up abbreviations: the history tells which commit is meant
+        # Servers do not resolve abbreviated ids, so the history is needed to find the commit
         self._fetch(*_WHOLE_HISTORY, "origin", "+refs/heads/*:refs/remotes/origin/*")
         try:
             whole = self._git("rev-parse", "--verify", "--quiet", f"{prefix}^{{commit}}").decode().strip()
@@ -109,8 +112,8 @@ class Repository:
         return [(about.split()[2], path) for about, path in entries]  # MODE blob ID<tab>PATH; links have 120000
 
     def read(self, commit: str, blobs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (blob id, bytes) of some of a commit's files; those that are lacking are fetched together."""
-        # cat-file would fetch what it lacks as well, but file by file, each with a connection of its own
+        """Yield (blob id, bytes) of some files of a commit; missing ones are fetched together."""
+        # cat-file would fetch missing files as well, but one by one, with a connection for each
         objects = self._git("rev-list", "--objects", "--missing=print", "--no-object-names", f"{commit}^{{tree}}")
         absent = {line[1:] for line in objects.decode().split() if line.startswith("?")}
         if wanted := [blob for blob in blobs if blob in absent]:
@@ -118,7 +121,7 @@ class Repository:
         yield from self._read_local(blobs)
 
     def _known(self, prefix: str) -> str | None:
-        """Return the commit that starts so, of those that an earlier run has fetched: its ref is written last."""
+        """Return a commit with this prefix that an earlier run fetched completely: the ref is written last."""
         refs = self._git("for-each-ref", "--format=%(refname)", _REFS).decode().split()
         return next((ref.removeprefix(_REFS) for ref in refs if ref.startswith(_REFS + prefix)), None)
 
@@ -165,9 +168,11 @@ class Repository:
         return done.stdout
 
     def _error(self, text: str) -> Exception:
-        """Return what to raise for git's complaint."""
+        """Return the exception for an error message of git."""
         if re.search("No space left on device|Disk quota exceeded", text):
-            return OutputError(f"{self._folder}: the disk is full; make room, and run the command again to go on")
+            return OutputError(
+                f"{self._folder}: the disk is full; free some space and run the command again to continue"
+            )
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("warning: ")]
         fatal = [line.removeprefix("fatal: ") for line in lines if line.startswith("fatal: ")]
         reason = [*fatal, *lines, "git does not say why"][0]
@@ -183,9 +188,9 @@ class Repository:
 
 
 def _environment() -> dict[str, str]:
-    """Return variables under which git answers in English and never asks for a password: neither here nor in a window.
+    """Return variables under which git answers in English and never asks for a password, in a terminal or a window.
 
-    Those that would point it at another repository, as a hook sets them, are left out.
+    Variables that would direct git to another repository, as a hook sets them, are removed.
     """
     ours = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
     foreign = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE", "GIT_NAMESPACE")

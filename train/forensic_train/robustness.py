@@ -1,4 +1,4 @@
-"""Robustness: what each export still gets right when its test images are re-encoded."""
+"""Robustness: how well each export judges re-encoded test images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,36 +25,36 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class RobustnessPoint:
-    """One model on one set of images under one re-encoding."""
+    """Figures of one model on one set of images under one re-encoding."""
 
     model: str
-    """Name on its card."""
+    """Its name on the card."""
     technique: str
-    """From its card."""
+    """Its technique."""
     reencoding: str
-    """`original`, or a name from reencode.REENCODINGS."""
+    """`original`, or a name in history.REENCODINGS."""
     images: int
-    """Judged; those that the format cannot hold are left out."""
+    """Number of images, without those that the format cannot store."""
     accuracy: float
-    """Share right, 0 to 1."""
+    """Share of images with the right raw label, 0 to 1."""
     interval: tuple[float, float]
     """Wilson 95 % interval of the accuracy."""
     macro_recall: float
-    """Mean over the generators of the share of their images that is right, 0 to 1."""
+    """Mean recall over the generators, 0 to 1."""
     set: str = TEST
-    """Name of the images."""
+    """Name of the set of images."""
 
 
 @dataclass(frozen=True)
 class Reencoded:
-    """The labels that one model gives to images as they are and under each re-encoding."""
+    """The labels that one model gives to original and to re-encoded images."""
 
     card: ModelCard
-    """Of the model."""
+    """Card of the model."""
     names: tuple[str, ...]
-    """`original`, then re-encodings: R in all."""
+    """R names: `original`, then the re-encodings."""
     tops: npt.NDArray[np.int64]
-    """R x B: index of the label; -1 where the format cannot hold the image."""
+    """R x B: index of the label; -1 if the format cannot store the image."""
     targets: npt.NDArray[np.int64]
     """B: index of the true label."""
 
@@ -75,7 +75,7 @@ def robustness_all(
     models: Sequence[Model], rows: Sequence[Row], reencodings: Sequence[str] = tuple(REENCODINGS)
 ) -> list[RobustnessPoint]:
     """Measure several exports as reencoded_labels() does. Points come model by model."""
-    return [point for one in reencoded_labels(models, rows, reencodings) for point in pooled_points([one])]
+    return [point for judged in reencoded_labels(models, rows, reencodings) for point in pooled_points([judged])]
 
 
 def reencoded_labels(
@@ -86,7 +86,7 @@ def reencoded_labels(
     Raises DataError for images that cannot be read, labels that a model does not know, and no images at all.
     """
     if not rows:
-        raise DataError("there are no images to evaluate on; give rows of the split `test`")
+        raise DataError("there are no images to evaluate on; assign some rows to the split `test`")
     for model in models:
         check_labels_known(model, rows)
     names = (ORIGINAL, *reencodings)
@@ -104,25 +104,25 @@ def reencoded_labels(
 
 def pooled_points(parts: Sequence[Reencoded], images: str = TEST) -> list[RobustnessPoint]:
     """Return one model's figures, or those of the models of all folds, on all images; `images` is the set's name."""
-    tops = np.concatenate([one.tops for one in parts], axis=1)
-    targets = np.concatenate([one.targets for one in parts])
+    tops = np.concatenate([part.tops for part in parts], axis=1)
+    targets = np.concatenate([part.targets for part in parts])
     first = parts[0]
-    found = [_point(first.card, name, tops[n], targets, images) for n, name in enumerate(first.names)]
-    return [point for point in found if point is not None]
+    points = [_point(first.card, name, tops[n], targets, images) for n, name in enumerate(first.names)]
+    return [point for point in points if point is not None]
 
 
 def card_robustness(points: Sequence[RobustnessPoint]) -> dict[str, dict[str, Any]]:
     """Return one model's points as its card keeps them: {re-encoding: {accuracy, macro_recall, images, set}}."""
-    kept = ("accuracy", "macro_recall", "images", "set")
-    return {one.reencoding: {name: getattr(one, name) for name in kept} for one in points}
+    figures = ("accuracy", "macro_recall", "images", "set")
+    return {point.reencoding: {name: getattr(point, name) for name in figures} for point in points}
 
 
 def by_model(points: Sequence[RobustnessPoint]) -> Mapping[str, Mapping[str, RobustnessPoint]]:
     """Return {model: {re-encoding: point}}, both in the order in which they come."""
-    found: dict[str, dict[str, RobustnessPoint]] = {}
-    for one in points:
-        found.setdefault(one.model, {})[one.reencoding] = one
-    return found
+    table: dict[str, dict[str, RobustnessPoint]] = {}
+    for point in points:
+        table.setdefault(point.model, {})[point.reencoding] = point
+    return table
 
 
 def _sample_of(item: Prepared, name: str) -> Sample | None:

@@ -1,4 +1,4 @@
-"""A training run on disk: configuration, environment, split, log, checkpoint; every write is atomic."""
+"""A training run on disk: configuration, environment, split, log and checkpoint; every write is atomic."""
 
 import csv
 import io
@@ -20,6 +20,8 @@ import torch
 from forensic_cli import __version__
 from forensic_cli.errors import TrainingError
 from forensic_train.manifest import Row, read_manifest, write_rows
+from forensic_train.network import Network
+from forensic_train.recipes import Recipe
 
 RUN_VERSION = 1
 SPLIT_FILE = "split.csv"
@@ -33,14 +35,14 @@ PREPARED_FILE = "prepared.pt"
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the weights, besides the images."""
+    """Everything besides the images that determines the weights."""
 
     technique: str
     """Name in TECHNIQUES."""
     recipe: str
     """Name in RECIPES."""
     seed: int
-    """All random numbers derive from it."""
+    """All random numbers are derived from it."""
     settings: Mapping[str, Any]
     """The technique's settings."""
     labels: tuple[str, ...]
@@ -48,39 +50,39 @@ class RunConfig:
     subjects: tuple[str, ...]
     """Subjects, in the subject head's order."""
     split_sha256: str
-    """Over every row's bytes, labels and split."""
+    """Hash of every row's bytes, labels and split."""
     holdout: tuple[str, ...] = ()
     """Entries of --holdout."""
     run_version: int = RUN_VERSION
-    """Of this layout."""
+    """Version of this layout."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """OUTPUT/<technique>/ of one training."""
+    """The folder OUTPUT/<technique>/ of one training."""
 
     folder: Path
-    """Holds the files named at the top of this module."""
+    """Contains the files named at the top of this module."""
 
     @property
     def checkpoint(self) -> Path:
-        """The last good checkpoint."""
+        """Path of the last good checkpoint."""
         return self.folder / CHECKPOINT_FILE
 
     def check_free(self, resume: bool) -> None:
-        """Raise TrainingError where a run must not be started over."""
+        """Raise TrainingError if there is a run already that must not be overwritten."""
         if self.checkpoint.exists() and not resume:
-            raise TrainingError(f"{self.folder}: holds a run already; add --resume, or choose another --output")
+            raise TrainingError(f"{self.folder}: contains a run already; add --resume, or choose another --output")
 
     def begin(self, config: RunConfig, device: torch.device, resume: bool) -> None:
-        """Create the folder, or check that it holds the same run when resuming. Raises TrainingError."""
+        """Create the folder, or check that it contains the same run when resuming. Raises TrainingError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / CONFIG_FILE).exists():
             self.check_free(resume)
-            if resume and (found := self.config()) != config:
-                changed = [name for name, value in asdict(config).items() if asdict(found)[name] != value]
+            if resume and (stored := self.config()) != config:
+                changed = [name for name, value in asdict(config).items() if asdict(stored)[name] != value]
                 raise TrainingError(
-                    f"{self.folder}: cannot be resumed, {', '.join(changed)} differ from the run's; "
+                    f"{self.folder}: cannot be resumed, these differ: {', '.join(changed)}; "
                     "repeat the options it was started with, or choose another --output"
                 )
         write_json(self.folder / CONFIG_FILE, asdict(config))
@@ -91,10 +93,10 @@ class Run:
         path = self.folder / CONFIG_FILE
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            found = raw.get("run_version")
-            if found != RUN_VERSION:
+            run_version = raw.get("run_version")
+            if run_version != RUN_VERSION:
                 raise TrainingError(
-                    f"{self.folder}: is a run of version {found!r}, this tool reads {RUN_VERSION}; train it again"
+                    f"{self.folder}: is a run of version {run_version!r}, this tool reads {RUN_VERSION}; train it again"
                 )
             for name in ("labels", "subjects", "holdout"):
                 raw[name] = tuple(raw[name])
@@ -105,7 +107,7 @@ class Run:
             raise TrainingError(f"{path}: cannot be read ({type(error).__name__}: {error}); train it again") from error
 
     def environment(self) -> dict[str, Any]:
-        """Read back what the run was made on; empty where that is lost."""
+        """Read back which machine and packages made the run; empty if that file is lost."""
         try:
             return dict(json.loads((self.folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError):
@@ -118,27 +120,27 @@ class Run:
         write_log(self.folder / LOG_FILE, history)
 
     def load(self, device: torch.device) -> tuple[Mapping[str, Any], list[dict[str, float]]]:
-        """Return the checkpoint's state and its history, one entry an epoch. Raises TrainingError."""
+        """Return the checkpoint's state and its history, one entry per epoch. Raises TrainingError."""
         try:
-            found = torch.load(self.checkpoint, map_location=device, weights_only=True)
-            return found["state"], [dict(entry) for entry in found["history"]]
+            stored = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            return stored["state"], [dict(entry) for entry in stored["history"]]
         except FileNotFoundError as error:
             raise TrainingError(f"{self.folder}: has no checkpoint yet; train it without --resume") from error
-        except Exception as error:  # torch.load raises whatever a damaged archive leads it into
+        except Exception as error:  # a damaged archive can make torch.load raise anything
             raise TrainingError(
                 f"{self.checkpoint}: cannot be read ({type(error).__name__}); remove the run and train it again"
             ) from error
 
 
 def technique_run(output: Path, technique: str) -> Run:
-    """Return the run of a technique below an output folder, or the folder itself when it is that run."""
+    """Return the run of a technique below an output folder, or the folder itself if it is that run."""
     if output.name == technique and (output / CONFIG_FILE).exists():
         return Run(output)
     return Run(output / technique)
 
 
 def draw_folder(output: Path, draw: int) -> Path:
-    """Return the folder of a further division of a run's unseen images into `adapt` and `test`, counted from 1."""
+    """Return the folder of the n-th further division of the unseen images into `adapt` and `test`, from 1."""
     return output / f"draw-{draw}"
 
 
@@ -149,7 +151,7 @@ def draw_folders(output: Path) -> list[Path]:
 
 
 def split_file(output: Path) -> Path | None:
-    """Return the split of an output folder or, for a single technique's run, of the folder above; None without one."""
+    """Return the split file of an output folder or, for a single technique's run, of its parent; None without one."""
     return next((folder / SPLIT_FILE for folder in (output, output.parent) if (folder / SPLIT_FILE).is_file()), None)
 
 
@@ -168,7 +170,7 @@ def save_split(output: Path, rows: Sequence[Row]) -> None:
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Describe what a run was made on and with."""
+    """Describe the machine and the packages that make a run."""
     packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "onnx", "onnxscript")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -184,7 +186,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # another distribution may supply the module, as opencv-python does for cv2
+    except PackageNotFoundError:  # another distribution may provide the module, as opencv-python does for cv2
         return "unknown"
 
 
@@ -195,7 +197,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Replace the log: a CSV line an epoch."""
+    """Replace the log, a CSV with one line per epoch."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(history[0]) if history else [], lineterminator="\n")
     writer.writeheader()
@@ -206,7 +208,7 @@ def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and move the file into place when it is whole."""
+    """Yield a temporary path next to `path`, and move that file into place when it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         yield temporary
@@ -216,8 +218,21 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def trained_techniques(output: Path) -> list[str]:
-    """Return the techniques that have a checkpoint below an output folder. Raises TrainingError for none."""
-    found = sorted(path.parent.name for path in output.glob(f"*/{CHECKPOINT_FILE}"))
-    if not found:
-        raise TrainingError(f"{output}: holds no trained technique; name the --output folder of `genforensic train`")
-    return found
+    """Return the techniques that have a checkpoint below an output folder. Raises TrainingError if there are none."""
+    trained = sorted(path.parent.name for path in output.glob(f"*/{CHECKPOINT_FILE}"))
+    if not trained:
+        raise TrainingError(f"{output}: contains no trained technique; name the --output folder of `genforensic train`")
+    return trained
+
+
+def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
+    """Return the trained network of a run, on the CPU. Raises TrainingError if the training is not finished."""
+    state, history = run.load(torch.device("cpu"))
+    if len(history) < config.settings["epochs"]:
+        raise TrainingError(
+            f"{run.folder}: stopped after epoch {len(history)} of {config.settings['epochs']}; "
+            "finish it with `genforensic train ... --resume`"
+        )
+    network = Network(recipe.encoder(), len(config.labels))
+    network.load_state_dict(state["modules"]["network"])
+    return network

@@ -1,7 +1,7 @@
-"""Signals: what an encoder's fixed part measures of images in every state, once, kept on disk for all techniques.
+"""Signals: what the fixed part of an encoder measures in images of every state, kept on disk for all techniques.
 
-An image is measured as it is and in the states that pictures reach analysts in: compressed, resized, saved again. So
-"JPEG" cannot become a generator, and a technique learns from numbers, not from pixels.
+An image is measured as published and in the states in which images reach an analyst: compressed, resized, saved again.
+So "JPEG" cannot become the mark of a generator, and a technique learns from numbers instead of pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,23 +33,23 @@ from forensic_train.seeds import generator_for, seed_for
 
 Rng: TypeAlias = np.random.Generator
 Drawn: TypeAlias = tuple[Pixels, str]
-"""Pixels, and the name of the state that they are in."""
+"""Pixels and the name of their state."""
 
 _LARGEST = 1024
-"""Pixels along a side that are re-encoded; more of a photograph says the same."""
+"""Greatest side of the part that is re-encoded, in pixels; more of a photograph adds nothing."""
 _LEAST = 64
-"""Pixels along a side that resizing leaves at least."""
+"""Smallest side after resizing, in pixels."""
 _CAMERA = 1600
-"""Pixels: images with a longer side mostly reach a reader shrunk, half of them here, to ..."""
+"""Pixels; images with a longer side are mostly published smaller, so half of them are shrunk to ..."""
 _SITE = (800, 1600)
-"""... a side as long as this."""
+"""... a longest side in this range."""
 _FULL_COLOUR = 0.35
-"""Share of JPEGs that keep their colours at full size (4:4:4)."""
+"""Share of JPEGs without chroma subsampling (4:4:4)."""
 _BLOCK = 8
 _PART = 256
-"""Pixels along a side of what is cut out."""
+"""Side of the small part that is cut out, in pixels."""
 VERSION = 3
-"""Changes with what is measured, so that old signals are not taken for new ones."""
+"""Increases when the measurement changes, so that old signals are not mistaken for new ones."""
 
 
 def _compressed(pixels: Pixels, rng: Rng, least: int, most: int) -> Drawn:
@@ -78,12 +78,12 @@ def _resized_jpeg(pixels: Pixels, rng: Rng) -> Drawn:
 
 
 def _saved_again(pixels: Pixels, rng: Rng) -> Drawn:
-    """Compress, cut anywhere and save without loss: what a screenshot or an editor leaves."""
+    """Compress, cut anywhere and save losslessly, as a screenshot or an image editor does."""
     return _cut_anywhere(_compressed(pixels, rng, 70, 96)[0], rng), "lossless"
 
 
 def _cut(pixels: Pixels, rng: Rng) -> Drawn:
-    """Cut out a small part, on the grid of a JPEG, and save it in one of the ways above: a detail, a thumbnail."""
+    """Cut out a small part along the JPEG grid, such as a detail, and save it in one of the ways above."""
     top, left = (int(rng.integers(max(0, side - _PART) // _BLOCK + 1)) * _BLOCK for side in pixels.shape[:2])
     part, way = np.ascontiguousarray(pixels[top : top + _PART, left : left + _PART]), rng.random()
     if way < 0.25:
@@ -107,19 +107,19 @@ FORMS = (ORIGINAL, *DRAWS)
 
 
 def draw_forms(pixels: Pixels, header: Header, key: str) -> list[Drawn]:
-    """Return an image in each of FORMS; random numbers depend on `key`, the hash of its file, alone."""
+    """Return an image in each of FORMS; random numbers depend only on `key`, the hash of its file."""
     forms: list[Drawn] = [(pixels, state_of(header).name)]
     for k, draw in enumerate(DRAWS.values()):
         rng = generator_for("form", int(key[:12], 16), k)
         middle = _middle(_shrunk_for_a_site(pixels, rng))
-        # Half of what was a JPEG before gets a new grid, as an editor's crop gives it
+        # Half of the JPEGs get a shifted block grid, as after cropping in an editor
         moved = header.compression == "jpeg" and rng.random() < 0.5
         forms.append(draw(_cut_anywhere(middle, rng) if moved else middle, rng))
     return forms
 
 
 def _shrunk_for_a_site(pixels: Pixels, rng: Rng) -> Pixels:
-    """Shrink every second image of a camera's size to a site's; others stay as they are."""
+    """Shrink half of the images of camera size to a size that websites use; others stay the same."""
     longest = max(pixels.shape[:2])
     if longest <= _CAMERA or rng.random() < 0.5:
         return pixels
@@ -132,12 +132,13 @@ def _shrunk_for_a_site(pixels: Pixels, rng: Rng) -> Pixels:
 
 
 def _middle(pixels: Pixels) -> Pixels:
+    """Cut out the middle, at most _LARGEST pixels along a side, on the JPEG grid."""
     top, left = (max(0, (side - _LARGEST) // 2) // _BLOCK * _BLOCK for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + _LARGEST, left : left + _LARGEST])
 
 
 def _cut_anywhere(pixels: Pixels, rng: Rng) -> Pixels:
-    """Cut up to 7 rows and columns, where enough stay, so that blocks begin elsewhere."""
+    """Cut off up to 7 rows and columns if the image is large enough, to shift the block grid."""
     if min(pixels.shape[:2]) < 2 * _LEAST + _BLOCK:
         return pixels
     return np.ascontiguousarray(pixels[int(rng.integers(_BLOCK)) :, int(rng.integers(_BLOCK)) :])
@@ -150,15 +151,15 @@ class Signals:
     values: npt.NDArray[np.float16]
     """B x D x F."""
     states: npt.NDArray[np.str_]
-    """B x D: name of the state that each form is in."""
+    """B x D: name of the state of each form."""
 
 
 def measure_signals(
     rows: Sequence[Row], encoder: Encoder, preprocessing: Preprocessing, folder: Path, workers: int = 0
 ) -> Signals:
-    """Return the signals of labelled images; what `folder` lacks is measured and kept there, a file an image.
+    """Return the signals of labelled images; missing ones are measured and stored in `folder`, one file per image.
 
-    The rows need their hashes. It goes on where it was stopped. Raises DataError for an image that cannot be read.
+    The rows need hashes. An interrupted run continues where it stopped. Raises DataError for an unreadable image.
     """
     torch.set_num_threads(1)  # each worker has a core of its own
     encoder = encoder.cpu().eval()
@@ -166,13 +167,13 @@ def measure_signals(
     def measure(row: Row) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.str_]]:
         return _measured(row, encoder, preprocessing, folder / row.sha256[:2] / f"{row.sha256}.npz")
 
-    found = ordered_map(measure, rows, workers or default_workers(), 64)
-    measured = list(track(found, "measuring images in every state", len(rows)))
+    results = ordered_map(measure, rows, workers or default_workers(), 64)
+    measured = list(track(results, "measuring images in every state", len(rows)))
     return Signals(np.stack([values for values, _ in measured]), np.stack([states for _, states in measured]))
 
 
 def signals_folder(output: Path, recipe: str) -> Path:
-    """Return where a recipe's signals are kept in a folder."""
+    """Return the subfolder for the signals of a recipe."""
     return output / "signals" / f"{recipe}-{VERSION}"
 
 
@@ -183,7 +184,13 @@ def _measured(
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 return stored["values"], stored["states"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # half a file, after a power cut: measured again
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            BadZipFile,
+        ):  # an incomplete file, even after a power cut: measure again
             pass
     values, states = measure_image(row.path, row.sha256, encoder, preprocessing)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,13 +211,13 @@ def measure_image(
 
 
 def _pooled(encoder: Encoder, patches: npt.NDArray[np.uint8]) -> Tensor:
-    # One view at a time: several spill a core's cache
+    # One view at a time, because several do not fit into the cache of a core
     measured = [encoder.signal(as_images(torch.from_numpy(view[None])))[0] for view in patches]
     return encoder.finish(torch.stack(measured).mean(dim=0, keepdim=True))[0]
 
 
 class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
-    """One signal an example, of a form drawn anew in every epoch. Items are asked for as (position, row)."""
+    """Examples of one signal each, in a form that is drawn again in every epoch. The keys are (position, row)."""
 
     def __init__(
         self,
@@ -235,7 +242,7 @@ class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
         return len(self._targets)
 
     def flat(self, weights: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return every signal M x F in a known state, the index of that state M, and its image's weight M."""
+        """Return every signal M x F in a known state, the index of that state M, and the weight of its image M."""
         image = np.repeat(np.arange(len(self)), [len(forms) for forms in self._forms])
         form = np.concatenate(self._forms)
         values = torch.from_numpy(self._values[image, form].astype(np.float32))

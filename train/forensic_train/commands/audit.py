@@ -1,4 +1,4 @@
-"""`genforensic audit`: how biased is a labelled dataset."""
+"""`genforensic audit`: how biased a labelled dataset is."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -29,12 +29,12 @@ def audit(
 ) -> None:
     """Show the bias of a dataset before anything is trained on it.
 
-    The generator x subject table, entropies H(G), H(S), H(S|G) and mutual information I(G;S) in nats, the accuracy
-    of a rule that sees only the subject, and a shortcut probe: how well file format, size, JPEG quality and
-    metadata alone predict the generator. Every image is read, too: what training could not read is named, and what
-    stands with the same bytes under two generators.
+    Prints the generator x subject table, the entropies H(G), H(S), H(S|G) and the mutual information I(G;S) in nats,
+    the accuracy of a rule that sees only the subject, and a shortcut probe: how well file format, size, JPEG quality
+    and metadata alone predict the generator. Also reads every image, and lists files that training could not read and
+    files with the same bytes under two generators.
 
-    Exit code: 0 done, 1 done but some files could not be read, 2 wrong use, 4 data that cannot be used.
+    Exit code: 0 done, 1 done but some files could not be read, 2 wrong usage, 4 unusable data.
 
     Examples:
 
@@ -64,12 +64,15 @@ def audit(
 
 
 def _records(faults: "FileFaults") -> dict[str, Any]:
-    """Return the faults as JSON has them."""
+    """Return the faults as JSON objects."""
     return {
         "unreadable": [{"path": printable(path), "reason": reason} for path, reason in faults.unreadable],
         "two_generators": [
-            {"sha256": same[0].sha256, "files": [{"path": printable(r.path), "generator": r.generator} for r in same]}
-            for same in faults.two_generators
+            {
+                "sha256": copies[0].sha256,
+                "files": [{"path": printable(row.path), "generator": row.generator} for row in copies],
+            }
+            for copies in faults.two_generators
         ],
     }
 
@@ -83,8 +86,8 @@ def _print_faults(faults: "FileFaults") -> None:
             typer.echo(f"  {visible(printable(path))}: {reason}")
     if faults.two_generators:
         typer.echo(f"{counted(len(faults.two_generators), 'file')} with the same bytes under several generators:")
-        for same in faults.two_generators:
-            typer.echo("  " + ", ".join(f"{visible(printable(row.path))} ({row.generator})" for row in same))
+        for copies in faults.two_generators:
+            typer.echo("  " + ", ".join(f"{visible(printable(row.path))} ({row.generator})" for row in copies))
 
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
@@ -106,7 +109,7 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
     )
     if bias.subjects == ("",):
         note(
-            "The data names no subjects: adversarial training and subject hold-outs are not possible.",
+            "The data has no subjects: adversarial training and subject hold-outs are not possible.",
             "yellow",
         )
     if not shortcuts:

@@ -1,4 +1,4 @@
-"""`genforensic benchmark`: the paper's experiment with generators of its own, in under an hour."""
+"""`genforensic benchmark`: the paper's experiment with small generators that anyone can run again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,35 +12,39 @@ from forensic_cli.errors import UsageError
 
 def benchmark(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Images, trainings and the report.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for images, training runs and the report.")
     ] = Path("runs/benchmark"),
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A few images, one epoch, one seed: shows that it runs; its figures are void."),
+        typer.Option(
+            "--quick", help="A few images, one epoch, one seed: shows that it runs; the figures mean nothing."
+        ),
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Attributors of each kind.")] = 3,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of one thread each; 0: one a core.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Training runs of each kind.")] = 3,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of one thread each; 0: one per core.")] = 0,
     make: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME-SEED|all",
-            help="Train this miniature generator instead, or all that --checkpoints lacks; repeat it.",
+            help="Train this miniature generator instead, or all that --checkpoints is missing; can be repeated.",
             show_default=False,
         ),
     ] = None,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the miniature generators; else those that come with the tool."),
+        typer.Option(metavar="DIR", help="Folder of the miniature generators; default: those in the repository."),
     ] = None,
 ) -> None:
-    """Run the paper's experiment on images that anybody can make again.
+    """Run the paper's experiment on images that anyone can make again.
 
-    Six miniature generators, one per family of the paper, draw a biased dataset: each shows only some subjects, in the
-    paper's proportions. The four techniques are trained on it and tested on a subject that no training image shows:
-    from the same checkpoints, from checkpoints trained separately, after re-encoding, and beside a seventh generator
-    and untouched scenes. Prints the paper's tables: precision, recall and F1 of every generator, and the ranking by
-    accuracy (T0: seen subjects, T1: the unseen one, T2: that from checkpoints trained separately). The report has
-    controls and pictures, too. What is finished is kept: run it again to go on.
+    Six miniature generators, one for each family of the paper, draw a biased dataset: each shows only some subjects, in
+    the paper's proportions. The four techniques are trained on it and tested on a subject that no training image
+    shows: from the same checkpoints, from separately trained checkpoints, after re-encoding, and next to a seventh
+    generator and untouched scenes. Prints the paper's tables: precision, recall and F1 of every generator, and the
+    ranking by accuracy (T0: seen subjects, T1: the unseen subject, T2: the unseen subject from separately trained
+    checkpoints). The report also has controls and pictures. Finished parts are kept: run it again to continue.
+
+    Needs a checkout of the repository: the installed package does not include the benchmark.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`genforensic corpus`: the training images that a table of public repositories names."""
+"""`genforensic corpus`: fetch the training images that a table of public repositories lists."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,7 @@ def corpus(
         Path,
         typer.Argument(
             metavar="SOURCES.tsv",
-            help="Tab separated, with the columns label, repo, commit, path_regex, cap, subject, source: "
+            help="Tab-separated table with the columns label, repo, commit, path_regex, cap, subject, source, such as "
             "train/sources.tsv.",
             show_default=False,
         ),
@@ -28,26 +28,30 @@ def corpus(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="CORPUS", help="The folder to build.")],
     cap: Annotated[
         int | None,
-        typer.Option(min=1, help="Most files of each source; else its row's cap, or 60.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Greatest number of files from each source; default: the cap of its row, or 60.",
+            show_default=False,
+        ),
     ] = None,
     origin: Annotated[
         str,
         typer.Option(
             "--from",
             metavar="TEMPLATE",
-            help="URL or path of a repository, with {repo} for owner/name, or {owner} and {name}.",
+            help="URL or path of a repository, with {repo} in place of owner/name, or {owner} and {name}.",
         ),
     ] = _GITHUB,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL", help="Build this label alone; repeat it for several.")
+        list[str] | None, typer.Option(metavar="LABEL", help="Build only this label; can be repeated.")
     ] = None,
 ) -> None:
-    """Build the corpus of training images from public repositories, each at one commit, with git.
+    """Build the corpus of training images from public repositories, each at a fixed commit, with git.
 
-    Only the files that are taken are fetched, and written as they are to CORPUS/LABEL/REPOSITORY@COMMIT/. Unreadable
-    and small files and near-duplicates are left out. CORPUS/manifest.csv, written last, names the images of this
-    run; a label that begins with `unknown_` becomes the generator `unknown`. Give the command again to go on where
-    it stopped: clones stay in CORPUS/.repositories, and no file is written that is there already.
+    Fetches only the files it needs, and writes them unchanged to CORPUS/LABEL/REPOSITORY@COMMIT/. Unreadable files,
+    small files and near-duplicates are left out. CORPUS/manifest.csv, which is written last, lists the images of this
+    run; labels that begin with `unknown_` become the generator `unknown`. Run the command again to continue after an
+    interruption: clones stay in CORPUS/.repositories, and existing files are not written again.
 
     Examples:
 

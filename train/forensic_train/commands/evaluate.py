@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from forensic_cli.exports import Export
     from forensic_train.manifest import Row
+    from forensic_train.training_plan import TrainOptions
 
 
 def evaluate(
@@ -25,86 +26,91 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR|CSV", help="Other labelled images, instead of the run's own split."),
+        typer.Option(metavar="DIR|CSV", help="Other labelled images instead of the run's own split."),
     ] = None,
     exports: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Exports to evaluate; else the run's, else those that ship."),
+        typer.Option(metavar="DIR", help="Exports to evaluate; default: the run's, or without a run those that ship."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where pictures and tables are written, too."),
+        typer.Option("--output", "-o", metavar="DIR", help="Folder to write pictures and tables to."),
     ] = None,
     robustness: Annotated[
         bool,
         typer.Option(
             "--robustness",
-            help="Measure the test images under JPEG, WebP, resizing, blur, cropping and a screenshot, too.",
+            help="Also measure the test images after JPEG, WebP, resizing, blur, cropping and a screenshot.",
         ),
     ] = False,
     leave_out: Annotated[
         Literal["source", "subject", "generator"] | None,
         typer.Option(
-            help="Train in folds that leave out whole sources, subjects or generators of --data, and measure on these.",
+            help="Train in folds that leave out whole sources, subjects or generators of --data, and measure on those.",
             show_default=False,
         ),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, max=50, help="Folds of --leave-out.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, max=50, help="Number of folds of --leave-out.")] = 3,
     fold: Annotated[
         int | None,
         typer.Option(
             metavar="K",
             min=0,
-            help="Train and measure this fold of --leave-out alone, counted from 0, where all would take too long.",
+            help="Train and measure only this fold of --leave-out, counted from 0, if all would take too long.",
             show_default=False,
         ),
     ] = None,
     technique: Annotated[
         str,
         typer.Option(
-            "--technique", "-t", metavar="NAME|all", help="Measure this one alone; with --leave-out, train it."
+            "--technique",
+            "-t",
+            metavar="NAME|all",
+            help="Measure only this one; with --leave-out, train only this one.",
         ),
     ] = "all",
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Of the exports that are measured; with --leave-out of what is trained, else native."
+            metavar="NAME",
+            help="Recipe of the exports to measure; with --leave-out of what is trained, default native.",
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --leave-out; repeat it.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --leave-out; can be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For --leave-out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for --leave-out.")] = 0,
     device: Annotated[
         Device,
         typer.Option(help="auto: the GPU where one works."),
     ] = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="For --leave-out: processes that load images; 0: none but this one.")
+        int, typer.Option(min=0, help="For --leave-out: processes that load images; 0: load them in this process.")
     ] = 0,
     signals: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="For --leave-out: folder where what is measured of the images is kept for other runs; else --output.",
+            help="For --leave-out: folder that keeps measurements of the images for other runs; default: --output.",
             show_default=False,
         ),
     ] = None,
     report_format: Annotated[
         Literal["table", "json", "markdown"],
-        typer.Option("--format", "-f", help="On the screen."),
+        typer.Option("--format", "-f", help="Format on the screen."),
     ] = "table",
 ) -> None:
     """Measure exports on images that they were not trained on.
 
-    For each technique precision, recall, F1 and support for every generator, macro averages, accuracy with its
-    Wilson interval, the worst cell, a confusion matrix as a picture, and one ranking; with --robustness the accuracy
-    and macro recall under each re-encoding, and a picture of them. With --data and no split column every image is
-    taken as a test image.
+    Reports precision, recall, F1 and support of every generator for each technique, macro averages, accuracy with
+    its Wilson interval, the worst cell, a confusion matrix as a picture, and a ranking of all techniques. With
+    --robustness, accuracy and macro recall under each re-encoding are added. If --data has no split column, every
+    image is a test image.
 
-    --leave-out judges ways to train instead of exports: each image is judged by a model that never saw its source (or
-    subject, or generator). A random split flatters; choose by this. Its folds are training runs below --output and are
-    taken up again where they stopped; `genforensic train --calibrate` uses what they found.
+    --leave-out evaluates the training instead of exports (cross-fitting): each image is judged by a model that never
+    saw its source (or subject, or generator). A random split gives figures that are too good; base choices on this. The
+    folds are training runs below --output and are resumed if they were interrupted. `genforensic train --calibrate`
+    uses their scores.
 
     Examples:
 
@@ -128,23 +134,23 @@ def evaluate(
                 "--robustness measures exports; the recipe native is measured in every form by --leave-out"
             )
         with training_extra("evaluate"):
-            from forensic_train.crossfit.fit import crossfit
-            from forensic_train.crossfit.report import left_out_report
-            from forensic_train.recipes import find_recipe
-            from forensic_train.training import TrainOptions
+            from forensic_train.training_plan import TrainOptions
 
-            overrides, trained = parse_settings(settings), recipe or DEFAULT_RECIPE
             options = TrainOptions(
-                technique, data, output, trained, seed, device, overrides=overrides, workers=workers, signals=signals
+                technique,
+                data,
+                output,
+                recipe or DEFAULT_RECIPE,
+                seed,
+                device,
+                overrides=parse_settings(settings),
+                workers=workers,
+                signals=signals,
             )
-            scores = crossfit(options, leave_out, folds, fold)
-            report = left_out_report(scores, find_recipe(trained), leave_out)
-            report.write(output)
-        _show(report_format, report.tables, report.json, report.markdown)
-        note(f"Scores, pictures and tables: {output}")
+            _cross_fit(options, leave_out, folds, fold, report_format)
         return
     if settings or fold is not None:
-        raise UsageError("--set and --fold say how --leave-out trains; name what to leave out, or leave them out")
+        raise UsageError("--set and --fold are for --leave-out; add --leave-out, or remove them")
     with training_extra("evaluate"):
         from forensic_train.evaluate import evaluate_all, evaluate_draws
         from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
@@ -175,34 +181,51 @@ def evaluate(
         note(f"Pictures and tables: {target}")
 
 
+def _cross_fit(options: "TrainOptions", unit: str, folds: int, fold: int | None, report_format: str) -> None:
+    """Train and judge the folds of --leave-out, and report on them."""
+    from forensic_train.crossfit.fit import crossfit
+    from forensic_train.crossfit.report import left_out_report
+    from forensic_train.recipes import find_recipe
+
+    scores = crossfit(options, unit, folds, fold)
+    report = left_out_report(scores, find_recipe(options.recipe), unit)
+    report.write(options.output)
+    _show(report_format, report.tables, report.json, report.markdown)
+    note(f"Scores, pictures and tables: {options.output}")
+
+
 def _wanted(exports: "Sequence[Export]", technique: str, recipe: str | None) -> "list[Export]":
-    """Return the exports of a technique and a recipe, or of all. Raises UsageError where there are none."""
-    for name, wanted, here in (
-        ("recipe", recipe, sorted({export.card.recipe for export in exports})),
-        ("technique", technique, sorted({export.card.technique for export in exports})),
+    """Return the exports of a technique and a recipe, or of all. Raises UsageError if there are none."""
+    cards = [export.card for export in exports]
+    for name, wanted, available in (
+        ("recipe", recipe, sorted({card.recipe for card in cards})),
+        ("technique", technique, sorted({card.technique for card in cards})),
     ):
-        if wanted not in (None, ALL, *here):
-            raise UsageError(f"no export has {name} {wanted!r}; allowed: {', '.join(here)}, {ALL}")
+        if wanted not in (None, ALL, *available):
+            raise UsageError(f"no export has {name} {wanted!r}; allowed: {', '.join(available)}, {ALL}")
     chosen = [
         export
-        for export in exports
-        if recipe in (None, ALL, export.card.recipe) and technique in (ALL, export.card.technique)
+        for export, card in zip(exports, cards, strict=True)
+        if recipe in (None, ALL, card.recipe) and technique in (ALL, card.technique)
     ]
     if not chosen:
         raise UsageError(f"no export has both technique {technique!r} and recipe {recipe!r}")
     return chosen
 
 
-def _show(wanted: str, table: "Callable[[], Group]", json: Callable[[], str], markdown: Callable[[], str]) -> None:
-    if wanted == "table":
+def _show(
+    report_format: str, table: "Callable[[], Group]", json: Callable[[], str], markdown: Callable[[], str]
+) -> None:
+    if report_format == "table":
         from forensic_cli.console import stdout_console
 
         stdout_console().print(table())
     else:
-        typer.echo((json if wanted == "json" else markdown)(), nl=False)
+        typer.echo((json if report_format == "json" else markdown)(), nl=False)
 
 
 def _rows(run: Path | None, data: Path | None) -> "list[Row]":
+    """Return the run's own split or other labelled images, which are all test images unless they have a split."""
     from dataclasses import replace
 
     from forensic_train.manifest import read_manifest

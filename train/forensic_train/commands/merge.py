@@ -10,14 +10,14 @@ from forensic_cli.console import note
 
 
 def merge(
-    files: Annotated[list[Path], typer.Argument(help="Exports of one recipe, each of another technique.")],
+    files: Annotated[list[Path], typer.Argument(help="Exports of one recipe, each with another technique.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file to write.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Put several techniques into one file, which stores and computes once what they share.
+    """Merge several techniques into one file, which stores and computes only once what they have in common.
 
-    A scan with all techniques of the file then costs little more than one where they share their encoder
-    (`finetune` has the baseline's) or its beginning. A scan with one of them computes the others, too.
+    A scan with all of its techniques takes little longer than with one of them if they share their encoder
+    (`finetune` has that of the baseline) or the first part of it. A scan with a single one computes the others as well.
 
     Example:
 

@@ -35,16 +35,18 @@ def train(
             "ResNet-50 at 224 pixels; native-32: for images of 32 pixels.",
         ),
     ] = "native",
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the run.")] = Path(
         "runs/train"
     ),
     origin: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="Run with the trained baseline that finetune needs."),
+        typer.Option("--from", metavar="RUN", help="Run with the trained baseline that finetune starts from."),
     ] = None,
     holdout: Annotated[
         list[str] | None,
-        typer.Option(metavar="source=NAME|subject=NAME", help="Keep a whole source or subject unseen; repeat it."),
+        typer.Option(
+            metavar="source=NAME|subject=NAME", help="Keep a whole source or subject unseen; can be repeated."
+        ),
     ] = None,
     calibrate: Annotated[
         Path | None,
@@ -57,7 +59,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder where what is measured of the images is kept for other runs; else the output folder.",
+            help="Folder that keeps measurements of the images for other runs; default: the output folder.",
             show_default=False,
         ),
     ] = None,
@@ -67,8 +69,8 @@ def train(
             metavar="SHARE",
             min=0,
             max=0.9,
-            help="Share of the training images that is kept for calibration; 0: train on all of them. Else a tenth, "
-            "or what a split column says.",
+            help="Share of the training images to keep for calibration; 0: train on all of them. Default: a tenth, or "
+            "as the split column says.",
             show_default=False,
         ),
     ] = None,
@@ -76,33 +78,37 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Unseen images that finetune adapts to, drawn from all of them alike; else four fifths of every cell, "
-            "or what a split column says.",
+            help="Number of unseen images that finetune adapts to, drawn from all cells together. Default: four fifths "
+            "of every cell, or as the split column says.",
             show_default=False,
         ),
     ] = None,
     draws: Annotated[
         int,
-        typer.Option(min=1, max=100, help="Draw what finetune adapts to so many times, and train it on each draw."),
+        typer.Option(
+            min=1, max=100, help="Draw the images that finetune adapts to this many times, and train it on each draw."
+        ),
     ] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images; else the technique's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in one update; else the technique's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; else the technique's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images; default: the technique's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in one update; default: the technique's.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; default: the technique's.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any setting of the technique, or TECHNIQUE.KEY=VALUE for one of several; repeat it.",
+            help="Any setting of the technique, or TECHNIQUE.KEY=VALUE for one of several; can be repeated.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="All random numbers derive from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="All random numbers are derived from it.")] = 0,
     device: Annotated[
         Device,
         typer.Option(help="auto: the GPU where one works."),
     ] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: none but this one.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the output.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: load them in this process.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the output.")] = False,
 ) -> None:
     """Train techniques on labelled images, and export them with a model card.
 
@@ -118,18 +124,18 @@ def train(
 
         genforensic train --technique finetune --from runs/unseen --output runs/tuned
 
-    With several techniques, what any of them lacks is found before the first epoch; where one fails, the others are
-    finished, and the exit code is 4. The run folder gets split, configuration, log, checkpoints, environment and
-    exports/; with --draws, draw-1/ and so on get the same for each further draw.
+    With several techniques, everything that is missing is reported before the first epoch. If one of them fails, the
+    others are trained nevertheless, and the exit code is 4. The run folder gets the split, configuration, log,
+    checkpoints, environment and exports/; with --draws, each further draw gets the same in draw-1/, draw-2/ and so on.
     """
     overrides = parse_settings(settings)
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
         if value is not None:
             overrides[name] = str(value)
     with training_extra("train"):
-        from forensic_train.manifest import SplitShares
-        from forensic_train.training import TrainOptions
+        from forensic_train.splits import SplitShares
         from forensic_train.training import train as train_techniques
+        from forensic_train.training_plan import TrainOptions
 
         exports = train_techniques(
             TrainOptions(

@@ -1,4 +1,4 @@
-"""Cross-fitting: every image is judged by a model that never saw its source, subject or generator."""
+"""Cross-fitting: a training run per fold, whose exports judge the images that the fold holds out."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,22 +14,22 @@ from forensic_train.crossfit.scores import Scores, scores_file, write_scores
 from forensic_train.evaluate import image_sets, score_rows
 from forensic_train.manifest import read_manifest, with_hashes
 from forensic_train.recipes import find_recipe
-from forensic_train.run import EXPORTS_FOLDER, save_split, technique_run
+from forensic_train.run import EXPORTS_FOLDER, load_network, save_split, technique_run
 from forensic_train.signals import signals_folder
 from forensic_train.techniques import find_techniques
-from forensic_train.training import TrainOptions, load_network, train
+from forensic_train.training import train
+from forensic_train.training_plan import TrainOptions
 
 
 def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = None) -> list[Scores]:
-    """Train a model a fold below `options.output` and judge the held-out images with its export.
+    """Train the techniques once per fold and judge the held-out images; returns the scores of each technique.
 
-    `only`: one fold, counted from 0, in place of all; its scores are then written beside its runs.
-    Raises UsageError for one that there is not.
-
-    Writes OUTPUT/fold-<k>/ (training runs, taken up again where they stopped) and OUTPUT/scores-<technique>.npz.
+    Writes OUTPUT/fold-<k>/ (training runs, which are resumed if they were interrupted) and
+    OUTPUT/scores-<technique>.npz. `unit`: source, subject or generator. `only`: a single fold, counted from 0; its
+    scores are written to its own folder. Raises UsageError if there is no such fold, DataError and TrainingError.
     """
     if options.data is None:
-        raise TrainingError("there is nothing to leave out; name labelled images with --data")
+        raise TrainingError("there are no images to leave out; name labelled images with --data")
     kinds = find_techniques(options.technique)
     rows = with_hashes(read_manifest(options.data))
     splits = fold_splits(rows, unit, folds, adapting=any("adapt" in kind.splits for kind in kinds))
@@ -51,11 +51,11 @@ def crossfit(options: TrainOptions, unit: str, folds: int, only: int | None = No
             network = load_network(run, run.config(), recipe)
             held = list(image_sets(split, model).values())[-1]
             parts[kind.name].append(score_rows(model, network, held, recipe, folder, fold=k))
-    found = [_joined(name, judged) for name, judged in parts.items()]
-    for scores in found:
+    joined = [_joined(technique, judged) for technique, judged in parts.items()]
+    for scores in joined:
         folder = options.output if only is None else options.output / f"fold-{only}"
         write_scores(folder / scores_file(scores.technique), scores)
-    return found
+    return joined
 
 
 def _fold_model(output: Path, recipe: str, technique: str) -> Model:
@@ -67,6 +67,7 @@ def _fold_options(options: TrainOptions, output: Path) -> TrainOptions:
 
 
 def _joined(technique: str, parts: Sequence[Scores]) -> Scores:
+    """Return the scores of all folds as one; logits are minus infinity for labels that a fold does not know."""
     labels = tuple(sorted({label for part in parts for label in part.labels}))
     logits = []
     for part in parts:

@@ -1,4 +1,4 @@
-"""Folds of whole sources, subjects or generators: the only splits by which models and choices are judged."""
+"""Folds for cross-fitting, which hold out whole sources, subjects or generators."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -6,20 +6,19 @@ from dataclasses import replace
 
 from forensic_cli.card import REAL, UNKNOWN
 from forensic_cli.errors import DataError
-from forensic_train.manifest import Row, components
+from forensic_train.manifest import Row
+from forensic_train.splits import components
 
 
 def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
-    """Return each row's fold: whole units (`source` or `subject`), so that each fold has a share of every generator.
+    """Return the fold of each row; units (`source` or `subject`) stay whole, and generators are spread over all folds.
 
-    The largest units go first, each to the fold that it unbalances least. A generator that has one unit only is
-    divided by groups instead, for otherwise a fold would have no training image of it. Rows that share a group or
-    their bytes stay together. Raises DataError where a row does not name its unit.
+    Units are assigned from the largest to the smallest, each to the fold that it unbalances least. A generator with
+    a single unit is divided by groups instead, because otherwise one fold would have no training images of it. Rows
+    that share a group or their bytes stay together. Raises DataError if a row has no unit.
     """
     if any(not getattr(row, unit) for row in rows):
-        raise DataError(
-            f"not every image names its {unit}, so none can be left out; add a column {unit} to the manifest"
-        )
+        raise DataError(f"some images have no {unit}, so none can be left out; add a column {unit} to the manifest")
     units: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         units[row.generator].add(getattr(row, unit))
@@ -46,11 +45,12 @@ def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
 
 
 def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> list[list[Row]]:
-    """Return one split of all rows for each fold: held-out rows are `test`, the others `train`.
+    """Return one split of all rows per fold: held-out rows are `test`, all others are `train`.
 
-    `generator`: a fold for each generator but `real` and `unknown`; a third (1 / folds) of the sources of the others
-    is held out with it, so that its images are compared with known images from unseen sources. `adapting`: every
-    second held-out unit of a known generator becomes `adapt`, for `finetune`, which is tested on units it never saw.
+    With the unit `generator` there is a fold for each generator except `real` and `unknown`. It also holds out
+    1 / `folds` of the sources of all others, to compare its images with known generators from unseen sources.
+    `adapting`: every second held-out unit of a known generator becomes `adapt`, for `finetune`, which is then tested on
+    units it has not seen.
     """
     if unit == "generator":
         names = sorted({row.generator for row in rows} - {REAL, UNKNOWN})
@@ -75,9 +75,9 @@ def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool)
 
 
 def _adapted(rows: Sequence[Row], held: Sequence[bool], unit: str) -> set[str]:
-    """Return every second held-out unit of a generator, but none that shows what training does not know.
+    """Return every second held-out unit of each generator, except units of generators that training does not know.
 
-    A unit with several generators goes to the side where they have fewer.
+    A unit with several generators goes to the side on which they have fewer units.
     """
     known = {row.generator for row, flag in zip(rows, held, strict=True) if not flag}
     generators: dict[str, set[str]] = defaultdict(set)
@@ -85,7 +85,7 @@ def _adapted(rows: Sequence[Row], held: Sequence[bool], unit: str) -> set[str]:
         if flag:
             generators[_unit_of(row, unit)].add(row.generator)
     adapted: set[str] = set()
-    tested: Counter[str] = Counter()  # units to test on, less those to adapt to
+    tested: Counter[str] = Counter()  # units to test on minus units to adapt to
     for name, shown in generators.items():
         step = -1 if shown <= known and sum(tested[generator] for generator in shown) > 0 else 1
         tested.update(dict.fromkeys(shown, step))
@@ -99,5 +99,5 @@ def _unit_of(row: Row, unit: str) -> str:
 
 
 def _together(assigned: Sequence[int], parts: Sequence[int]) -> list[int]:
-    """Give every member of a component its first member's fold."""
+    """Assign every member of a component to the fold of its first member."""
     return [assigned[part] for part in parts]

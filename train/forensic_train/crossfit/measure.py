@@ -1,4 +1,4 @@
-"""What cross-fitted scores say: recall of every left-out source or subject, calibration, and the open set."""
+"""Figures from out-of-fold scores: recall of every left-out source or subject, calibration, open-set measures."""
 
 from dataclasses import dataclass, replace
 
@@ -9,21 +9,14 @@ from forensic_cli.card import UNKNOWN, ModelCard
 from forensic_cli.model import softmax
 from forensic_cli.verdict import known_labels
 from forensic_train.crossfit.scores import Scores
-from forensic_train.decide import (
-    Answers,
-    by_generator,
-    by_source,
-    fit_decisions,
-    nested_answers,
-    silenced,
-    state_entries,
-)
+from forensic_train.decide import Answers, by_generator, by_source, fit_decisions, nested_answers, silenced
 from forensic_train.evaluate import Evaluation, calibrated_rows, measure
 from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import Recipe
 from forensic_train.techniques import find_techniques, splits_behind
+from forensic_train.thresholds import state_entries
 
 SET_NAME = "left-out"
 """Name of the images in reports and cards."""
@@ -31,36 +24,36 @@ SET_NAME = "left-out"
 
 @dataclass(frozen=True)
 class UnitRecall:
-    """One generator's images of one left-out unit."""
+    """Recall of one generator in one left-out unit."""
 
     technique: str
-    """Name."""
+    """Its name."""
     generator: str
     """True label."""
     unit: str
     """Source or subject."""
     images: int
-    """Of it."""
+    """Images of the generator in the unit."""
     recall: float
-    """Share named right by the raw label, 0 to 1."""
+    """Share of the images with the right raw label, 0 to 1."""
     interval: tuple[float, float]
     """Wilson 95 % interval."""
     mistaken: str
-    """The most frequent wrong label; empty where all are right."""
+    """The most frequent wrong label; empty if all are right."""
 
 
 @dataclass(frozen=True)
 class OpenSet:
-    """How well a score tells a left-out generator from known ones whose sources were left out, too."""
+    """How well a score separates a left-out generator from known ones whose sources were left out as well."""
 
     technique: str
-    """Name."""
+    """Its name."""
     generator: str
-    """Left out."""
+    """The one that was left out."""
     score: str
     """Name in SCORES."""
     images: int
-    """Of the left-out generator."""
+    """Images of the left-out generator."""
     known: int
     """Images of known labels."""
     auroc: float
@@ -68,11 +61,11 @@ class OpenSet:
     oscr: float
     """Area under the open-set classification rate curve, 0 to 1."""
     rejected: float
-    """Share of the generator's images that the score rejects where it rejects one known image in ten."""
+    """Share of the generator's images below the score that rejects one known image in ten, 0 to 1."""
 
 
 def left_out_card(scores: Scores, recipe: Recipe, unit: str) -> ModelCard:
-    """Return a card with decisions from cross-fitted scores."""
+    """Return a card with decisions fitted on out-of-fold scores."""
     card = ModelCard(
         name=f"{recipe.name}-{scores.technique}",
         technique=scores.technique,
@@ -86,26 +79,26 @@ def left_out_card(scores: Scores, recipe: Recipe, unit: str) -> ModelCard:
 
 
 def calibrate_on(card: ModelCard, scores: Scores, unit: str = "source") -> ModelCard:
-    """Decide by scores of images whose source (or subject) the judging model never saw."""
+    """Return the card with decisions fitted on out-of-fold scores, and a sentence about their images."""
     rows, _ = known_part(scores)
     units = len({getattr(row, unit) for row in rows})
     described = (
-        f"{len(rows)} images of {units} {unit}s, each judged by a model of the same kind that was trained without "
+        f"{len(rows)} images from {units} {unit}s, each judged by a model of the same kind that was trained without "
         f"its {unit}"
     )
     if "adapt" in card.training.get("splits", ()):
-        described += f", and whose last layer was adapted to other {unit}s that the training had not seen"
+        described += f" and whose last layer was adapted to other {unit}s that the training had not seen"
     return replace(card, decisions=fit_decisions(card, scores), validation=f"{described}.")
 
 
 def known_part(scores: Scores) -> tuple[list[Row], npt.NDArray[np.float32]]:
-    """Return the rows whose generator is one of the labels, and their logits as the images are, B x K."""
+    """Return the rows with a known generator, and the logits B x K of their images as published."""
     places = [i for i, row in enumerate(scores.rows) if row.generator in scores.labels]
     return [scores.rows[i] for i in places], scores.logits[places, 0]
 
 
 def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
-    """Measure cross-fitted scores of images as they are; their answers by decisions chosen on other sources."""
+    """Measure out-of-fold scores of images as published; their answers come from decisions fitted on other sources."""
     rows, logits = known_part(scores)
     places = [i for i, row in enumerate(scores.rows) if row.generator in scores.labels]
     ordered = logits[:, [scores.labels.index(x) for x in card.labels]]
@@ -128,21 +121,21 @@ def evaluate_scores(card: ModelCard, scores: Scores) -> Evaluation:
 
 
 def _as_found(card: ModelCard, state: str, answers: Answers) -> Answers:
-    """Return what is said of images as they were published."""
+    """Return the answers for images as published, as the final decision would give them."""
     return silenced(answers.at(answers.entries.as_found), card.decisions[state])
 
 
 def unit_recalls(scores: Scores, unit: str) -> list[UnitRecall]:
-    """Return the recall of every generator in every unit, generator by generator, worst last."""
+    """Return the recall of every generator in every unit, sorted by generator, the worst last."""
     rows, logits = known_part(scores)
     named = [scores.labels[k] for k in logits.argmax(axis=1)]
     cells: dict[tuple[str, str], list[str]] = {}
     for row, label in zip(rows, named, strict=True):
         cells.setdefault((row.generator, getattr(row, unit)), []).append(label)
-    found = []
+    recalls = []
     for (generator, name), labels in cells.items():
         right, wrong = labels.count(generator), [label for label in labels if label != generator]
-        found.append(
+        recalls.append(
             UnitRecall(
                 scores.technique,
                 generator,
@@ -153,12 +146,12 @@ def unit_recalls(scores: Scores, unit: str) -> list[UnitRecall]:
                 max(sorted(set(wrong)), key=wrong.count) if wrong else "",
             )
         )
-    return sorted(found, key=lambda one: (one.generator, -one.recall, one.unit))
+    return sorted(recalls, key=lambda recall: (recall.generator, -recall.recall, recall.unit))
 
 
 def open_set(scores: Scores) -> list[OpenSet]:
-    """Return AUROC and OSCR of every score for each left-out generator, of scores with `--leave-out generator`."""
-    found = []
+    """Return the measures of every score for each left-out generator, from scores of `--leave-out generator`."""
+    measured = []
     for fold in sorted(set(scores.folds.tolist())):
         places = [i for i, k in enumerate(scores.folds) if k == fold]
         unknown = [i for i in places if not _is_known(scores, i)]
@@ -169,7 +162,7 @@ def open_set(scores: Scores) -> list[OpenSet]:
         for name in SCORES if UNKNOWN in scores.labels else SCORES[:-1]:
             values = _certainty(name, scores)
             floor = np.quantile(values[known], _REJECTED)
-            found.append(
+            measured.append(
                 OpenSet(
                     scores.technique,
                     scores.rows[unknown[0]].generator,
@@ -181,16 +174,17 @@ def open_set(scores: Scores) -> list[OpenSet]:
                     float((values[unknown] < floor).mean()),
                 )
             )
-    return found
+    return measured
 
 
 SCORES = ("confidence", "margin", "energy", "known")
-"""Highest probability of a known label; its lead over the second; log-sum-exp; one less the probability of `unknown`,
-where the model has that output."""
+"""Highest probability of a known label; its lead over the second highest; log-sum-exp of the known logits; 1 minus the
+probability of `unknown`, if the model has that label."""
 _REJECTED = 0.1
 
 
 def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
+    """Return one of SCORES for every image, B."""
     logits = scores.logits[:, 0].astype(np.float64)
     known = [scores.labels.index(label) for label in known_labels(scores.labels)]
     probabilities = softmax(logits)
@@ -205,7 +199,7 @@ def _certainty(name: str, scores: Scores) -> npt.NDArray[np.float64]:
 
 
 def _is_known(scores: Scores, i: int) -> bool:
-    """Whether an image's generator is a label of the model that judged it; one fold alone has no column for others."""
+    """Tell whether the generator of an image is a label of the fold's model that judged it."""
     return scores.rows[i].generator in scores.labels and bool(np.isfinite(scores.logits[i, 0, _column(scores, i)]))
 
 

@@ -1,4 +1,4 @@
-"""Cross-fitted scores: what models that never saw an image's source, subject or generator said of it, in each form."""
+"""Out-of-fold scores: logits from models that never saw an image's source, subject or generator, as .npz files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,24 +20,24 @@ _ROW_FIELDS = ("sha256", "generator", "subject", "group", "source")
 
 @dataclass(frozen=True)
 class Scores:
-    """Images, in D forms each, and what a technique's fold models said of them."""
+    """Logits of B images in D forms each, by the models of a technique's folds."""
 
     technique: str
-    """Name."""
+    """Its name."""
     labels: tuple[str, ...]
     """Of the logits' columns."""
     rows: tuple[Row, ...]
     """B images, held out by the model that judged them."""
     folds: npt.NDArray[np.int64]
-    """B: which model judged it."""
+    """B: fold of the model that judged the image."""
     forms: tuple[str, ...]
-    """D names: `as it is`, and what signals.FORMS has besides where the recipe measures these."""
+    """D names: `as it is`, and the other forms of signals.FORMS if the recipe measures them."""
     states: npt.NDArray[np.str_]
-    """B x D: name of the state that each form is in."""
+    """B x D: name of the state of each form."""
     logits: Logits
     """B x D x K; minus infinity for a label that the fold's model does not know."""
     distances: npt.NDArray[np.float32]
-    """B x D: how far each lies from the training images."""
+    """B x D: distance of each from the training images."""
 
     def at(self, places: Sequence[int]) -> Self:
         """Return the scores of some of the images."""
@@ -52,7 +52,7 @@ def scores_file(technique: str) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError where there is no folder that could hold scores."""
+    """Raise UsageError if the folder for --calibrate does not exist."""
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder; --calibrate takes the output of `genforensic evaluate --leave-out source`"
@@ -60,7 +60,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write scores as NumPy's .npz."""
+    """Write scores as a NumPy .npz file."""
     rows: dict[str, Any] = {name: np.array([getattr(row, name) for row in scores.rows]) for name in _ROW_FIELDS}
     paths = np.array([str(row.path.resolve()).encode("utf-8", "surrogateescape") for row in scores.rows])
     with atomic(path) as temporary, temporary.open("wb") as stream:
@@ -78,9 +78,9 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read scores back. Raises DataError for a file that write_scores() did not write."""
+    """Read scores back. Raises DataError for a file that was not written by write_scores()."""
     try:
-        # An open file, for np.load leaves one that it opens and cannot read open
+        # An open stream, because np.load does not close a file that it opens and cannot read
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             named = zip(*(stored[name].tolist() for name in _ROW_FIELDS), strict=True)
             files = [Path(name.decode("utf-8", "surrogateescape")) for name in stored["path"].tolist()]

@@ -1,4 +1,4 @@
-"""The techniques, one file each. Another one is one new file with a Technique in it, and one line here."""
+"""The techniques, one file each. To add one, write a file with a Technique and add a line here."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,14 @@ from forensic_train.techniques.finetune import Finetune
 from forensic_train.techniques.weighted import Weighted
 
 TECHNIQUES: Mapping[str, type[Technique]] = {
-    one.name: one for one in (Baseline, Weighted, Finetune, Adversarial, Discriminant)
+    kind.name: kind for kind in (Baseline, Weighted, Finetune, Adversarial, Discriminant)
 }
-"""Every technique by its name, those that others start from first."""
+"""Every technique by its name; those that others start from come first."""
 ALL = "all"
 
 
 def splits_behind(kind: type[Technique]) -> tuple[str, ...]:
-    """Return every split that a technique's weights come from, those of what it starts from included."""
+    """Return every split that a technique is fitted on, including those of the technique it starts from."""
     before = splits_behind(TECHNIQUES[kind.starts_from]) if kind.starts_from else ()
     return (*before, *kind.splits)
 

@@ -16,7 +16,7 @@ from forensic_train.techniques.base import Context, Settings, Stepper, Technique
 
 @dataclass(frozen=True)
 class AdversarialSettings(Settings):
-    """PAPER's three updates; `stable` turns on the remedies, whose strength the others set."""
+    """The three updates of PAPER; `stable` turns on the remedies, and the other settings adjust them."""
 
     stable: bool = False
     """Condition the subject head on the generator, clamp its loss at H(S|g), slow and clip the third update."""
@@ -31,11 +31,11 @@ class AdversarialSettings(Settings):
 
 
 class Adversarial(Technique):
-    """One encoder, a generator head and a subject head; every batch three updates, each with its own forward pass.
+    """One encoder, a generator head and a subject head; three updates per batch, each with its own forward pass.
 
     1. The subject head alone minimises the subject loss. 2. Encoder and generator head minimise the generator
-    loss. 3. The encoder alone maximises the subject loss. In PAPER's form all three forward passes update the
-    BatchNorm statistics; in the stable one only the second does.
+    loss. 3. The encoder alone maximises the subject loss. In PAPER, all three forward passes update the BatchNorm
+    statistics; in the stable variant, only the second one does.
     """
 
     name = "adversarial"
@@ -65,11 +65,11 @@ class Adversarial(Technique):
         }
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the network and the subject head, which an export leaves out."""
+        """Return the network and the subject head; an export does not include the subject head."""
         return {**super().modules(), "subject_head": self.subject_head}
 
     def constants(self) -> dict[str, float]:
-        """Return the bounds that the subject losses are read against, in nats."""
+        """Return the bounds to compare the subject losses with, in nats."""
         return {
             "h_s_given_g": self._bias.conditional_entropy,
             "ln_subjects": math.log(len(self.context.subjects)),
@@ -118,9 +118,9 @@ class Adversarial(Technique):
         losses = self._subject_losses(features.float(), batch)
         strength = self._strength()
         if strength > 0:
-            # Beyond H(S|g) the head would be made wrong rather than uninformed; H = 0 masks a generator out
+            # Beyond H(S|g) the head would become wrong instead of uninformed; H = 0 masks out a generator
             goal = torch.minimum(losses, self._entropy[batch.generator]).mean() if stable else losses.mean()
-            # The third update's rate follows the second one's schedule: lr_adv = lambda * lr (PAPER)
+            # The rate of the third update follows the schedule of the second one: lr_adv = lambda * lr (PAPER)
             self._set_rate(self.steppers["generator"].optimizer.param_groups[0]["lr"] * strength)
             self.steppers["adversary"].step(-goal)
         return float(losses.detach().mean())
@@ -130,7 +130,7 @@ class Adversarial(Technique):
             group["lr"] = lr
 
     def _strength(self) -> float:
-        """Return the third update's rate as a share of the second one's."""
+        """Return the rate of the third update as a share of that of the second one."""
         return self._own.adversary_weight * self._ramp() if self._own.stable else 1.0
 
     def _ramp(self) -> float:
@@ -148,7 +148,7 @@ class Adversarial(Technique):
 
     @contextmanager
     def _statistics(self, updated: bool) -> Iterator[None]:
-        """Let a forward pass in training mode update BatchNorm's running statistics, or leave them alone."""
+        """Choose whether forward passes in training mode update the running statistics of BatchNorm."""
         norms = [m for m in self.network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
             norm.track_running_stats = updated

@@ -1,4 +1,4 @@
-"""What every technique is: settings, a sampler, and an update of the network by one batch."""
+"""The base class of techniques: settings, a sampler, and an update of the network with one batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
 
 from forensic_train.dataset import Batch, Example, ImageDataset
-from forensic_train.manifest import Row, row_weights
+from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.seeds import generator_for
 from forensic_train.signals import SignalDataset
+from forensic_train.weights import row_weights
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Settings:
     weight_decay: float = 0.0
     """AdamW's decoupled decay; 0 makes it Adam. Not applied to biases and norms."""
     label_smoothing: float = 0.0
-    """Of the generator loss, 0 to 1."""
+    """Label smoothing of the generator loss, 0 to 1."""
     schedule: Literal["constant", "onecycle"] = "constant"
     """onecycle: warm up over a fifth of the updates, then anneal to nothing."""
     clip_norm: float = 0.0
     """Largest gradient norm of an update; 0: not clipped."""
     source_balance: float = 0.0
-    """0: every image once an epoch, as in PAPER. Above: drawn with replacement, with the probability that makes sources
-    weigh the same within their label, labels within generated, and generated as `real`, to this power; 1 at most."""
+    """0: every image once per epoch, as in PAPER. Above 0: images are drawn with replacement, in proportion to their
+    weight by SourceWeigher to this power; at most 1."""
     double_softmax: bool = False
     """PAPER's literal "softmax activation" before cross entropy; bounds a 7-way loss to [1.165, 2.165]."""
 
@@ -56,11 +57,11 @@ class Context:
     updates_per_epoch: int
     """Batches in an epoch."""
     seed: int
-    """Of the run."""
+    """Seed of the run."""
     device: torch.device
-    """Where the network lives."""
+    """Device of the network."""
     autocast: bool = False
-    """Run forward passes in bfloat16 where that is safe."""
+    """Whether forward passes run in bfloat16 where that is safe."""
 
     def precision(self) -> AbstractContextManager[Any]:
         """Return the mixed-precision context of a forward pass."""
@@ -69,16 +70,16 @@ class Context:
 
 @dataclass
 class Stepper:
-    """An optimiser over some parameters, with its schedule."""
+    """An optimizer of some parameters, with its schedule."""
 
     optimizer: torch.optim.Optimizer
-    """Steps."""
+    """Changes the parameters."""
     schedule: LRScheduler | None
-    """Steps with it; None: constant rate."""
+    """Changes the learning rate after each step; None: constant rate."""
     clip_norm: float
-    """0: not clipped."""
+    """Largest gradient norm; 0: not clipped."""
     parameters: list[nn.Parameter]
-    """What it may change."""
+    """The parameters that it may change."""
 
     def step(self, loss: Tensor) -> None:
         """Descend on `loss`; gradients of all other parameters stay untouched."""
@@ -106,20 +107,20 @@ class Stepper:
 
 
 class Technique(ABC):
-    """A way to train. The fit loop knows these members and never a name."""
+    """A way to train. The fit loop knows these members, but no technique by name."""
 
     name: ClassVar[str]
-    """On the command line and in model cards."""
+    """Name on the command line and in model cards."""
     settings_type: ClassVar[type[Settings]] = Settings
-    """Its parameters, with PAPER's defaults."""
+    """Class of its settings, with the defaults of PAPER."""
     starts_from: ClassVar[str | None] = None
-    """Technique whose trained network it needs."""
+    """Technique whose trained network it starts from."""
     splits: ClassVar[tuple[str, ...]] = ("train",)
-    """Splits that it fits on."""
+    """Splits that it is fitted on."""
     needs_subjects: ClassVar[bool] = False
-    """Tells whether rows must name subjects."""
+    """Whether rows must name subjects."""
     trains_encoder: ClassVar[bool] = True
-    """Tells whether a recipe's settings for the encoder's optimiser apply."""
+    """Whether a recipe's settings for the optimizer of the encoder apply."""
 
     def __init__(self, network: Network, settings: Settings, context: Context) -> None:
         self.network = network
@@ -149,14 +150,14 @@ class Technique(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
-        """Improve the network by one batch; returns numbers to log, `loss` and `accuracy` among them."""
+        """Improve the network with one batch; returns numbers to log, including `loss` and `accuracy`."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return every module that a checkpoint must hold."""
+        """Return every module that a checkpoint must store."""
         return {"network": self.network}
 
     def constants(self) -> dict[str, float]:
-        """Return numbers to print beside the log, such as the bounds of a loss."""
+        """Return numbers to print next to the log, such as the bounds of a loss."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -183,7 +184,7 @@ class Technique(ABC):
         return self.stepper(torch.optim.AdamW(groups, lr=self.settings.lr), parameters)
 
     def stepper(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> Stepper:
-        """Join an optimiser with the settings' schedule."""
+        """Combine an optimizer with the schedule of the settings."""
         schedule = None
         if self.settings.schedule == "onecycle":
             schedule = OneCycleLR(

@@ -6,7 +6,7 @@ from forensic_train.techniques.base import Context, Settings, Technique, accurac
 
 
 class Baseline(Technique):
-    """Learns from the data as it is."""
+    """Trains on the data without any correction for its bias."""
 
     name = "baseline"
 
@@ -15,7 +15,7 @@ class Baseline(Technique):
         self.steppers["network"] = self.adam([network])
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Descend on the generator loss."""
+        """Reduce the generator loss."""
         with self.context.precision():
             logits = self.network.classify(batch.inputs, batch.state)
         loss = self.generator_loss(logits, batch.generator)

@@ -1,4 +1,4 @@
-"""Discriminant: the generator head in closed form, by Fisher's linear discriminant; the encoder stays as it is."""
+"""Discriminant: the generator head in closed form, by Fisher's linear discriminant; the encoder does not change."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _LARGEST_LOGIT = 3.0
 
 @dataclass(frozen=True)
 class DiscriminantSettings(Settings):
-    """Epochs are draws of the augmentation: nothing is learnt from seeing an image twice in the same form."""
+    """An epoch is a draw of the augmentation, because seeing an image twice in the same form adds nothing."""
 
     epochs: int = 6
     batch_size: int = 64
@@ -24,7 +24,7 @@ class DiscriminantSettings(Settings):
 
 
 class Discriminant(Technique):
-    """Every generator a Gaussian with its own mean and one common covariance, all generators equally likely.
+    """Each generator is a Gaussian with its own mean and a common covariance; all generators are equally likely.
 
     Means and covariance alone decide, not the images near a boundary, so the head does not learn the peculiarities
     by which training sources can be told apart. Source: Fisher 1936; Hastie et al. 2009, section 4.3.
@@ -43,7 +43,7 @@ class Discriminant(Technique):
         ]
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the network and the moments, which an export leaves out."""
+        """Return the network and the moments; an export does not include the moments."""
         return {**super().modules(), "moments": nn.ModuleList(self.moments)}
 
     def start_epoch(self, epoch: int) -> None:
@@ -61,7 +61,7 @@ class Discriminant(Technique):
                 head.bias[state].copy_(bias)
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Add the batch to the moments of its states; what is logged was judged by the head of the epoch before."""
+        """Add the batch to the moments of its states; the logged figures are those of the previous epoch's head."""
         with torch.no_grad():
             features = self.network.features(batch.inputs, batch.state)
             logits = self.network.generator_head(features, batch.state)
@@ -86,22 +86,22 @@ class Moments(nn.Module):
         self.products: Tensor
 
     def add(self, features: Tensor, target: Tensor) -> None:
-        """Take in features B x F and their classes B."""
+        """Add features B x F and their classes B."""
         values = features.double()
         self.counts += torch.bincount(target, minlength=len(self.counts))
         self.sums.index_add_(0, target, values)
         self.products += values.T @ values
 
     def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
-        """Return weights K x F and biases K of the discriminant; zeros where nothing was seen."""
+        """Return weights K x F and biases K of the discriminant; zeros if there were no features."""
         seen = self.counts.clamp(min=1)
         means = self.sums / seen[:, None]
         within = (self.products - (means * self.counts[:, None]).T @ means) / self.counts.sum().clamp(min=1)
         ridge = shrinkage * within.diagonal().mean() + 1e-6
         weight = torch.linalg.solve(within + ridge * torch.eye(len(within), device=within.device), means.T).T
         bias = -0.5 * (weight * means).sum(dim=1)
-        # What all classes share does not change a softmax, and a calibrated temperature undoes the scale; both keep
-        # the logits in a range that float32 carries
+        # A constant shared by all classes does not change a softmax, and the calibrated temperature undoes the scale;
+        # removing both keeps the logits in the range of float32
         weight, bias = weight - weight.mean(dim=0), bias - bias.mean()
         scale = _LARGEST_LOGIT / (means @ weight.T + bias).abs().max().clamp(min=_LARGEST_LOGIT)
         return (weight * scale).float(), (bias * scale).float()

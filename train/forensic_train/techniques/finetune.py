@@ -1,4 +1,4 @@
-"""Fine-tuning: the baseline's last layer learns the unseen images' part `adapt` (PAPER, `finetune`)."""
+"""Fine-tuning: the last layer of the baseline is adapted to some of the unseen images (PAPER, `finetune`)."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,15 @@ from forensic_train.techniques.base import Context, Settings, Technique, accurac
 
 @dataclass(frozen=True)
 class FinetuneSettings(Settings):
-    """PAPER's: SGD with momentum, 75 epochs, batch 4."""
+    """As in PAPER: SGD with momentum, 75 epochs, batch 4."""
 
     epochs: int = 75
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD, 0 to 1."""
 
 
 class Finetune(Technique):
-    """Freezes all but the generator head; frozen BatchNorm, so features are computed once."""
+    """Trains only the generator head; BatchNorm is frozen, so features are computed once."""
 
     name = "finetune"
     settings_type = FinetuneSettings
@@ -44,10 +44,10 @@ class Finetune(Technique):
         self.network.eval()
 
     def inputs(self, dataset: ImageDataset | SignalDataset) -> Dataset[Example]:
-        """Return each image's features, averaged over the views that a scan judges.
+        """Return the features of each image, averaged over the views that a scan judges.
 
-        The head is linear: the mean feature gives the mean of the views' logits, an image's logits. Signals are kept as
-        they are, for each epoch draws another form of an image.
+        The head is linear, so mean features give the mean logits of the views, which are the logits of the image.
+        Signals are not encoded in advance, because each epoch draws another form of an image.
         """
         self.network.eval()
         if isinstance(dataset, SignalDataset):
@@ -61,7 +61,7 @@ class Finetune(Technique):
         return FeatureDataset(torch.stack(features).clone(), [dataset.target(i) for i in range(len(dataset))])
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Descend on the generator loss with the head alone; batches hold features, or signals of pooling encoders."""
+        """Reduce the generator loss with the head only; batches contain features, or signals of pooling encoders."""
         features = batch.inputs
         if self.network.encoder.pools:
             with torch.no_grad():

@@ -16,12 +16,12 @@ class Weighted(Baseline):
     name = "weighted"
 
     def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
-        """Draw as many rows as there are; C_i counts the images of row i's generator, K the generators."""
+        """Draw as many rows as there are; C_i: images by the generator of row i, K: number of generators."""
         rng = generator_for("sampler", self.context.seed, epoch)
         return [int(i) for i in rng.choice(len(rows), size=len(rows), p=sampling_weights(rows))]
 
 
 def sampling_weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return each row's probability 1 / (K * C_i); they sum to 1."""
+    """Return the probability 1 / (K * C_i) of each row; they sum to 1."""
     counts = Counter(row.generator for row in rows)
     return np.array([1 / (len(counts) * counts[row.generator]) for row in rows])

@@ -6,7 +6,9 @@ import os
 import struct
 import time
 import zlib
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -436,7 +438,7 @@ def check_bounds(found: tuple[Claim, ...]) -> None:
         assert one.claim in CLAIMS
         assert len(one.value) <= MOST_VALUE
         assert one.value.isprintable()
-        json.dumps(one.record()).encode()
+        json.dumps(asdict(one)).encode()
 
 
 @given(head=st.sampled_from(HEADS), tail=st.binary(max_size=600))
@@ -472,6 +474,16 @@ def hostile_exif() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, 5000) + b"".join(tags)
 
 
+def overlapping_pages(count: int = 64, tags: int = 65535) -> bytes:
+    """A TIFF of 800 kB in which each page begins a tag later than the one before, and has as many tags."""
+    entry = struct.pack("<HHII", tags, 1, 1, 0)
+    data = bytearray(b"II*\0" + struct.pack("<IH", 8, tags) + entry * (tags + count + 2))
+    starts = [8, *(10 + 12 * page for page in range(1, count))]
+    for start, following in pairwise(starts):
+        struct.pack_into("<I", data, start + 2 + 12 * tags, following)
+    return bytes(data)
+
+
 BOMBS = {
     "zlib": lambda: HEADS[1] + chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(200_000_000))) * 100,
     "chunks": lambda: HEADS[1] + chunk(b"tIME", b"") * 2_000_000,
@@ -481,6 +493,7 @@ BOMBS = {
     "exif": lambda: (
         HEADS[0] + (b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(hostile_exif())) + b"Exif\0\0" + hostile_exif()) * 500
     ),
+    "pages": overlapping_pages,
     "xmp": lambda: HEADS[1] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b'CreatorTool="' * 5000) * 500,
     "control": lambda: png(parameters="Steps: 1\x1b[2J\x07\u202e, Sampler" + "\U0001f600" * 900),
 }

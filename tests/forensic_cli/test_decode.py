@@ -1,4 +1,4 @@
-"""Tests of preprocess: no bytes make decode() raise, and the same pixels give the same views."""
+"""Decoding and views: no bytes make decode() raise, colours are judged as stored, equal pixels give equal views."""
 
 import io
 import struct

@@ -1,0 +1,206 @@
+"""Splits of labelled images into train, val, adapt and test, which never divide a group or identical files."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from forensic_cli.errors import DataError, UsageError
+from forensic_train.manifest import SPLITS, Row, raise_for
+from forensic_train.seeds import generator_for
+
+_VAL = 0.1
+"""Share of the training images that is kept for calibration unless the user says otherwise."""
+
+
+@dataclass(frozen=True)
+class SplitShares:
+    """How a random split is divided; shares apply within every cell (a generator and a subject)."""
+
+    val: float | None = None
+    """Share of the training images kept for calibration, 0 for none; None: a tenth, or none if the manifest declares
+    a split."""
+    test: float = 0.2
+    """Share of all images that is tested on, unless a hold-out or the manifest decides that."""
+    adapt: float = 0.8
+    """Share of the unseen images that `finetune` adapts to; the rest is `test`."""
+    adapt_images: int | None = None
+    """Number of unseen images to adapt to instead, drawn regardless of their cell (143 of 180 in PAPER)."""
+
+
+def split_rows(
+    rows: Sequence[Row], seed: int, holdout: Sequence[str] = (), shares: SplitShares = SplitShares()
+) -> list[Row]:
+    """Assign every row to a split: the manifest's own, held-out sources or subjects, or a seeded random one.
+
+    `holdout`: entries such as `source=NAME` or `subject=NAME`. Their rows are unseen, and so are all rows that share
+    a group or their bytes with them. A generator without any unseen images contributes a random part, so that every
+    generator is tested. Unseen images are divided into `adapt` and `test`; random parts are stratified by cell.
+
+    A split that the manifest declares is kept; `val` and `adapt_images` are then drawn only if they are asked for.
+    `rows` need hashes. Raises DataError if a group or identical files end up on both sides, or a side is empty, and
+    UsageError for options that contradict the manifest.
+    """
+    parts = components(rows)
+    own = any(row.split for row in rows)
+    if own and holdout:
+        raise UsageError("the manifest has a split column; remove that column, or --holdout")
+    if own:
+        assigned = _own_splits(rows, shares)
+    else:
+        chosen = {parts[i] for i in _matching(rows, holdout)}
+        assigned = ["test" if part in chosen else "train" for part in parts]
+        tested = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "test"}
+        untested = [i for i, row in enumerate(rows) if row.generator not in tested]
+        _move(rows, parts, assigned, untested, "test", shares.test, seed)
+    if not own or shares.adapt_images is not None:
+        _draw_adapt(rows, parts, assigned, seed, shares)
+    val = (0.0 if own else _VAL) if shares.val is None else shares.val
+    if val:
+        trained = [i for i, split in enumerate(assigned) if split == "train"]
+        _move(rows, parts, assigned, trained, "val", val, seed)
+    _check_sides(rows, parts, assigned)
+    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+
+
+def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShares()) -> list[Row]:
+    """Divide the unseen images into `adapt` and `test` again with another seed; all other splits stay the same."""
+    assigned = ["test" if row.split == "adapt" else row.split for row in rows]
+    _draw_adapt(rows, components(rows), assigned, seed, shares)
+    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+
+
+def components(rows: Sequence[Row]) -> list[int]:
+    """Return for each row the index of the first row it must stay with: a chain of equal groups or equal bytes."""
+    # Union-find with path halving; the smallest index of a component is its root
+    first = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = first[first[i]]
+            i = first[i]
+        return i
+
+    seen: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        for key in (("group", row.group), ("sha256", row.sha256)):
+            if key[1]:
+                a, b = root(i), root(seen.setdefault(key, i))
+                first[max(a, b)] = min(a, b)
+    return [root(i) for i in range(len(rows))]
+
+
+def _draw(
+    rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
+) -> set[int]:
+    """Draw whole components until each cell and each generator has contributed its share; returns row indices.
+
+    The second pass ignores cells and makes up for those so small that their share rounds to nothing. A generator with
+    two components or more contributes at least one and keeps at least one.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in candidates:
+        members[parts[i]].append(i)
+    order = [members[int(part)] for part in rng.permutation(sorted(members))]
+    strata = [Counter(_strata(rows, component)) for component in order]
+    left = {name: share * size for name, size in sum(strata, Counter[tuple[str, str]]()).items()}
+    undrawn = Counter(name for names in strata for name in names)
+    for name in (name for name in left if not name[1]):
+        left[name] = max(left[name], float(min(names[name] for names in strata if name in names)))
+    drawn: set[int] = set()
+    for strict in (True, False):
+        for component, names in zip(order, strata, strict=True):
+            # Half an image of slack rounds each share to the nearest whole number
+            fits = all(n <= left[name] + 0.5 for name, n in names.items() if strict or not name[1])
+            leaves_some = all(undrawn[name] > 1 for name in names if not name[1])
+            if fits and leaves_some and component[0] not in drawn:
+                drawn.update(component)
+                left.update({name: left[name] - n for name, n in names.items()})
+                undrawn.subtract(names.keys())
+    return drawn
+
+
+def _strata(rows: Sequence[Row], component: Iterable[int]) -> Iterator[tuple[str, str]]:
+    """Yield the cell of each row, and its generator as a pair with an empty second part."""
+    for i in component:
+        yield rows[i].generator, rows[i].subject or "-"
+        yield rows[i].generator, ""
+
+
+def _move(
+    rows: Sequence[Row],
+    parts: Sequence[int],
+    assigned: list[str],
+    candidates: Sequence[int],
+    name: str,
+    share: float,
+    seed: int,
+) -> None:
+    """Assign a drawn share of the candidates to the split `name`, in place."""
+    for i in _draw(rows, parts, candidates, share, generator_for(name, seed)):
+        assigned[i] = name
+
+
+def _draw_adapt(rows: Sequence[Row], parts: Sequence[int], assigned: list[str], seed: int, shares: SplitShares) -> None:
+    """Assign some of the unseen images to `adapt`, in place."""
+    unseen = [i for i, split in enumerate(assigned) if split == "test"]
+    if shares.adapt_images is None:
+        _move(rows, parts, assigned, unseen, "adapt", shares.adapt, seed)
+        return
+    if shares.adapt_images >= len(unseen):
+        raise UsageError(
+            f"--adapt {shares.adapt_images} leaves nothing to test on: only {len(unseen)} images are unseen; give a "
+            "smaller number"
+        )
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in unseen:
+        members[parts[i]].append(i)
+    left = shares.adapt_images
+    for part in generator_for("adapt", seed).permutation(sorted(members)):
+        component = members[int(part)]
+        if len(component) <= left:  # a group goes to one side as a whole
+            left -= len(component)
+            for i in component:
+                assigned[i] = "adapt"
+
+
+def _own_splits(rows: Sequence[Row], shares: SplitShares) -> list[str]:
+    declared = {row.split for row in rows}
+    for name, option, wanted in (("val", "--val", shares.val), ("adapt", "--adapt", shares.adapt_images)):
+        if wanted is not None and name in declared:
+            raise UsageError(f"the manifest declares which images are `{name}`; remove {option}, or that split")
+    lacking = sum(not row.split for row in rows)
+    if lacking:
+        raise DataError(
+            f"{lacking} rows have no split although others have one; give every row one of {', '.join(SPLITS)}"
+        )
+    return [row.split for row in rows]
+
+
+def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
+    for entry in holdout:
+        name, _, value = entry.partition("=")
+        if name not in ("source", "subject", "generator", "group") or not value:
+            raise UsageError(f"--holdout {entry!r} is not understood; write source=NAME, subject=NAME or group=NAME")
+        matches = [i for i, row in enumerate(rows) if getattr(row, name) == value]
+        if not matches:
+            known = sorted({str(getattr(row, name)) for row in rows})
+            raise UsageError(f"--holdout {entry!r} matches no row; {name}s are: {', '.join(known[:40])}")
+        yield from matches
+
+
+def _check_sides(rows: Sequence[Row], parts: Sequence[int], assigned: Sequence[str]) -> None:
+    sides: dict[int, set[str]] = defaultdict(set)
+    for part, split in zip(parts, assigned, strict=True):
+        sides[part].add(split)
+    torn = [part for part, splits in sides.items() if len(splits) > 1]
+    faults = [f"{rows[part].path.name} in {' and '.join(sorted(sides[part]))}" for part in torn]
+    raise_for(faults, "groups or identical files are on both sides of the split", "put each on one side only")
+    for needed in ("train", "test"):
+        if needed not in assigned:
+            raise DataError(f"the split leaves no {needed} images; change --holdout, the split column or the data")
+    trained = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "train"}
+    lost = sorted({row.generator for row in rows} - trained)
+    if lost:
+        raise DataError(f"the split leaves no training images of {', '.join(lost)}; hold out less")
