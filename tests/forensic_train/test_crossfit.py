@@ -188,7 +188,7 @@ def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
     assert card.metrics["left-out"]["images"] == 70
     text = (tmp_path / "final" / "exports" / "toy-discriminant.md").read_text()
     assert re.search(r"^\| any, all forms( \(gives no answer\))? \| 70 \| 6 \|", text, re.MULTILINE)
-    assert "Validation: 70 images from 6 sources" in text
+    assert "## Validation\n\n70 images from 6 sources" in text
 
 
 def test_a_left_out_generator_is_told_from_the_known_ones(run: RunCommand, manifest: Path, tmp_path: Path) -> None:
