@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -54,18 +54,15 @@ def diff(
 
     comparison = compare(load_results(old), load_results(new), tolerance)
     if images_only:
-        comparison = replace(comparison, models=(), settings=())
+        comparison = replace(comparison, models=[], settings=[])
     if report_format == "json":
-        print_json({"same": comparison.same, "totals": comparison.totals} | comparison.record())
+        print_json(comparison.record())
     else:
         print_text("\n".join(_lines(comparison)))
     raise typer.Exit(ExitCode.DONE if comparison.same else ExitCode.DIFFERENT)
 
 
-@dataclass(frozen=True)
-class Change:
-    """One field that differs."""
-
+class _Change(NamedTuple):
     name: str
     """Of the field, the setting or the model."""
     old: Any
@@ -74,15 +71,11 @@ class Change:
     """None if there is none."""
 
 
-@dataclass(frozen=True)
-class ImageChange:
-    """One image that differs."""
-
+class _ImageChange(NamedTuple):
     path: str
-    """As in the rows."""
     kind: str
     """added, removed or changed."""
-    changes: tuple[Change, ...]
+    changes: list[_Change]
     """Which fields; of an added or removed image its headline and verdict, or its status if it has none."""
 
 
@@ -90,11 +83,11 @@ class ImageChange:
 class Comparison:
     """What changed between two scans."""
 
-    models: tuple[Change, ...]
+    models: list[_Change]
     """By technique: the sha256 of its export."""
-    settings: tuple[Change, ...]
+    settings: list[_Change]
     """Of the run header: threshold, batch size, versions, ..."""
-    images: tuple[ImageChange, ...]
+    images: list[_ImageChange]
     """In the new scan's order, then what was removed."""
     unchanged: int
     """Images that are the same in both."""
@@ -113,23 +106,33 @@ class Comparison:
         return {**by_kind, "unchanged": self.unchanged} | {name: names[name] for name in (*_COMPARED, *_PROBABILITIES)}
 
     def record(self) -> dict[str, Any]:
-        """Return the changes as a JSON-ready dict."""
-        return {name: list(value) for name, value in asdict(self).items() if name != "unchanged"}
+        """Return a JSON-ready dict."""
+        return {
+            "same": self.same,
+            "totals": self.totals,
+            "models": [change._asdict() for change in self.models],
+            "settings": [change._asdict() for change in self.settings],
+            "images": [
+                image._asdict() | {"changes": [change._asdict() for change in image.changes]} for image in self.images
+            ],
+        }
 
 
 def compare(old: "Results", new: "Results", tolerance: float = TOLERANCE) -> Comparison:
     """Compare two scans, image by image by the path in their rows."""
     before, after = _by_path(old.rows), _by_path(new.rows)
-    changes = [_image(path, before.get(path), row, tolerance) for path, row in after.items()]
-    images = [change for change in changes if change is not None]
+    images = []
+    for path, row in after.items():
+        if path not in before:
+            images.append(_whole(path, "added", row))
+        elif changes := _row_changes(before[path], row, tolerance):
+            images.append(_ImageChange(path, "changed", changes))
+    unchanged = len(after) - len(images)
     images += [_whole(path, "removed", row) for path, row in before.items() if path not in after]
-    shared = sum(path in before for path in after)
-    return Comparison(
-        models=tuple(_changes(_models(old.header), _models(new.header))),
-        settings=tuple(_changes(_settings(old.header), _settings(new.header))),
-        images=tuple(images),
-        unchanged=shared - sum(image.kind == "changed" for image in images),
-    )
+    models = [
+        {f"{model.recipe} {model.technique}": model.sha256 for model in scan.header.models} for scan in (old, new)
+    ]
+    return Comparison(_changes(*models), _changes(_settings(old.header), _settings(new.header)), images, unchanged)
 
 
 def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
@@ -143,23 +146,21 @@ def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
     return records
 
 
-def _image(path: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], tolerance: float) -> ImageChange | None:
-    if old is None:
-        return _whole(path, "added", new)
-    changes = [Change(name, old[name], new[name]) for name in _COMPARED if old[name] != new[name]]
+def _row_changes(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> list[_Change]:
+    changes = [_Change(name, old[name], new[name]) for name in _COMPARED if old[name] != new[name]]
     for name in _PROBABILITIES:
         before, after = old[name], new[name]
-        one_is_missing = (before is None) != (after is None)
-        if one_is_missing or (before is not None and round(abs(before - after), 9) > tolerance):
-            changes.append(Change(name, before, after))
-    return ImageChange(path, "changed", tuple(changes)) if changes else None
+        # Rounded, so that 0.3 - 0.2 is no more than 0.1
+        if before != after and (None in (before, after) or round(abs(before - after), 9) > tolerance):
+            changes.append(_Change(name, before, after))
+    return changes
 
 
-def _whole(path: str, kind: str, row: Mapping[str, Any]) -> ImageChange:
+def _whole(path: str, kind: str, row: Mapping[str, Any]) -> _ImageChange:
     """Return an image that only one of the scans has."""
     names = ("status",) if row["verdict"] is None else ("headline", "verdict")
     sides = [(None, row[name]) if kind == "added" else (row[name], None) for name in names]
-    return ImageChange(path, kind, tuple(Change(name, *side) for name, side in zip(names, sides, strict=True)))
+    return _ImageChange(path, kind, [_Change(name, *side) for name, side in zip(names, sides, strict=True)])
 
 
 def _models(header: "RunHeader") -> dict[str, Any]:
@@ -179,10 +180,9 @@ def _settings(header: "RunHeader") -> dict[str, Any]:
     return settings
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name):
-            yield Change(name, old.get(name), new.get(name))
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[_Change]:
+    pairs = ((name, old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new]))
+    return [_Change(name, before, after) for name, before, after in pairs if before != after]
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
@@ -193,8 +193,12 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         return
     for title, changes in (("model", comparison.models), ("setting", comparison.settings)):
         yield from (f"{title} {visible(_arrow(change))}" for change in changes)
-    for image in comparison.images:
-        yield f"{_MARKS[image.kind]} {visible(image.path)}: {visible(_described(image))}"
+    for path, kind, changes in comparison.images:
+        if kind == "changed":
+            described = ", ".join(map(_arrow, changes))
+        else:
+            described = ", ".join(f"{name} {_value(new if old is None else old)}" for name, old, new in changes)
+        yield f"{_MARKS[kind]} {visible(path)}: {visible(described)}"
     totals = comparison.totals
     yield ", ".join(f"{totals[name]} {name}" for name in (*_MARKS, "unchanged"))
     fields = [f"{name} {totals[name]}" for name in (*_COMPARED, *_PROBABILITIES) if totals[name]]
@@ -202,14 +206,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield f"changed: {', '.join(fields)}"
 
 
-def _described(image: ImageChange) -> str:
-    if image.kind == "changed":
-        return ", ".join(map(_arrow, image.changes))
-    values = ((change.name, change.new if change.old is None else change.old) for change in image.changes)
-    return ", ".join(f"{name} {_value(value)}" for name, value in values)
-
-
-def _arrow(change: Change) -> str:
+def _arrow(change: _Change) -> str:
     return f"{change.name} {_value(change.old)} -> {_value(change.new)}"
 
 

@@ -68,7 +68,11 @@ def triage(
         if answer == _STOP:
             break
         if answer:
-            append_decision(sidecar, decide_now(row, verdict, answer, _read("note: ") or "", who))
+            why, now = _read("note: ") or "", datetime.now(UTC).isoformat(timespec="seconds")
+            machine = (row.path, row.sha256, verdict.headline, verdict.verdict)
+            append_decision(
+                sidecar, AnalystDecision(*machine, answer[:MOST_TEXT], why[:MOST_TEXT], who[:MOST_TEXT], now)
+            )
             decided += 1
     print_text(f"{decided} of {len(rows)} decided; {printable(sidecar)}")
 
@@ -93,20 +97,6 @@ class AnalystDecision:
     """Who."""
     decided: str
     """UTC, ISO 8601."""
-
-
-def decide_now(row: "FileResult", verdict: "Verdict", decision: str, note: str, analyst: str) -> AnalystDecision:
-    """Return a decision of this moment about a row."""
-    return AnalystDecision(
-        path=row.path,
-        sha256=row.sha256,
-        headline=verdict.headline,
-        verdict=verdict.verdict,
-        decision=decision[:MOST_TEXT],
-        note=note[:MOST_TEXT],
-        analyst=analyst[:MOST_TEXT],
-        decided=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def decisions_path(results: Path) -> Path:
