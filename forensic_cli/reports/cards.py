@@ -61,7 +61,7 @@ def metrics_table(title: str, images: str, metrics: Mapping[str, Any]) -> Table:
             f"{_share(metrics['decided_accuracy'])} are right; it names a generator for {metrics['named']:.1%}, of "
             f"which {_share(metrics['named_accuracy'])} are right."
         )
-    columns = ("generator", "precision", "recall", "F1", "support")
+    columns = ("generator", "precision", "recall", "F1", "images")  # "support" is the likelihood ratio here
     rows = [[line["generator"], *_class_figures(line), line["support"]] for line in metrics["classes"]]
     rows.append(["macro average", *_class_figures(metrics), metrics["images"]])
     return Table(title, columns, rows, note, styles={len(rows) - 1: "bold"})

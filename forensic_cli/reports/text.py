@@ -99,31 +99,36 @@ class TableReport:
         if summary.left_out:
             parts.append(Text(f"Skipped, because not an image: {summary.left_out}."))
         if self._header.reencodings:
-            parts.append(
-                Text("Any part of an answer that changes when the image is re-encoded is left open.", style="dim")
-            )
+            sentence = "Any part of an answer that changes when the image is re-encoded is left open."
+            parts.append(Text(sentence, style="dim"))
         if summary.judged:
-            sentences = meanings(self._labels, has_strength(self._header))
-            parts += [Text(sentence, style="dim") for sentence in sentences]
+            for sentence in meanings(self._labels, has_strength(self._header)):
+                parts.append(Text(sentence, style="dim"))
         return self._render(*parts)
 
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()
-        colour = {"force_terminal": self._colour, "no_color": not self._colour}
-        console = Console(file=buffer, width=100, highlight=False, markup=False, **colour)  # type: ignore[arg-type]
+        console = Console(
+            file=buffer,
+            force_terminal=self._colour,
+            no_color=not self._colour,
+            width=100,
+            highlight=False,
+            markup=False,
+        )
         for part in parts:
             console.print(part, soft_wrap=True)
         return buffer.getvalue()
 
 
 def _named(result: FileResult) -> Text:
-    """Return the file, followed in brackets by what else is to be known of its row."""
+    """Return the file, followed by remarks in brackets."""
     name, verdict = Text(visible(result.path)), result.verdict
     remarks = [", ".join(result.warnings)] if result.warnings else []
     if result.duplicate_of is not None:
         remarks.append(f"copy of {visible(result.duplicate_of)}")
     if verdict is not None and verdict.stability is not None and verdict.stability.flips:
-        remarks.append(", ".join(f"{label} as {name}" for name, label in verdict.stability.flips.items()))
+        remarks.append(", ".join(f"{label} as {reencoding}" for reencoding, label in verdict.stability.flips.items()))
     for remark in remarks:
         name.append(f"  [{remark}]", style="yellow")
     return name

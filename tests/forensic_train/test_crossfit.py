@@ -174,8 +174,8 @@ def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
     for title in (
         "Recall by left-out source",
         "discriminant: answers by state",
-        "discriminant: answers by label, images as they are",
-        "discriminant: answers by source, images as they are",
+        "discriminant: answers by label, images as published",
+        "discriminant: answers by source, images as published",
     ):
         assert f"## {title}\n" in text
     assert re.search(r"^\| any, all forms( \(gives no answer\))? \| 70 \| 6 \|", text, re.MULTILINE)
@@ -188,7 +188,7 @@ def test_left_out_scores_decide_for_an_export_that_is_trained_on_everything(
     assert card.metrics["left-out"]["images"] == 70
     text = (tmp_path / "final" / "exports" / "toy-discriminant.md").read_text()
     assert re.search(r"^\| any, all forms( \(gives no answer\))? \| 70 \| 6 \|", text, re.MULTILINE)
-    assert "Validation: 70 images from 6 sources" in text
+    assert "## Validation\n\n70 images from 6 sources" in text
 
 
 def test_a_left_out_generator_is_told_from_the_known_ones(run: RunCommand, manifest: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The report of the benchmark: the paper's tables, tiers, controls and pictures, as Markdown and JSON."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,6 @@ REPORT_FILE = "report.md"
 _JSON_FILE = "report.json"
 _ACCURACIES = ("T0", "T1", "published", "T2")
 _HARD = (*(f"T3 {name}" for name in REENCODINGS), "T4 generator", "T4 real")
-_CLASS_HEADER = (
-    "generator",
-    *(f"{tier} {name}" for tier in ("T1", "T2") for name in ("precision", "recall", "F1", "n")),
-)
-_LEFT = (0, 1)
-"""Columns of words in the tables: recipe and technique."""
 _CHECKPOINTS = {"plain": 1, "two": 2}
 """Checkpoints of each generator in the training images, by the data of an Attributor."""
 
@@ -78,40 +73,47 @@ def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
 def report_tables(entries: Sequence[Entry]) -> Group:
     """Return the paper's tables for the terminal: each technique of its recipe, then all accuracies and the ranking."""
     plain = [entry for entry in entries if entry.data == "plain"]
-    paper = [entry for entry in plain if entry.recipe == PAPER_RECIPE]
-    accuracies: list[list[object]] = [
-        [f"{entry.recipe}: {entry.technique}", place, *_accuracy_row(entry)]
-        for place, entry in enumerate(_by_accuracy(plain), start=1)
-    ]
-    hard = [
-        [f"{entry.recipe}: {entry.technique}", *(f"{np.mean(values):.3f}" for values in _hard_figures(entry))]
-        for entry in plain
-    ]
+    best_first = sorted(plain, key=lambda entry: -float(np.mean(entry.accuracies("unseen"))))
     tables = [
-        *(Table(f"{entry.recipe}: {entry.technique}", _CLASS_HEADER, _class_rows(entry)) for entry in paper),
-        Table("T2 re-encoded (T3), and separated from strangers (T4, AUROC)", ["technique", *_HARD], hard),
-        Table(
+        *(_class_table(entry) for entry in plain if entry.recipe == PAPER_RECIPE),
+        _by_entry(
+            "T2 re-encoded (T3), and separated from strangers (T4, AUROC)",
+            _HARD,
+            plain,
+            lambda entry: [f"{np.mean(values):.3f}" for values in _hard_figures(entry)],
+        ),
+        _by_entry(
             "Ranking by accuracy on the unseen subject (T1), mean ± sd over the seeds",
-            ["technique", "rank", *_ACCURACIES],
-            accuracies,
+            _ACCURACIES,
+            best_first,
+            _accuracy_cells,
         ),
     ]
     return Group(*(table.rich() for table in tables))
 
 
-def _by_accuracy(entries: Sequence[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: -float(np.mean(entry.accuracies("unseen"))))
+def _by_entry(
+    title: str,
+    columns: Sequence[str],
+    entries: Sequence[Entry],
+    cells: Callable[[Entry], Sequence[object]],
+    note: str = "",
+) -> Table:
+    """Return a table with a row for each entry: its recipe, its technique and `cells` of it under `columns`."""
+    rows = [[entry.recipe, entry.technique, *cells(entry)] for entry in entries]
+    return Table(title, ("recipe", "technique", *columns), rows, note, left=(0, 1), unbroken=(0, 1))
 
 
-def _class_rows(entry: Entry) -> list[list[object]]:
-    """Return a row for each generator and their mean: precision, recall, F1 and images of a seed, on T1, then on T2."""
+def _class_table(entry: Entry) -> Table:
+    """Return precision, recall, F1 and images of a seed for each generator and their mean, on T1, then on T2."""
     rows: list[list[object]] = [[name] for name in (*PAPER_FAMILIES, "macro average")]
     for tier in ("unseen", "separate"):
         support = entry.confusion(tier).sum(axis=1) // len(entry.results)
         images = [*map(int, support), int(support.sum())]
         for row, figures, count in zip(rows, _class_figures(entry, tier), images, strict=True):
             row += [*(f"{value:.2f}" for value in figures), count]
-    return rows
+    columns = [f"{tier} {name}" for tier in ("T1", "T2") for name in ("precision", "recall", "F1", "n")]
+    return Table(f"{entry.recipe}: {entry.technique}", ("generator", *columns), rows)
 
 
 def write_report(
@@ -146,19 +148,21 @@ def _summary(entries: Sequence[Entry]) -> Table:
         "that the paper reports on its own unseen subject, whose images came from the generators trained on, as in T1. "
         "Chance is .167."
     )
-    header = ["recipe", "technique", *(f"**{name}**" if name == "T2" else name for name in _ACCURACIES), *_HARD]
-    rows = [
-        [entry.recipe, entry.technique, *_accuracy_row(entry), *map(_spread, _hard_figures(entry))]
-        for entry in entries
-        if entry.data == "plain"
-    ]
-    return Table("Summary", header, rows, note, left=_LEFT)
+    columns = (*(f"**{name}**" if name == "T2" else name for name in _ACCURACIES), *_HARD)
+    plain = [entry for entry in entries if entry.data == "plain"]
+    return _by_entry(
+        "Summary",
+        columns,
+        plain,
+        lambda entry: [*_accuracy_cells(entry), *map(_spread, _hard_figures(entry))],
+        note,
+    )
 
 
-def _accuracy_row(entry: Entry) -> list[object]:
+def _accuracy_cells(entry: Entry) -> list[object]:
     published = PUBLISHED.get(entry.technique) if entry.recipe == PAPER_RECIPE else None
-    row = [_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate")]
-    return [*row[:2], "" if published is None else f"{published:.2f}", row[2]]
+    seen, unseen, separate = (_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate"))
+    return [seen, unseen, "" if published is None else f"{published:.2f}", separate]
 
 
 def _hard_figures(entry: Entry) -> list[list[float]]:
@@ -173,19 +177,15 @@ def _steps(entries: Sequence[Entry]) -> Table:
         "many of each generator made the training images; with `2` there are as many images as with `1`, half of them "
         "from a second checkpoint."
     )
-    rows: list[list[object]] = [
-        [
-            entry.recipe,
-            entry.technique,
-            _CHECKPOINTS[entry.data],
-            *(_spread(entry.accuracies(name)) for name in ("unseen", "third")),
-            *(f"{recall:.2f}" for recall in entry.recalls("third")),
-        ]
-        for entry in sorted(entries, key=lambda entry: float(np.mean(entry.accuracies("third"))))
-        if entry.data in _CHECKPOINTS
-    ]
-    columns = ("recipe", "technique", "checkpoints", "T1", "**T2, third seed**", *PAPER_FAMILIES)
-    return Table("Steps towards separately trained generators", columns, rows, note, left=_LEFT)
+
+    def cells(entry: Entry) -> list[object]:
+        accuracies = [_spread(entry.accuracies(name)) for name in ("unseen", "third")]
+        return [_CHECKPOINTS[entry.data], *accuracies, *(f"{recall:.2f}" for recall in entry.recalls("third"))]
+
+    chosen = [entry for entry in entries if entry.data in _CHECKPOINTS]
+    chosen.sort(key=lambda entry: float(np.mean(entry.accuracies("third"))))
+    columns = ("checkpoints", "T1", "**T2, third seed**", *PAPER_FAMILIES)
+    return _by_entry("Steps towards separately trained generators", columns, chosen, cells, note)
 
 
 def _controls(entries: Sequence[Entry]) -> Table:
@@ -194,17 +194,13 @@ def _controls(entries: Sequence[Entry]) -> Table:
         "is low-pass filtered to the bandwidth of the softest one, so any loss was due to sharpness. A rule that knows "
         f"only the subject would reach {_subject_rule():.3f} on T0 and {1 / len(PAPER_FAMILIES):.3f} on T1 and T2."
     )
-    rows: list[list[object]] = [
-        [
-            entry.recipe,
-            entry.technique,
-            entry.data,
-            *(_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate")),
-        ]
-        for entry in entries
-        if entry.technique == "baseline" and entry.data in ("plain", "shuffled", "soft")
-    ]
-    return Table("Controls", ("recipe", "technique", "images", "T0", "T1", "T2"), rows, note, left=_LEFT)
+
+    def cells(entry: Entry) -> list[object]:
+        return [entry.data, *(_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate"))]
+
+    baselines = [entry for entry in entries if entry.technique == "baseline"]
+    chosen = [entry for entry in baselines if entry.data in ("plain", "shuffled", "soft")]
+    return _by_entry("Controls", ("images", "T0", "T1", "T2"), chosen, cells, note)
 
 
 def _subject_rule() -> float:
@@ -222,17 +218,16 @@ def _swap(entries: Sequence[Entry]) -> Iterator[str]:
         "the FIR filter and the bilinear shortcut, and nothing else changed. The tables show which labels their images "
         "of the unseen subject were given, next to those of the unchanged generator of the third seed."
     )
-    chosen = [
-        entry for entry in entries if entry.data in _CHECKPOINTS and entry.technique in ("baseline", "discriminant")
-    ]
-    header = ["recipe", "technique", "checkpoints", "images", *PAPER_FAMILIES]
+    techniques = ("baseline", "discriminant")
+    chosen = [entry for entry in entries if entry.data in _CHECKPOINTS and entry.technique in techniques]
+    columns = ("recipe", "technique", "checkpoints", "images", *PAPER_FAMILIES)
     for family, changed in SWAPPED.items():
         rows: list[list[object]] = []
         for entry in chosen:
             for name, counts in ((family, _genuine(entry, family)), (changed, _swapped(entry, changed))):
                 shares = [f"{share:.2f}" for share in counts / counts.sum()]
                 rows.append([entry.recipe, entry.technique, _CHECKPOINTS[entry.data], name, *shares])
-        yield Table(family, header, rows, left=_LEFT).markdown(3)
+        yield Table(family, columns, rows, left=(0, 1, 3)).markdown(3)
 
 
 def _genuine(entry: Entry, family: str) -> np.ndarray:
@@ -248,14 +243,11 @@ def _swapped(entry: Entry, changed: str) -> np.ndarray:
 def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
     yield "## The paper's tables"
     yield "Precision / recall / F1 for every generator, means over the seeds."
-    header = ["recipe", "technique", *PAPER_FAMILIES, "macro"]
     chosen = [entry for entry in entries if entry.data == "plain"]
-    for title, tier in (
-        ("On the unseen subject (T1)", "unseen"),
-        ("On separately trained generators (T2)", "separate"),
-    ):
-        rows = [[entry.recipe, entry.technique, *_classes(entry, tier)] for entry in chosen]
-        yield Table(title, header, rows, left=_LEFT).markdown(3)
+    columns = (*PAPER_FAMILIES, "macro")
+    yield _by_entry("On the unseen subject (T1)", columns, chosen, partial(_classes, tier="unseen")).markdown(3)
+    separate = partial(_classes, tier="separate")
+    yield _by_entry("On separately trained generators (T2)", columns, chosen, separate).markdown(3)
     for entry in chosen:
         if entry.technique.split()[0] in PAPER_TECHNIQUES:
             name = f"confusion-{entry.recipe}-{entry.technique.replace(' (stable)', '-stable')}.png"
@@ -263,15 +255,15 @@ def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
             yield f"![Confusion of {entry.technique}, {entry.recipe}, on T1 and T2]({name})"
 
 
-def _classes(entry: Entry, name: str) -> list[object]:
+def _classes(entry: Entry, tier: str) -> list[object]:
     """Return `precision / recall / F1` of every generator and of their mean, averaged over the seeds."""
-    return [" / ".join(f"{value:.2f}" for value in line) for line in _class_figures(entry, name)]
+    return [" / ".join(f"{value:.2f}" for value in line) for line in _class_figures(entry, tier)]
 
 
-def _class_figures(entry: Entry, name: str) -> np.ndarray:
+def _class_figures(entry: Entry, tier: str) -> np.ndarray:
     """Return precision, recall and F1 of every generator and of their mean, averaged over the seeds."""
     keys = ("precision", "recall", "f1")
-    tables = [result["metrics"][name]["classes"] for result in entry.results]
+    tables = [result["metrics"][tier]["classes"] for result in entry.results]
     figures = np.array([[[line[key] for key in keys] for line in table] for table in tables]).mean(axis=0)
     return np.concatenate([figures, figures.mean(axis=0, keepdims=True)])
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
@@ -95,14 +95,14 @@ def build_page(
         case=source.name if source else _folder_name([row.path for row in rows]),
         source=source,
         summary=summary,
-        named=[(name, count) for name, count in summary.verdicts.most_common() if name not in (REAL, INCONCLUSIVE)],
+        named=[item for item in summary.record()["verdicts"].items() if item[0] not in (REAL, INCONCLUSIVE)],
         disagreeing=sum(row.verdict.agreement < 1 for row in rows if row.verdict),
         conflicting=sum(CONFLICT in row.warnings for row in rows),
         several=several,
         judged_findings=sum(any(rows[number].verdict for number in members) for members in groups),
         mixed=sum(len({answer_of(rows[number]) for number in members}) > 1 for members in several),
         absent=[used.name for used in header.models if used.sha256 not in {model.sha256 for model in models}],
-        cards=[(model.card, _tables(model.card)) for model in models],
+        cards=_card_tables(models),
         limits=dict.fromkeys(limit for model in models for limit in model.card.limits),
         generators=[label for label in known_labels(tuple(records.labels)) if label != REAL],
         meanings={"p": P_MEANING, "ratio": RATIO_MEANING, "proof": NO_PROOF},
@@ -146,12 +146,20 @@ def _folder_name(paths: Sequence[str]) -> str:
     return PurePath(common).name or printable(Path.cwd().name) or f"{len(paths)} files"
 
 
-def _tables(card: ModelCard) -> list[Table]:
-    """Return the figures of a card, if they have the shape that training gives them: an export may hold anything."""
-    try:
-        return card_tables(card)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return []
+def _card_tables(models: Sequence[Model]) -> list[tuple[ModelCard, list[Table]]]:
+    """Return the card of each model with its tables, and a note that several tables have with the first one only.
+
+    A card whose figures do not have the shape that training gives them has no tables: an export may hold anything.
+    """
+    cards, notes = [], set[str]()
+    for model in models:
+        try:
+            tables = card_tables(model.card)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            tables = []
+        cards.append((model.card, [replace(table, note="") if table.note in notes else table for table in tables]))
+        notes.update(table.note for table in tables)
+    return cards
 
 
 def _load(header: RunHeader, exports: Sequence[Path]) -> list[Model]:
