@@ -157,22 +157,6 @@ def check_labels(models: "Sequence[Export] | Sequence[Model]") -> tuple[str, ...
     return first.labels
 
 
-def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list["Model"]:
-    """Start one session per file, and return a model for each export, in their order.
-
-    Models that do not run on the CPU are compared with it. Raises ModelError if the results differ.
-    """
-    from forensic_cli.model import CPU, Model, check_against_cpu
-
-    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
-    for path, models in loaded.items():
-        if models[0].provider != CPU:
-            for model, reference in zip(models, Model.load_all(path, "cpu"), strict=True):
-                check_against_cpu(model, reference)
-    by_technique = {(path, model.card.technique): model for path, models in loaded.items() for model in models}
-    return [by_technique[export.path, export.card.technique] for export in exports]
-
-
 def read_cards(stream: BinaryIO, path: Path) -> list[ModelCard]:
     """Return the cards in an ONNX file, one per technique. Raises ModelError, which names the path."""
     try:

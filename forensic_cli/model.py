@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from forensic_cli.card import ANY_STATE, ModelCard, Preprocessing, output_names
 from forensic_cli.errors import ModelError
-from forensic_cli.exports import open_export, read_cards
+from forensic_cli.exports import Export, open_export, read_cards
 from forensic_cli.images.views import Views
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -145,6 +145,21 @@ class Model:
         """Judge B images, each as views uint8 V x S x S x 3 (V may differ) with the name of its state."""
         samples = [Sample((views,), state) for views, state in zip(images, states, strict=True)]
         return judge_samples([self], [self.card.preprocessing], samples)[0]
+
+
+def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list[Model]:
+    """Start one session per file, and return a model for each export, in their order.
+
+    Models that do not run on the CPU are compared with it. Raises ModelError if the results differ.
+    """
+
+    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
+    for path, models in loaded.items():
+        if models[0].provider != CPU:
+            for model, reference in zip(models, Model.load_all(path, "cpu"), strict=True):
+                check_against_cpu(model, reference)
+    by_technique = {(path, model.card.technique): model for path, models in loaded.items() for model in models}
+    return [by_technique[export.path, export.card.technique] for export in exports]
 
 
 def judge_samples(

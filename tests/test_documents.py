@@ -207,7 +207,8 @@ def test_the_reference_has_every_field(heading: str) -> None:
 
 
 def test_the_reference_has_every_threshold_of_a_model(toy_exports: Path) -> None:
-    from forensic_cli.exports import export_files, load_models, peek_exports
+    from forensic_cli.exports import export_files, peek_exports
+    from forensic_cli.model import load_models
 
     models = load_models(peek_exports(export_files(toy_exports)), "cpu")
     header = run_header(models, ScanSettings())

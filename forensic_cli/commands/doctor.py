@@ -167,7 +167,8 @@ def models(exports: Exports = None, as_json: Json = False) -> None:
         genforensic models
         genforensic models --exports runs/mine/exports --json
     """
-    from forensic_cli.exports import export_files, load_models, peek_exports
+    from forensic_cli.exports import export_files, peek_exports
+    from forensic_cli.model import load_models
 
     loaded = load_models(peek_exports(export_files(exports)), "cpu")
     if as_json:

@@ -175,9 +175,10 @@ def scan(
     """
     from forensic_cli.copies import dedupe_distance
     from forensic_cli.discover import Search, sources
-    from forensic_cli.exports import check_labels, export_files, load_models, peek_exports, select
+    from forensic_cli.exports import check_labels, export_files, peek_exports, select
     from forensic_cli.images.decode import MAX_PIXELS
     from forensic_cli.images.history import STABILITY
+    from forensic_cli.model import load_models
     from forensic_cli.reports import Selection, check_verdicts
     from forensic_cli.scan import ScanSettings, Target, report_scan
     from forensic_cli.watch import check_watch

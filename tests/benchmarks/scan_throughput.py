@@ -23,8 +23,8 @@ from itertools import islice
 from pathlib import Path
 
 from forensic_cli.discover import discover
-from forensic_cli.exports import export_files, load_models, peek_exports, select
-from forensic_cli.model import Model, Sample, judge_samples
+from forensic_cli.exports import export_files, peek_exports, select
+from forensic_cli.model import Model, Sample, judge_samples, load_models
 from forensic_cli.pipeline import Reading, prepare
 
 _SAMPLE = 64

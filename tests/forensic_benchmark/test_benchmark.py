@@ -174,4 +174,4 @@ def test_the_whole_benchmark_holds_together(run: RunCommand, tmp_path: Path) -> 
     assert json.loads((tmp_path / "out" / "report" / "report.json").read_text())["entries"] == record["entries"]
     other = run("benchmark", "--output", str(tmp_path / "out"))
     assert other.exit_code == 2
-    assert "holds a benchmark of other images or settings; choose another --output" in other.stderr
+    assert "contains a benchmark with other images or settings; choose another --output" in other.stderr

@@ -76,7 +76,8 @@ def test_a_name_of_any_bytes_is_one_row(run: Any, toy_exports: Path, tmp_path: P
 
 
 def test_a_file_that_goes_away_while_a_scan_runs_is_a_row(toy_exports: Path, tmp_path: Path) -> None:
-    from forensic_cli.exports import export_files, load_models, peek_exports, select
+    from forensic_cli.exports import export_files, peek_exports, select
+    from forensic_cli.model import load_models
 
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for path in paths:

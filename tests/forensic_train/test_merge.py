@@ -93,7 +93,7 @@ def test_a_scan_finds_the_techniques_of_a_merged_file(
     ("others", "message"),
     [
         ({"technique": "baseline"}, "technique 'baseline' is in several of the files; merge one export of each"),
-        ({"recipe": "paper"}, "{b}: has another recipe than {a}; merge exports of one recipe"),
+        ({"recipe": "paper"}, "{b}: has a different recipe than {a}; merge exports of one recipe"),
         (
             {"labels": ("real", "alpha", "gamma")},
             "paper-x and paper-x cannot be fused",

@@ -1,4 +1,4 @@
-"""Attributors of the benchmark: what is trained on which images, and what is measured of it."""
+"""Attributors of the benchmark: techniques trained on some of its images, and how they are measured."""
 
 import json
 from collections import Counter
@@ -33,11 +33,11 @@ SETS = ("seen", "unseen", "separate")
 STRANGERS = ("outsider", "real")
 """Tiers of images that no label fits: T4."""
 REENCODINGS = ("jpeg90", "jpeg75", "resize0.75", "blur")
-"""Of the images of T2: T3."""
+"""Re-encodings of the images of T2: T3."""
 _DATA_WORDS = {"two": "two checkpoints", "shuffled": "shuffled labels", "soft": "low-passed"}
 RESULT_FILE = "result.json"
 _HELD_BACK = 0.1
-"""Of the training images, as where a random split is trained on."""
+"""Share of the training images kept for calibration, as in a random split."""
 _BLURS = np.arange(0.0, 2.01, 0.05)
 
 Tiers = Mapping[str, Sequence[Row]]
@@ -45,14 +45,14 @@ Tiers = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Attributor:
-    """Some techniques that are trained one after another on the same images."""
+    """Techniques that are trained one after another on the same images."""
 
     recipe: str
     """Name in RECIPES or BENCHMARK_RECIPES."""
     techniques: tuple[str, ...]
     """Names in TECHNIQUES."""
     seed: int
-    """Of the training."""
+    """Seed of the training."""
     data: str = "plain"
     """`plain`; `two`: half the training images from a second checkpoint of each generator; `shuffled`: labels permuted;
     `soft`: every generator low-passed to the softest."""
@@ -61,19 +61,19 @@ class Attributor:
 
     @property
     def label(self) -> str:
-        """Say what is trained, for people."""
+        """What is trained, in words."""
         words = ["stable"] if ("stable", "true") in self.settings else []
         words += [_DATA_WORDS[self.data]] if self.data != "plain" else []
         return ", ".join([f"{self.recipe} {'+'.join(self.techniques)}", *words, f"seed {self.seed}"])
 
     def folder(self, output: Path) -> Path:
-        """Return its place below the benchmark's output."""
+        """Return its folder below the output of the benchmark."""
         named = "-".join([self.data, *(f"{key}={value}" for key, value in self.settings if key != "epochs")])
         return output / "runs" / self.recipe / f"{named}-{self.seed}"
 
 
 def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
-    """Train, export and measure; writes the result beside the run, and does nothing where that is there already."""
+    """Train, export and measure; writes the result next to the run, and does nothing if it exists already."""
     folder = one.folder(output)
     if is_finished(one, output):
         return
@@ -102,17 +102,17 @@ def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
 
 
 def is_finished(one: Attributor, output: Path) -> bool:
-    """Tell whether run_attributor() wrote its result."""
+    """Tell whether run_attributor() has written its result."""
     return (one.folder(output) / RESULT_FILE).exists()
 
 
 def read_result(one: Attributor, output: Path) -> dict[str, Any]:
-    """Return what run_attributor() wrote: {technique: figures}."""
+    """Return the result of run_attributor(): {technique: figures}."""
     return dict(json.loads((one.folder(output) / RESULT_FILE).read_text(encoding="utf-8")))
 
 
 def write_soft_tiers(tiers: Tiers, output: Path) -> None:
-    """Write the images of `soft` attributors that OUTPUT lacks."""
+    """Write the images of `soft` attributors that OUTPUT does not have."""
     soft = _soft_tiers(tiers, output)
     pairs = [pair for name, chosen in soft.items() for pair in zip(tiers[name], chosen, strict=True)]
     lacking = [(row, copy) for row, copy in pairs if not copy.path.exists()]
@@ -123,7 +123,7 @@ def write_soft_tiers(tiers: Tiers, output: Path) -> None:
 
 
 def _tiers_of(one: Attributor, tiers: Tiers, output: Path) -> Tiers:
-    """Return the tiers as an attributor gets them."""
+    """Return the tiers for an attributor."""
     if one.data == "two":
         return {**tiers, "train": [*tiers["train"][::2], *tiers["second"]]}
     if one.data == "shuffled":
@@ -136,7 +136,7 @@ def _soft_tiers(tiers: Tiers, output: Path) -> dict[str, Sequence[Row]]:
 
 
 def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
-    """Measure an export on every tier, and on the `third`: what of `separate` no attributor was trained on."""
+    """Measure an export on every tier, and on the part of `separate` that no attributor was trained on (`third`)."""
     logits = {name: infer(model, tiers[name])[0] for name in (*SETS, *STRANGERS, "swapped")}
     metrics = {name: asdict(measure(model.card, tiers[name], softmax(logits[name]))) for name in SETS}
     third = [i for i, row in enumerate(tiers["separate"]) if row.source.endswith(f"-{THIRD_SEED}")]
@@ -154,13 +154,13 @@ def measure_attributor(model: Model, tiers: Tiers) -> dict[str, Any]:
 
 
 def _swapped(model: Model, rows: Sequence[Row], logits: Logits, generator: str) -> dict[str, int]:
-    """Return the number of a generator's images by the label that they got."""
+    """Count the images of a generator by the label that they got."""
     mine = [i for i, row in enumerate(rows) if row.generator == generator]
     return dict(Counter(model.card.labels[k] for k in logits[mine].argmax(axis=1)))
 
 
 def blurs_to_softest(rows: Sequence[Row]) -> dict[str, float]:
-    """Return for each generator the Gaussian width (pixels) that takes its highest frequencies to the softest one's."""
+    """Return the Gaussian width (pixels) by which each generator gets as few high frequencies as the softest one."""
     images = {name: read_images([row for row in rows if row.generator == name]) for name in {r.generator for r in rows}}
     softest = min(_top_power(one) for one in images.values())
     widths = {}

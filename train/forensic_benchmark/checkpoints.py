@@ -23,19 +23,19 @@ from forensic_train.run import atomic, describe_environment, write_json
 from forensic_train.seeds import seed_for
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
-"""Where the checkpoints that come with the tool lie."""
+"""Folder of the checkpoints in the repository."""
 SCENES = 8000
-"""That each generator is trained on; no two generators share one."""
+"""Number of scenes that each generator is trained on; no two generators share a scene."""
 JUDGED = 256
-"""Samples that the quality gates look at."""
+"""Number of samples that the quality gates examine."""
 THIRD_SEED = 2
-"""Of the checkpoints that no attributor is trained on, whatever its data."""
+"""Seed of the checkpoints that no attributor is ever trained on."""
 _SAMPLING_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One trained miniature generator on disk: NAME-SEED.pt with the weights, .json about it, .png to look at."""
+    """A trained miniature generator on disk: NAME-SEED.pt with the weights, .json with facts, .png with samples."""
 
     name: str
     """Name in BLUEPRINTS."""
@@ -60,21 +60,21 @@ class Checkpoint:
         return self.folder / f"{self.stem}.json"
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of it. Raises TrainingError where there is no such checkpoint."""
+        """Return the facts in its .json. Raises TrainingError if there is no such checkpoint."""
         try:
             return dict(json.loads(self.about.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise TrainingError(f"{self.about}: cannot be read ({error}); make it with `{_command(self)}`") from error
 
     def sha256(self) -> str:
-        """Return the hash of the file of weights. Raises TrainingError where there is none."""
+        """Return the hash of the file of weights. Raises TrainingError if there is none."""
         try:
             return sha256(self.weights.read_bytes()).hexdigest()
         except OSError as error:
             raise TrainingError(f"{self.weights}: cannot be read; make it with `{_command(self)}`") from error
 
     def load(self) -> MiniatureGenerator:
-        """Return the generator, ready to sample. Raises TrainingError for weights that are not those described."""
+        """Return the generator, ready to sample. Raises TrainingError if the weights do not match the .json."""
         if self.sha256() != self.describe()["sha256"]:
             raise TrainingError(f"{self.weights}: is not the file that {self.about.name} describes (sha256 differs)")
         generator = BLUEPRINTS[self.name]()
@@ -100,7 +100,7 @@ def find_checkpoint(stem: str) -> Checkpoint:
 
 
 def make_checkpoint(checkpoint: Checkpoint) -> Quality:
-    """Train a generator on scenes of its own and write its three files."""
+    """Train a generator on its own scenes and write its three files."""
     torch.manual_seed(seed_for("miniature weights", checkpoint.seed))
     generator = BLUEPRINTS[checkpoint.name]()
     rng = torch_generator_for("miniature batches", checkpoint.seed)
@@ -131,7 +131,7 @@ def make_checkpoint(checkpoint: Checkpoint) -> Quality:
 
 
 def judge_checkpoint(checkpoint: Checkpoint) -> Quality:
-    """Measure samples of a checkpoint as it is stored against scenes, and draw its sample sheet."""
+    """Compare samples of a stored checkpoint with scenes, and draw its sample sheet."""
     generator = checkpoint.load()
     subjects = np.arange(JUDGED) % len(SUBJECTS)
     samples = draw_images(generator, subjects, torch_generator_for("quality", checkpoint.seed))
@@ -140,7 +140,7 @@ def judge_checkpoint(checkpoint: Checkpoint) -> Quality:
 
 
 def training_scenes(checkpoint: Checkpoint) -> TrainingScenes:
-    """Render the scenes of one generator, every subject equally often."""
+    """Render the training scenes of a generator, with every subject equally often."""
     subjects = np.arange(SCENES) % len(SUBJECTS)
     images = render_many(subjects.tolist(), f"train/{checkpoint.stem}")
     return TrainingScenes(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(subjects))
@@ -154,7 +154,7 @@ def draw_images(generator: MiniatureGenerator, subjects: npt.NDArray[np.int64], 
 
 
 def torch_generator_for(purpose: str, seed: int) -> torch.Generator:
-    """Return a random generator of PyTorch with a seed of its own."""
+    """Return a PyTorch random generator, seeded by seed_for()."""
     return torch.Generator().manual_seed(seed_for(purpose, seed))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark from images to report: what is drawn, what is trained, in which order, on how many cores."""
+"""The benchmark from images to results: what is drawn, what is trained, in which order, on how many cores."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ _STEPS = (
     ("residual-32", "baseline"),
     ("native-32", "baseline", "adversarial", "discriminant"),
 )
-"""What is trained again on two checkpoints of each generator: a recipe and its techniques."""
+"""Recipes and techniques that are also trained on images from two checkpoints of each generator."""
 _LOG = "log.txt"
 _CONFIG = "benchmark.json"
 _SECONDS = "seconds.txt"
@@ -35,29 +35,29 @@ _SECONDS_AN_IMAGE = 0.015
 
 @dataclass(frozen=True)
 class Experiment:
-    """A size of the benchmark."""
+    """A version of the benchmark, full or quick."""
 
     plan: Plan = FULL
-    """Images."""
+    """Numbers of images."""
     seeds: int = 3
-    """Attributors of each kind."""
+    """Training runs of each kind, with different seeds."""
     settings: tuple[tuple[str, str], ...] = ()
-    """Overrides for every training."""
+    """Overrides of the settings of every training."""
     checkpoints: Path = CHECKPOINTS
     """Folder of the miniature generators."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes, one thread each."""
+    """Number of processes, with one thread each."""
     seconds: float = 75.0
-    """That a core takes to train and measure one technique, as a first guess (AMD EPYC)."""
+    """Time that one core needs to train and measure a technique, as a first guess (AMD EPYC)."""
 
 
 QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),), seconds=8.0)
-"""Shows in a few minutes that everything holds together; its figures mean nothing."""
+"""Shows in a few minutes that everything works together; its figures mean nothing."""
 
 
 def wanted_attributors(experiment: Experiment) -> list[Attributor]:
-    """Return everything that is trained: the techniques, the controls, and the steps beyond."""
-    kinds = (  # the longest first, so that no core waits for the last one
+    """Return all training runs: the techniques of the paper, the controls, and the extensions."""
+    kinds = (  # the longest first, so that no core has to wait at the end
         ("paper-32", PAPER_TECHNIQUES, ()),
         ("paper-32", ("adversarial",), _STABLE),
         ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
@@ -74,13 +74,13 @@ def wanted_attributors(experiment: Experiment) -> list[Attributor]:
         wanted += [Attributor(recipe, tuple(techniques), seed, "two") for seed in range(experiment.seeds)]
     for recipe in ("paper-32", "native-32", "residual-32"):
         wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
-    return [replace(one, settings=(*one.settings, *experiment.settings)) for one in wanted]
+    return [replace(run, settings=(*run.settings, *experiment.settings)) for run in wanted]
 
 
 def run_experiment(experiment: Experiment, output: Path) -> float:
-    """Draw every image and train every attributor that OUTPUT lacks; returns the wall time of all starts, in seconds.
+    """Draw all images and train all attributors that OUTPUT does not have; returns the total wall time in seconds.
 
-    Raises UsageError where OUTPUT holds another experiment, TrainingError for damaged or missing checkpoints.
+    Raises UsageError if OUTPUT has another experiment, and TrainingError for damaged or missing checkpoints.
     """
     started = time.monotonic()
     _begin(experiment, output)
@@ -91,9 +91,9 @@ def run_experiment(experiment: Experiment, output: Path) -> float:
     wanted = wanted_attributors(experiment)
     write_soft_tiers(tiers, output)
     training = [
-        _Task(one.label, experiment.seconds * len(one.techniques), partial(run_attributor, one, tiers, output))
-        for one in wanted
-        if not is_finished(one, output)
+        _Task(run.label, experiment.seconds * len(run.techniques), partial(run_attributor, run, tiers, output))
+        for run in wanted
+        if not is_finished(run, output)
     ]
     _run_all(training, "training attributors", experiment.workers, output)
     clock = output / _SECONDS
@@ -118,21 +118,23 @@ def _drawing(cells: Sequence[Cell], images: Path) -> list["_Task"]:
 
 
 def _begin(experiment: Experiment, output: Path) -> None:
-    """Create the folder, or check that what it holds was made from the same images and settings."""
+    """Create the folder, or check that it was made from the same images and settings."""
     mine = {
         "plan": asdict(experiment.plan),
         "settings": dict(experiment.settings),
-        "checkpoints": {one.stem: replace(one, folder=experiment.checkpoints).sha256() for one in ALL_CHECKPOINTS},
+        "checkpoints": {
+            known.stem: replace(known, folder=experiment.checkpoints).sha256() for known in ALL_CHECKPOINTS
+        },
     }
     path = output / _CONFIG
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise UsageError(f"{output}: holds a benchmark of other images or settings; choose another --output")
+        raise UsageError(f"{output}: contains a benchmark with other images or settings; choose another --output")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, mine)
 
 
 def peak_memory() -> str:
-    """Describe the largest resident size of any finished child process and of this one."""
+    """Describe the largest resident memory of this process and of all finished child processes."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -144,29 +146,29 @@ def peak_memory() -> str:
 
 @dataclass(frozen=True)
 class _Task:
-    """One thing that a process does."""
+    """A piece of work for one process."""
 
     name: str
-    """For people."""
+    """Name to show."""
     seconds: float
-    """That it takes, as a first guess; the pace of what is finished corrects it."""
+    """Time that it takes, as a first guess, corrected by the pace of finished tasks."""
     run: Callable[[], None]
 
 
 def _run_all(tasks: Sequence[_Task], what: str, workers: int, output: Path) -> None:
-    """Run tasks in processes of one thread each; what they print goes to OUTPUT/log.txt.
+    """Run tasks in processes of one thread each, whose output goes to OUTPUT/log.txt.
 
-    Tells what is running and how long the rest takes: in a bar, or in a line for each task where nobody watches.
+    Shows the running tasks and the remaining time in a progress bar, or without a terminal in a line for each task.
     """
     log, started = output / _LOG, time.monotonic()
-    context = multiprocessing.get_context("spawn")  # a forked process inherits threads' locks
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit the locks of threads
     waiting, running, finished = list(tasks), dict[Future[None], tuple[_Task, float]](), list[tuple[_Task, float]]()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (log,))
     with pool, progress_bar(guesses=False) as progress:
         bar = progress.add_task(what, total=len(tasks), info="")
         try:
             while waiting or running:
-                while waiting and len(running) < workers:  # no more than run: so it is known what does
+                while waiting and len(running) < workers:  # submit only what can run at once, to know what is running
                     task = waiting.pop(0)
                     running[pool.submit(task.run)] = task, time.monotonic()
                 left = _time_left(waiting, running.values(), finished, workers)
@@ -181,7 +183,7 @@ def _run_all(tasks: Sequence[_Task], what: str, workers: int, output: Path) -> N
                         note(f"{what}: {len(finished)} of {len(tasks)}, {task.name}; {left}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            note(f"What was finished is kept; the details are in {log}", "yellow")
+            note(f"Finished parts are kept; see {log} for details", "yellow")
             raise
     note(f"{what}: done after {_minutes(time.monotonic() - started)}")
 
@@ -192,11 +194,11 @@ def _time_left(
     finished: Sequence[tuple[_Task, float]],
     workers: int,
 ) -> str:
-    """Say how long the rest takes: guesses, corrected by how far off they were for what is finished."""
+    """Return the remaining time in words: the guesses, corrected by how far off they were for finished tasks."""
     guessed = sum(task.seconds for task, _ in finished)
     pace = sum(seconds for _, seconds in finished) / guessed if guessed else 1.0
     now = time.monotonic()
-    # what runs longer than was guessed is taken to be nearly finished
+    # a task that takes longer than guessed is assumed to be nearly finished
     rests = [max(0.0, pace * task.seconds - (now - begun)) for task, begun in running]
     work = pace * sum(task.seconds for task in waiting) + sum(rests)
     return f"about {_minutes(max(work / workers, *rests, 0.0))} left"

@@ -1,4 +1,4 @@
-"""What `genforensic benchmark` does: make generators, or run the experiment and write its report."""
+"""The two tasks of `genforensic benchmark`: make generators, or run the experiment and write its report."""
 
 import os
 import subprocess
@@ -23,20 +23,20 @@ from forensic_train.run import describe_environment
 
 
 def make_checkpoints(stems: Sequence[str], folder: Path | None) -> None:
-    """Train the miniature generators called NAME-SEED, or with `all` those that the folder lacks."""
+    """Train the miniature generators called NAME-SEED, or with `all` those that the folder does not have."""
     if "all" in stems:
-        every = [replace(one, folder=folder or CHECKPOINTS) for one in ALL_CHECKPOINTS]
-        wanted = [one for one in every if not one.about.exists()]
+        every = [replace(checkpoint, folder=folder or CHECKPOINTS) for checkpoint in ALL_CHECKPOINTS]
+        wanted = [checkpoint for checkpoint in every if not checkpoint.about.exists()]
     else:
         wanted = [replace(find_checkpoint(stem), folder=folder or CHECKPOINTS) for stem in stems]
-    for one in wanted:
-        make_checkpoint(one)
+    for checkpoint in wanted:
+        make_checkpoint(checkpoint)
 
 
 def run_benchmark(
     output: Path, quick: bool, seeds: int, workers: int, checkpoints: Path | None
 ) -> tuple[Path, list[Entry]]:
-    """Run or go on with the experiment and write its report; returns the report, and what it is about."""
+    """Run or continue the experiment and write its report; returns the path of the report and its entries."""
     experiment = QUICK_EXPERIMENT if quick else Experiment(seeds=seeds)
     experiment = replace(
         experiment, workers=workers or os.cpu_count() or 1, checkpoints=checkpoints or experiment.checkpoints
@@ -51,14 +51,15 @@ def run_benchmark(
 def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str]:
     import torch
 
-    found = describe_environment(torch.device("cpu"))
-    note = "`--quick`: shows that the pipeline holds together; the figures mean nothing" if quick else ""
+    environment = describe_environment(torch.device("cpu"))
+    note = "`--quick`: shows that everything works together; the figures mean nothing" if quick else ""
     return {
         **({"note": note} if note else {}),
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"`{' '.join(['genforensic', *sys.argv[1:]])}`",
         "genforensic": f"{__version__}, commit {_commit()}",
-        "machine": f"{found['platform']}, {found['cpus']} cores; {experiment.workers} processes of one thread",
+        "machine": f"{environment['platform']}, {environment['cpus']} cores",
+        "processes": f"{experiment.workers}, of one thread each",
         "wall time of all starts": f"{seconds / 60:.1f} min",
         "peak memory of the last start": peak_memory(),
         "attributor seeds": str(experiment.seeds),
@@ -67,10 +68,10 @@ def _about(experiment: Experiment, seconds: float, quick: bool) -> dict[str, str
 
 
 def _commit() -> str:
-    """Return the commit of a checkout that holds this file; `unknown` for an installed package."""
+    """Return the commit of the checkout with this file, or `unknown`."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        # An installed copy may lie in a folder of somebody else's repository
+        # A copy of this package may be inside another repository
         subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         described = subprocess.run(
             [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True

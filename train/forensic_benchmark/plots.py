@@ -1,4 +1,4 @@
-"""Pictures of the benchmark: confusion matrices, and what each generator leaves in the spectrum."""
+"""Plots of the benchmark: confusion matrices, and the spectrum of each generator's images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +44,12 @@ def draw_residual_spectra(tiers: "Mapping[str, Sequence[Row]]", path: Path) -> N
     """Draw the mean residual spectrum of every checkpoint's images of the unseen subject, on one scale."""
     from matplotlib.figure import Figure
 
-    found = [(name, residual_spectrum(read_images(rows))) for name, rows in _sources(tiers)]
-    low, high = (float(np.percentile([one for _, one in found], q)) for q in (1, 99))
+    spectra = [(name, residual_spectrum(read_images(rows))) for name, rows in _sources(tiers)]
+    low, high = (float(np.percentile([spectrum for _, spectrum in spectra], q)) for q in (1, 99))
     columns = len(PAPER_FAMILIES)
-    lines = -(-len(found) // columns)
+    lines = -(-len(spectra) // columns)
     figure = Figure(figsize=(1.9 * columns, 2.1 * lines), layout="constrained")
-    for place, (name, spectrum) in enumerate(found):
+    for place, (name, spectrum) in enumerate(spectra):
         axes = figure.add_subplot(lines, columns, place + 1)
         axes.imshow(spectrum, cmap="magma", vmin=low, vmax=high)
         axes.set_title(name, fontsize="small")
@@ -66,7 +66,7 @@ def draw_radial_spectra(tiers: "Mapping[str, Sequence[Row]]", path: Path) -> Non
     for place, (name, rows) in enumerate(_sources(tiers)):
         style = ("-", "--", ":", "-.")[place // len(PAPER_FAMILIES)]
         axes.semilogy(radial_spectrum(read_images(rows)), style, label=name, color=f"C{place % len(PAPER_FAMILIES)}")
-    axes.set_xlabel("spatial frequency, cycles an image")
+    axes.set_xlabel("spatial frequency, cycles per image")
     axes.set_ylabel("power of luma")
     axes.legend(fontsize="small", ncols=2)
     figure.savefig(path, dpi=80)
@@ -74,8 +74,8 @@ def draw_radial_spectra(tiers: "Mapping[str, Sequence[Row]]", path: Path) -> Non
 
 def _sources(tiers: "Mapping[str, Sequence[Row]]") -> list[tuple[str, list[Row]]]:
     """Return the images of the unseen subject by source."""
-    found: dict[str, list[Row]] = {}
+    sources: dict[str, list[Row]] = {}
     for tier in _TIERS:
         for row in tiers[tier]:
-            found.setdefault(row.source, []).append(row)
-    return list(found.items())
+            sources.setdefault(row.source, []).append(row)
+    return list(sources.items())

@@ -1,4 +1,4 @@
-"""Quality gates of a miniature generator: else one would measure blur or collapse, not fingerprints."""
+"""Quality gates of a miniature generator, so that the benchmark measures fingerprints and not blur or collapse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,36 +13,36 @@ from forensic_benchmark.scenes import SUBJECTS, render_many
 from forensic_benchmark.spectra import radial_spectrum
 
 BANDS = ((1, 3), (3, 6), (6, 11), (11, 17))
-"""Radii of the four bands of the spectrum, from and below, in cycles an image."""
+"""Radii of the four bands of the spectrum, first and end, in cycles per image."""
 POWER_BAND = (0.25, 4.0)
-"""Power of samples over power of scenes, allowed in each band."""
+"""Allowed range of the power of samples over that of scenes in each band."""
 DIVERSITY = 0.6
-"""Mean distance of two samples of a subject over that of two scenes of it, at least."""
+"""Least mean distance of two samples of a subject, over that of two scenes."""
 RECOGNISED = 0.6
-"""Share of samples that a classifier of scenes gives the wanted subject, over its share on scenes, at least."""
+"""Least share of samples to which a classifier of scenes assigns the wanted subject, over its share on scenes."""
 CODEBOOK_USE = 0.5
-"""Share of a codebook's entries in use, at least, where there is one."""
+"""Least share of a codebook's entries that are used, for generators with a codebook."""
 _COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What samples of one checkpoint look like beside scenes."""
+    """How samples of a checkpoint compare with scenes."""
 
     power: tuple[float, ...]
     """Power of samples over power of scenes in each of BANDS."""
     diversity: float
     """Mean distance of two samples of one subject over that of two scenes of it; averaged over subjects."""
     recognised: float
-    """As RECOGNISED says."""
+    """Share of recognized samples over that of scenes, see RECOGNISED."""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the family itself."""
+    """Figures that only this family has."""
 
     def failed(self) -> list[str]:
         """Return the names of the gates that this checkpoint does not pass."""
         low, high = POWER_BAND
         gates = {
-            **{f"power {a}-{b - 1}": low <= one <= high for (a, b), one in zip(BANDS, self.power, strict=True)},
+            **{f"power {a}-{b - 1}": low <= power <= high for (a, b), power in zip(BANDS, self.power, strict=True)},
             "diversity": self.diversity >= DIVERSITY,
             "recognised": self.recognised >= RECOGNISED,
             "codebook": self.diagnostics.get("codebook_use", 1.0) >= CODEBOOK_USE,
@@ -53,11 +53,11 @@ class Quality:
 def measure_quality(
     samples: Images, subjects: npt.NDArray[np.int64], diagnostics: Mapping[str, float] | None = None
 ) -> Quality:
-    """Measure samples N x S x S x 3 of the subjects N against as many scenes."""
+    """Compare samples N x S x S x 3 of the subjects N with as many scenes."""
     scenes = render_many(subjects.tolist(), "quality")
     power = np.array(_band_power(samples)) / np.array(_band_power(scenes))
     return Quality(
-        power=tuple(float(one) for one in power),
+        power=tuple(float(share) for share in power),
         diversity=_spread(samples, subjects) / _spread(scenes, subjects),
         recognised=_recognised(samples, subjects) / _recognised(scenes, subjects),
         diagnostics=dict(diagnostics or {}),
@@ -65,7 +65,7 @@ def measure_quality(
 
 
 def sample_sheet(samples: Images, subjects: int, path: Path) -> None:
-    """Write the first samples as one PNG: a line a subject (samples come subject after subject in turn)."""
+    """Write the first samples as one PNG with a line for each subject (subjects alternate among the samples)."""
     lines = [np.concatenate(list(samples[k::subjects][:_COLUMNS]), axis=1) for k in range(subjects)]
     write_png(path, np.concatenate(lines))
 
@@ -93,6 +93,6 @@ def _recognised(images: Images, subjects: npt.NDArray[np.int64]) -> float:
 
 def _thumbnails(images: Images) -> npt.NDArray[np.float64]:
     return (
-        np.stack([cv2.resize(one, (8, 8), interpolation=cv2.INTER_AREA) for one in images]).reshape(len(images), -1)
+        np.stack([cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA) for image in images]).reshape(len(images), -1)
         / 255.0
     )

@@ -1,4 +1,4 @@
-"""The biased dataset and its tiers: images of the miniature generators as PNG files, each tier with a manifest."""
+"""The biased dataset and its tiers: images by the miniature generators as PNG files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,41 +19,41 @@ from forensic_train.manifest import Row
 PAPER_COUNTS = Path(forensic_train.__file__).with_name("paper_counts.csv")
 """Images per generator and subject in the paper."""
 UNSEEN_SUBJECT = SUBJECTS[-1]
-"""Shown by no training image."""
+"""The subject that no training image shows."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many images the tiers have."""
+    """Number of images in each tier."""
 
     training: int = 3500
-    """In all; divided as in the paper."""
+    """Training images in total; divided as in the paper."""
     seen: int = 60
-    """Test images of cells that training has, a generator."""
+    """Test images per generator, of cells that the training images have."""
     unseen: int = 60
-    """Test images of the unseen subject, a generator and checkpoint."""
+    """Test images of the unseen subject per checkpoint."""
     adapt: int = 30
-    """Images of the unseen subject that `finetune` adapts to, a generator."""
+    """Images of the unseen subject per generator that `finetune` adapts to."""
 
 
 FULL = Plan()
 """About the paper's proportions at a thirty-fifth of its size."""
 QUICK = Plan(training=180, seen=6, unseen=6, adapt=6)
-"""Enough to see that everything holds together."""
+"""Enough to see that everything works together."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Images of one generator and one subject in one tier."""
+    """Images by one generator of one subject in one tier."""
 
     tier: str
-    """Name of the set of images."""
+    """Name of the tier."""
     checkpoint: Checkpoint | None
-    """What draws them; None: untouched scenes."""
+    """Generator that draws them; None: untouched scenes."""
     subject: str
-    """Shown."""
+    """What the images show."""
     count: int
-    """Images."""
+    """Number of images."""
 
     @property
     def source(self) -> str:
@@ -61,7 +61,7 @@ class Cell:
         return self.checkpoint.stem if self.checkpoint else REAL
 
     def rows(self, folder: Path) -> list[Row]:
-        """Return the manifest's rows of its images below a folder."""
+        """Return the rows of its images below a folder."""
         generator = self.checkpoint.name if self.checkpoint else REAL
         place = folder / self.tier / self.source / self.subject
         return [
@@ -70,7 +70,7 @@ class Cell:
         ]
 
     def drawn(self, folder: Path) -> bool:
-        """Tell whether all its images are there."""
+        """Tell whether all its images exist."""
         return all(row.path.exists() for row in self.rows(folder))
 
 
@@ -79,7 +79,7 @@ def plan_cells(plan: Plan, folder: Path = CHECKPOINTS) -> list[Cell]:
 
     `train`, `seen`, `adapt`, `unseen`: checkpoints of seed 0. `second`: half as many training images, of seed 1.
     `separate`: the unseen subject from checkpoints of seed 1 and THIRD_SEED. `outsider`, `real`, `swapped`: the unseen
-    subject from the generator that nobody trains on, from no generator, and from generators with another's up-sampling.
+    subject by a generator that is never trained on, as scenes, and by generators with the up-sampling of another one.
     """
     cells = []
     for name, counts in scaled_counts(plan.training).items():
@@ -113,7 +113,7 @@ def scaled_counts(total: int) -> dict[str, dict[str, int]]:
 
 
 def draw_cells(cells: Sequence[Cell], folder: Path) -> None:
-    """Write the images of cells of one checkpoint; files that are there already are kept."""
+    """Write the images of cells of one checkpoint; complete cells are kept."""
     wanted = [cell for cell in cells if not cell.drawn(folder)]
     if not wanted:
         return

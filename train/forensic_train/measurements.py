@@ -1,4 +1,4 @@
-"""What is measured of an image before anything is learned, as layers: their means over its patches are its signal.
+"""Measurements of an image as fixed layers, before anything is learned; their means over its patches are its signal.
 
 Each is a way of looking at what is left when the picture itself is taken away, and each survives other processing:
 spectra show the periods of an up-sampling, co-occurrences the fine order of neighbouring pixels and channels, the
@@ -15,31 +15,32 @@ from forensic_train.spectrum import LUMA_CHROMA, Spectrum
 _LEVELS = 5
 _TRIPLES = _LEVELS**3
 _STEPS = (1.0, 4.0)
-"""Grey levels that a second difference is divided by before it is rounded to -2 ... 2."""
+"""Grey levels by which second differences are divided before they are rounded to -2 ... 2."""
 _BLOCK = 8
 _SMALL = 0.5
 """Coefficients below this count as zero ..."""
 _RAMP = 0.1
-"""... by degrees over this range, so that no rounding error of a device decides it."""
+"""... gradually over this range, so that rounding errors of a device do not matter."""
 _SIGMA, _RADIUS = 2.5, 7
-"""Of the Gaussian whose residual is averaged, in pixels."""
+"""Standard deviation and radius of the Gaussian behind the coarse residual, in pixels."""
 _FINE, _COARSE = 6.0, 15.0
-"""Grey levels at which the residuals are cut off, so that edges do not drown a pattern."""
+"""Grey levels to which residuals are clipped, so that edges do not hide a pattern."""
 _SCALES = (1, 2, 4)
-"""Co-occurrences are counted at 1 / this of the size."""
+"""Factors by which the image is shrunk before co-occurrences are counted."""
 _LEAST_LINE = 0.05
-"""Share of the power of chance below which a line says nothing."""
+"""Power relative to chance below which a line is ignored."""
 _SILENCE = 1.0
-"""Power added to that of single tiles: blank tiles have none, and repeat nothing."""
+"""Power added to that of single tiles, because blank tiles have none."""
 _LEAST_SHARE = 1e-3
-"""Share below which a repeated power is chance."""
+"""Share of repeated power that counts as chance."""
 
 
 class Cooccurrences(nn.Module):
     """How often each triple of neighbouring second differences occurs, along rows and columns, truncated at 2 steps.
 
-    Of luma and two colour differences each, and of red, green and blue at one place. Square roots of the shares, whose
-    noise does not depend on the share. Source: SPAM (Pevny et al. 2010) and SRM (Fridrich and Kodovsky 2012).
+    Counted for luma and two colour differences, and for red, green and blue at the same place. The result is the square
+    roots of the shares, because their noise does not depend on the share.
+    Source: SPAM (Pevny et al. 2010) and SRM (Fridrich and Kodovsky 2012).
     """
 
     width = len(_STEPS) * (3 + 1) * _TRIPLES
@@ -68,7 +69,7 @@ class Cooccurrences(nn.Module):
 class BlockCoefficients(nn.Module):
     """Statistics of the 64 coefficients of 8 x 8 blocks (DCT-II) of luma and chroma, on the grid of a JPEG.
 
-    Of each coefficient: log mean size, share below one half, log kurtosis, mean log size.
+    For each coefficient: log mean magnitude, share below one half, log kurtosis, mean log magnitude.
     """
 
     width = 3 * 4 * _BLOCK**2
@@ -89,7 +90,7 @@ class BlockCoefficients(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return N x 768 of images N x 3 x S x S with values 0 to 255; S is a multiple of 8."""
         planes = self.colours @ images.flatten(2)
-        # A constant only moves the first coefficient, and a JPEG's lies at 128
+        # A constant only shifts the first coefficient; JPEG subtracts 128 as well
         planes = (planes - self.offset[:, None]).reshape(-1, 1, *images.shape[2:])
         sizes = nn.functional.conv2d(planes, self.kernels, stride=_BLOCK).flatten(2).abs()
         mean, power = sizes.mean(dim=2), sizes.square().mean(dim=2)
@@ -103,9 +104,9 @@ class BlockCoefficients(nn.Module):
 
 
 class Residuals(nn.Module):
-    """What a 3 x 3 mean and a Gaussian leave of luma and chroma, cut off so that edges do not drown a pattern.
+    """Residuals of luma and chroma against a 3 x 3 mean and a Gaussian, clipped so that edges do not hide a pattern.
 
-    Each blur is a product with a matrix on either side, borders repeated, which is faster than a convolution here.
+    Each blur is a product with a matrix on either side (borders repeated), which is faster than a convolution here.
     """
 
     def __init__(self, side: int) -> None:
@@ -136,7 +137,7 @@ def _blur_matrix(kernel: Tensor, side: int) -> Tensor:
 
 
 class PeriodicPattern(nn.Module):
-    """How much of a residual's power, at each frequency, repeats itself in step in every tile of 32 x 32 pixels.
+    """The share of a residual's power, at each frequency, that repeats in phase in every tile of 32 x 32 pixels.
 
     A decoder that up-samples leaves a pattern with a period of its factor, in the same phase all over the image. Tiles
     are averaged with their signs before the power is taken: the picture averages out, the pattern stays, even where a
@@ -170,7 +171,7 @@ class PeriodicPattern(nn.Module):
         return torch.cat([tiles.mean(dim=(2, 3)).flatten(1), power.flatten(1)], dim=1)
 
     def finish(self, raw: Tensor) -> Tensor:
-        """Return N x `width`: log shares of the power that repeats itself, each plane's relative to its mean."""
+        """Return N x `width`: log shares of the repeated power, relative to the mean of each plane."""
         tiles, single = torch.split(raw, [self.planes * self.side**2, self.planes * self.bins**2], dim=1)
         repeated = self._power(tiles.reshape(-1, self.planes, self.side, self.side))
         share = repeated / (single.reshape(repeated.shape) + _SILENCE)
@@ -185,9 +186,10 @@ class PeriodicPattern(nn.Module):
 
 
 class LineSpectra(nn.Module):
-    """Log powers of a patch's mean row and mean column, of what a Gaussian leaves of luma and chroma.
+    """Log power spectra of the mean row and the mean column of a patch, from the coarse residual of luma and chroma.
 
-    Lines that a decoder or a resizing left along an axis add up, at every period, not those of a tile alone.
+    Lines that a decoder or resizing leaves along an axis add up, whatever their period; PeriodicPattern sees only
+    those of a tile.
     """
 
     def __init__(self, side: int) -> None:
@@ -212,7 +214,7 @@ class LineSpectra(nn.Module):
 
 
 class Measurements(nn.Module):
-    """All of it: patches N x 3 x S x S in [0, 1] -> N x `raw_width`, averaged by image, -> `width`, block after block.
+    """All measurements: patches N x 3 x S x S in [0, 1] -> N x `raw_width`, averaged per image -> `width`, in blocks.
 
     `side`: S, a multiple of 32.
     """
@@ -229,8 +231,8 @@ class Measurements(nn.Module):
         self.width = sum(self.blocks)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what is measured of each patch and may be averaged over an image."""
-        # Whole numbers again on every device: half a step is a tie, which a rounding error would decide
+        """Return the measurements of each patch that may be averaged over an image."""
+        # Whole numbers on every device, because rounding errors would decide ties at half a step
         grey = torch.round(images * 255)
         counted = [self.cooccurrences(_shrunk(grey, scale)) for scale in _SCALES]
         fine, coarse = self.residuals(grey)

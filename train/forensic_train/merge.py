@@ -1,4 +1,4 @@
-"""Several exports in one file: what their graphs share is stored once, and computed once for all techniques."""
+"""Merge several exports into one file, which stores and computes the common parts of their graphs only once."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -22,12 +22,11 @@ _PARITY_BATCH = 3
 
 
 def merge_exports(files: Sequence[Path], output: Path, force: bool = False) -> Path:
-    """Write one export with the techniques of several, and the Markdown of their cards beside it; returns the file.
+    """Write one export with all techniques of several ones, and their cards as Markdown next to it; returns its path.
 
-    Weights are shared by content and nodes by what they compute, so that a common encoder, or the common beginning of
-    several, is stored and computed once. Raises ModelError for exports that cannot be together: another recipe,
-    other labels, two of one technique, and where the merged file does not compute what they do; OutputError for a file
-    that is there already, unless `force`.
+    Equal weights and equal nodes are shared, so a common encoder or common first layers are stored and computed once.
+    Raises ModelError for exports that cannot be merged (different recipes or labels, a technique twice) and if the
+    merged file gives other results, and OutputError for an existing file unless `force` is set.
     """
     if output.exists() and (not force or not output.is_file()):
         raise already_there(output)
@@ -40,38 +39,45 @@ def merge_exports(files: Sequence[Path], output: Path, force: bool = False) -> P
     merged.graph.name = "merged"
     merged.graph.input.extend(graphs[0].graph.input)
     for place, (path, proto) in enumerate(zip(files, graphs, strict=True)):
-        _take_in(merged, proto, f"{place}/", [one.card.technique for one in exports if one.path == path], len(exports))
-    _share_initialisers(merged.graph)
+        _take_in(
+            merged,
+            proto,
+            f"{place}/",
+            [export.card.technique for export in exports if export.path == path],
+            len(exports),
+        )
+    _share_initializers(merged.graph)
     _share_nodes(merged.graph)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as temporary:
-        write_model(merged, [one.card for one in exports], temporary)
+        write_model(merged, [export.card for export in exports], temporary)
         _check_parity(files, temporary)
-    for one in exports:
-        with atomic(output.with_name(f"{one.card.name}.md")) as temporary:
-            temporary.write_text(card_markdown(one.card, output.name), encoding="utf-8")
+    for export in exports:
+        with atomic(output.with_name(f"{export.card.name}.md")) as temporary:
+            temporary.write_text(card_markdown(export.card, output.name), encoding="utf-8")
     return output
 
 
 def _check(exports: Sequence[Export]) -> None:
+    """Raise ModelError unless the exports have one recipe, the same labels and different techniques."""
     check_labels(exports)
     first = exports[0]
     for other in exports[1:]:
         for what in ("recipe", "preprocessing"):
             if getattr(other.card, what) != getattr(first.card, what):
-                raise ModelError(f"{other.path}: has another {what} than {first.path}; merge exports of one recipe")
-    techniques = [one.card.technique for one in exports]
+                raise ModelError(f"{other.path}: has a different {what} than {first.path}; merge exports of one recipe")
+    techniques = [export.card.technique for export in exports]
     for technique in techniques:
         if techniques.count(technique) > 1:
             raise ModelError(f"technique {technique!r} is in several of the files; merge one export of each")
 
 
 def _take_in(merged: onnx.ModelProto, proto: onnx.ModelProto, prefix: str, own: Sequence[str], techniques: int) -> None:
-    """Append a graph whose names get a prefix, but for its input; its outputs are named after their techniques."""
-    known = {one.domain: one.version for one in merged.opset_import}
-    for one in proto.opset_import:
-        if known.setdefault(one.domain, one.version) != one.version:
-            raise ModelError(f"the exports have different operator sets of {one.domain or 'ONNX'}; export them again")
+    """Append a graph; names get a prefix, except those of inputs, and outputs are named after their techniques."""
+    known = {opset.domain: opset.version for opset in merged.opset_import}
+    for opset in proto.opset_import:
+        if known.setdefault(opset.domain, opset.version) != opset.version:
+            raise ModelError(f"the exports have different operator sets of {opset.domain or 'ONNX'}; export them again")
     del merged.opset_import[:]
     merged.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in known.items())
     graph = compose.add_prefix_graph(proto.graph, prefix, rename_inputs=False)
@@ -90,8 +96,8 @@ def _take_in(merged: onnx.ModelProto, proto: onnx.ModelProto, prefix: str, own: 
     merged.graph.output.extend(graph.output)
 
 
-def _share_initialisers(graph: onnx.GraphProto) -> None:
-    """Keep one of all initialisers with the same type, shape and values."""
+def _share_initializers(graph: onnx.GraphProto) -> None:
+    """Keep only the first of all initializers with the same type, shape and values."""
     first: dict[tuple[int, tuple[int, ...], str], str] = {}
     same: dict[str, str] = {}
     kept = []
@@ -108,17 +114,18 @@ def _share_initialisers(graph: onnx.GraphProto) -> None:
 
 
 def _share_nodes(graph: onnx.GraphProto) -> None:
-    """Keep one of all nodes that compute the same from the same.
+    """Keep only the first of all nodes with the same operator, attributes and inputs.
 
-    ONNX Runtime would find them in float32 graphs, but not in quantised ones, where it tells all dequantisations apart.
+    ONNX Runtime does this itself for float32 graphs, but not for quantized ones, where it treats equal dequantizations
+    as different.
     """
     first: dict[tuple[str, str, tuple[str, ...], bytes], Sequence[str]] = {}
     same: dict[str, str] = {}
     results = {output.name for output in graph.output}
     kept = []
-    for node in graph.node:  # in an order in which each comes after its inputs
+    for node in graph.node:  # ONNX stores nodes after those that their inputs come from
         node.input[:] = [same.get(name, name) for name in node.input]
-        attributes = b"".join(sorted(one.SerializeToString(deterministic=True) for one in node.attribute))
+        attributes = b"".join(sorted(part.SerializeToString(deterministic=True) for part in node.attribute))
         outputs = first.setdefault((node.domain, node.op_type, tuple(node.input), attributes), tuple(node.output))
         if outputs == tuple(node.output) or results & set(node.output):
             kept.append(node)
@@ -129,6 +136,7 @@ def _share_nodes(graph: onnx.GraphProto) -> None:
 
 
 def _check_parity(files: Sequence[Path], merged: Path) -> None:
+    """Raise ModelError if the merged file gives other logits than the exports it was made of."""
     together = {model.card.technique: model for model in Model.load_all(merged)}
     for path in files:
         for model in Model.load_all(path):

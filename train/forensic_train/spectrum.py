@@ -1,4 +1,4 @@
-"""Log power spectra of a patch as a fixed layer, and what is fitted to them in closed form: whitening and a gate."""
+"""Log power spectra of a patch as a fixed layer, and the whitening and the gate that are fitted to them."""
 
 import math
 
@@ -19,8 +19,8 @@ LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.08
 class Spectrum(nn.Module):
     """Mean log power spectra of the median residual's luma and chroma over half-overlapping windows of a patch.
 
-    Welch's method with the logarithm before the mean: smooth windows, where a fingerprint is least covered by the
-    picture, count as much as textured ones. The DFT is two matrix products, so it exports everywhere. Powers at
+    Welch's method with the logarithm before the mean: smooth windows, where the picture hides a fingerprint least,
+    count as much as textured ones. The DFT is two matrix products, so it exports everywhere. Powers at
     +f and -f of one axis are added, so that mirroring hardly matters.
     """
 

@@ -9,7 +9,8 @@ import typer
 from forensic_cli.commands import parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
-from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, load_models, peek_exports
+from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, peek_exports
+from forensic_cli.model import load_models
 from forensic_train.commands import Device
 
 if TYPE_CHECKING:
