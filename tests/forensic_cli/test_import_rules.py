@@ -1,6 +1,7 @@
 """Tests of the import rules: scans work without PyTorch, and help pages load nothing heavy."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,29 +64,27 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert loaded & set(NEVER_IN_HELP) == set()
 
 
-def imported(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return {name.split(".")[0] for name in names}
+def test_rooms_import_only_from_those_below_them() -> None:
+    """The contracts are in pyproject.toml, and CONTRIBUTING.md draws them."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        capture_output=True,
+        encoding="utf-8",
+        env=child_environment(),
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_of_the_command_line_imports_torch(source: Path) -> None:
-    assert imported(ast.parse(source.read_text(encoding="utf-8"))) & {"torch", "torchvision"} == set()
-
-
-def test_there_are_sources_to_look_at() -> None:
-    assert ROOT / "forensic_cli" / "scan.py" in SOURCES
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_main_imports_the_training_package(source: Path) -> None:
-    training = imported(ast.parse(source.read_text(encoding="utf-8"))) & {"forensic_train", "forensic_benchmark"}
-    assert training == ({"forensic_train"} if source.name == "main.py" else set())
+def test_the_map_names_every_room() -> None:
+    drawn = re.search(
+        r"```text\nforensic_cli/(.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert drawn is not None
+    rooms = [path.stem for path in (ROOT / "forensic_cli").iterdir() if path.suffix == ".py" or path.is_dir()]
+    missing = [room for room in rooms if not room.startswith("__") and room not in re.findall(r"\w+", drawn[1])]
+    assert missing == []
 
 
 def test_every_source_is_valid_on_the_oldest_python_promised() -> None:
