@@ -10,7 +10,6 @@ from forensic_cli.commands import parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, peek_exports
-from forensic_cli.model import load_models
 from forensic_train.commands import Device
 
 if TYPE_CHECKING:
@@ -153,6 +152,7 @@ def evaluate(
     if settings or fold is not None:
         raise UsageError("--set and --fold are for --leave-out; add --leave-out, or remove them")
     with training_extra("evaluate"):
+        from forensic_cli.model import load_models
         from forensic_train.evaluate import evaluate_all, evaluate_draws
         from forensic_train.evaluation_report import as_json, as_markdown, as_tables, draw_confusions
         from forensic_train.robustness import measure_test
