@@ -52,8 +52,8 @@ def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmen
 def augment_whole(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmented:
     """Cut out most of an image, resize it to S x S, mirror it in half of the cases and compress it in some.
 
-    An opt-in beside PAPER's recipe, which has no augmentation. Source: Szegedy et al. 2015 (random crops), with at least
-    half of the area.
+    An opt-in beside PAPER's recipe, which has no augmentation. Source: Szegedy et al. 2015 (random crops), with at
+    least half of the area.
     """
     area, ratio = rng.uniform(0.5, 1.0), float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
     height, width = pixels.shape[:2]

@@ -135,7 +135,7 @@ def _train_one(
             config = replace(config, holdout=start.holdout)
     elif options.weights is not None:
         network.encoder.load_pretrained(options.weights)
-    processes.first_does(partial(run.begin, config, device, options.resume))
+    processes.first_does(partial(run.begin, config, device, options.resume, processes.count))
     network = network.to(device)
     if device.type == "cuda" or settings.precision != "32":  # 16-bit convolutions are fastest with channels last
         network = network.to(memory_format=torch.channels_last)
