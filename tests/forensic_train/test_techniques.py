@@ -375,7 +375,7 @@ def three_states(kind: type[Technique], **settings: Any) -> Technique:
 
 def test_the_discriminant_of_a_state_is_that_of_its_images_alone(make_batch: Make) -> None:
     first, second = (make_batch([0, 1] * 8, [0] * 16, seed) for seed in (1, 2))
-    both = Batch(*(torch.cat([getattr(one, f.name) for one in (first, second)]) for f in fields(Batch)))
+    both = Batch(*(torch.cat([getattr(one, f.name) for one in (first, second)]) for f in fields(Batch)[:4]))
     mixed, alone = three_states(Discriminant), three_states(Discriminant)
     mixed.update(replace(both, state=torch.tensor([0] * 16 + [2] * 16)))
     alone.update(first)

@@ -12,7 +12,7 @@ import torch
 from forensic_cli.console import note, track
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_train.crossfit.scores import check_folder
-from forensic_train.dataset import ImageDataset
+from forensic_train.dataset import ImageDataset, cached
 from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
 from forensic_train.manifest import Row, count_cells, with_hashes
 from forensic_train.network import Network
@@ -153,7 +153,8 @@ def make_dataset(
 ) -> ImageDataset | SignalDataset:
     """Return what a technique learns from: signals in every state if the encoder pools them, otherwise images."""
     if not network.encoder.pools:
-        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed)
+        cache = cached(rows, recipe, options.signals or options.output)
+        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed, cache)
     signals = row_signals(rows, recipe, options)
     targets = [(context.labels.index(row.generator), context.subjects.index(row.subject)) for row in rows]
     return SignalDataset(rows, signals, targets, network.encoder.states, options.seed)
