@@ -113,7 +113,7 @@ def loader(
     small for all of them is part of the one before. Raises TrainingError if any batch is too small.
     """
     assert isinstance(dataset, Examples)
-    if order and min(batch_size, len(order)) < world:
+    if len(order) and min(batch_size, len(order)) < world:
         raise TrainingError(
             f"{min(batch_size, len(order))} images in a batch cannot be divided among {world} processes; "
             "start fewer processes, or train on larger batches with --batch-size"
