@@ -91,17 +91,18 @@ class ViewCache:
         return {**self.__dict__, "_maps": {}}  # a pickled map would be a copy of the whole file
 
     def _map(self, shard: int) -> Pixels:
-        if shard not in self._maps:
+        mapped = self._maps.get(shard)
+        if mapped is None:
             path = self._paths[shard]
             try:
                 with path.open("rb") as stream:
-                    mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                    mapped = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
             except (OSError, ValueError) as error:  # ValueError: the file is empty
                 raise TrainingError(f"{path}: was removed or emptied while in use ({error}); run again") from error
-            if len(self._maps) == _MOST_MAPS:
-                self._maps.pop(next(iter(self._maps)))
-            self._maps[shard] = np.frombuffer(mapped, np.uint8)
-        return self._maps[shard]
+            if len(self._maps) >= _MOST_MAPS:
+                self._maps.pop(list(self._maps)[0], None)  # noqa: RUF015  other threads may change it meanwhile
+            self._maps[shard] = mapped
+        return mapped
 
     def _repair(self, row: int) -> Pixels:
         """Decode a damaged image again, and put it back in its place if the file can be written."""
