@@ -101,6 +101,23 @@ def test_an_epoch_that_was_given_up_leaves_nothing_to_the_next_one() -> None:
     assert [row for batch in found for row in batch.generator.tolist()] == list(range(40, 80))
 
 
+def test_loading_processes_end_with_their_dataset() -> None:
+    dataset = Loaded()
+    (process,) = {int(batch.inputs[0]) for batch in loader(dataset, range(8), 2, 1)}
+    os.kill(process, 0)
+    del dataset
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_images_that_are_only_copied_are_left_to_threads() -> None:
+    dataset = Loaded()
+    dataset.computes = False
+    found = list(loader(dataset, range(80), 2, workers=3))
+    assert {int(batch.inputs[0]) for batch in found} == {os.getpid()}
+    assert [row for batch in found for row in batch.generator.tolist()] == list(range(80))
+
+
 def test_slices_of_an_array_are_not_left_to_other_processes() -> None:
     assert {int(batch.inputs[0]) for batch in loader(Numbers(), range(8), 2, workers=2)} == {os.getpid()}
 

@@ -50,6 +50,7 @@ class ImageDataset(Examples):
         self._recipe = recipe
         self._seed = seed
         self._cache = cache
+        self.computes = cache is None or recipe.augment is not None
         self._targets = targets_of(rows, labels, subjects)
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -96,7 +97,9 @@ class Examples(Dataset[Example]):
     """Labelled examples that are taken in whole batches."""
 
     in_memory: ClassVar[bool] = False
-    """Whether a batch is only a slice of an array, which other processes would not make faster."""
+    """Whether a batch is only a slice of an array, which nothing would make faster."""
+    computes: bool = True
+    """Whether Python has work with each example; if it is only copied, threads are faster than processes."""
     epoch = 0
     """The epoch whose examples are drawn next; loader() notes it for its batches."""
     _processes: "_Processes | None" = None
@@ -127,7 +130,8 @@ def loader(
 
     The last one may be smaller.
 
-    `workers`: processes that load images, kept for the next epoch; 0: one thread of this process loads ahead.
+    `workers`: processes that load images, kept for the next epoch, or threads if images are only copied from a cache;
+    0: one thread of this process loads ahead.
     Of each batch, process `rank` of `world` that train together gets every world-th example; a last batch that is too
     small for all of them is part of the one before. Raises TrainingError if any batch is too small.
     """
@@ -175,7 +179,7 @@ class Batches:
     def __init__(self, dataset: Examples, shares: _Shares, workers: int) -> None:
         self._dataset = dataset
         self._shares = shares
-        self._workers = 0 if dataset.in_memory else workers
+        self._workers = workers
 
     def __len__(self) -> int:
         return len(self._shares)
@@ -184,12 +188,25 @@ class Batches:
         """Yield the batches. Raises DataError for an image that cannot be read, TrainingError for a dead process."""
         if self._dataset.in_memory:
             return map(self._take, self._shares)
-        if not self._workers:
-            return ordered_map(self._take, self._shares, 1, _AHEAD)
+        if not self._workers or not self._dataset.computes:
+            threads = max(1, self._workers)
+            return ordered_map(self._take, self._shares, threads, _AHEAD * threads)
+        return self._from_processes()
+
+    def _from_processes(self) -> Iterator[Batch]:
         processes = self._dataset._processes
         if processes is None or processes.workers != self._workers:
             processes = self._dataset._processes = _Processes(self._dataset, self._workers)
-        return processes.load(self._shares)
+        try:
+            yield from processes.load(self._shares)
+        except RuntimeError as error:
+            self._dataset._processes = None
+            if "DataLoader worker" not in str(error) or "Caught" in str(error):
+                raise
+            raise TrainingError(
+                "a process that loads images ended unexpectedly, perhaps because the memory is full; use fewer "
+                f"--workers, and continue with --resume ({str(error).splitlines()[0]})"
+            ) from error
 
     def _take(self, keys: Keys) -> Batch:
         batch = self._dataset.batch(keys)
@@ -201,10 +218,10 @@ class _Processes:
 
     def __init__(self, dataset: Examples, workers: int) -> None:
         self.workers = workers
-        self._dataset = dataset
         self._turn = _Turn()
         self._loader: DataLoader[Any] = DataLoader(
-            _Answers(dataset),
+            # A copy, because the dataset refers to its processes: without a cycle they end when it is dropped
+            _Answers(copy(dataset)),
             batch_sampler=self._turn,  # type: ignore[arg-type]  # Keys in place of lists of keys
             collate_fn=_unchanged,
             num_workers=workers,
@@ -216,21 +233,12 @@ class _Processes:
     def load(self, shares: _Shares) -> Iterator[Batch]:
         """Yield the batches of an epoch; those of an epoch that was given up are discarded."""
         self._turn.shares = shares
-        try:
-            with _same_signal_handler():
-                answers = iter(self._loader)
-            for answer in answers:
-                if isinstance(answer, GenforensicError):
-                    raise answer
-                yield answer
-        except RuntimeError as error:
-            self._dataset._processes = None
-            if "DataLoader worker" not in str(error) or "Caught" in str(error):
-                raise
-            raise TrainingError(
-                "a process that loads images ended unexpectedly, perhaps because the memory is full; use fewer "
-                f"--workers, and continue with --resume ({str(error).splitlines()[0]})"
-            ) from error
+        with _same_signal_handler():
+            answers = iter(self._loader)
+        for answer in answers:
+            if isinstance(answer, GenforensicError):
+                raise answer
+            yield answer
 
 
 class _Turn:

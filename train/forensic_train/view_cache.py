@@ -59,7 +59,8 @@ class ViewCache:
     def __init__(self, shards: Mapping[Path, Index], keys: npt.NDArray[np.bytes_], load: Load) -> None:
         """Find the rows' images in the shards; `keys` are the binary sha256 of their files, all of them present."""
         index, shard_of = _joined(shards)
-        place, _ = _find(index, keys)
+        place, present = _find(index, keys)
+        assert present.all()
         self._paths = list(shards)
         self._shard = shard_of[place]
         self._offset = index["offset"][place].astype(np.int64)
@@ -91,17 +92,18 @@ class ViewCache:
         return {**self.__dict__, "_maps": {}}  # a pickled map would be a copy of the whole file
 
     def _map(self, shard: int) -> Pixels:
-        if shard not in self._maps:
+        mapped = self._maps.get(shard)
+        if mapped is None:
             path = self._paths[shard]
             try:
                 with path.open("rb") as stream:
-                    mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                    mapped = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
             except (OSError, ValueError) as error:  # ValueError: the file is empty
                 raise TrainingError(f"{path}: was removed or emptied while in use ({error}); run again") from error
-            if len(self._maps) == _MOST_MAPS:
-                self._maps.pop(next(iter(self._maps)))
-            self._maps[shard] = np.frombuffer(mapped, np.uint8)
-        return self._maps[shard]
+            if len(self._maps) >= _MOST_MAPS:
+                self._maps.pop(list(self._maps)[0], None)  # noqa: RUF015  other threads may change it meanwhile
+            self._maps[shard] = mapped
+        return mapped
 
     def _repair(self, row: int) -> Pixels:
         """Decode a damaged image again, and put it back in its place if the file can be written."""
@@ -223,15 +225,21 @@ def _find(index: Index, keys: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.in
     """Return the entry of every key, and whether there is one."""
     if not len(index):
         return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
-    order = np.argsort(index["sha256"])
-    near = np.searchsorted(index["sha256"], keys, sorter=order)
+    prefixes = _prefixes(index["sha256"])
+    order = np.argsort(prefixes)
+    near = np.searchsorted(prefixes, _prefixes(keys), sorter=order)
     place = order[np.minimum(near, len(order) - 1)]
     return place, index["sha256"][place] == keys
 
 
+def _prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
+    """Return the first 8 bytes of hashes, which sort twenty times as fast; no two of ten million images share them."""
+    return np.ascontiguousarray(keys).view("<u8")[::4]
+
+
 def _missing(shards: Mapping[Path, Index], keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
     """Return the first row of every image that no shard has."""
-    _, first = np.unique(keys, return_index=True)
+    _, first = np.unique(_prefixes(keys), return_index=True)
     first = np.sort(first)
     _, present = _find(_joined(shards)[0], keys[first])
     return first[~present]
