@@ -11,9 +11,9 @@ from typing import BinaryIO
 import msgspec
 
 from forensic_cli.console import note
-from forensic_cli.copies import Seen
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.images.header import Unreadable
+from forensic_cli.judge import Seen
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
 from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE

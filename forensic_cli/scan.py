@@ -18,15 +18,15 @@ import PIL
 from forensic_cli import __version__
 from forensic_cli.card import GENERATED, NEVER, Decision
 from forensic_cli.console import Output, note, track, wants_colour
-from forensic_cli.copies import Seen, perceptual_hash
 from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
 from forensic_cli.errors import UsageError
 from forensic_cli.images.decode import MAX_PIXELS
-from forensic_cli.judge import Judge
+from forensic_cli.judge import Judge, Seen, perceptual_hash
 from forensic_cli.model import Model, images_at_once
 from forensic_cli.pipeline import Reading, work_on
 from forensic_cli.record import FileResult, RunHeader, Summary, UsedModel, printable
-from forensic_cli.reports import Resumable, Selection, check_verdicts, make_report, worth_unfinished
+from forensic_cli.reports import Selection, check_verdicts, make_report, worth_unfinished
+from forensic_cli.reports.json_formats import JsonLinesReport
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.watch import LastRows, arrivals
 
@@ -102,7 +102,7 @@ def report_scan(
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
         total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        if kept.length and target.output and isinstance(report, Resumable):
+        if target.output and isinstance(report, JsonLinesReport) and kept.length:
             report.go_on(kept_lines(target.output, kept.length))
         else:
             out.write(report.begin(header))

@@ -17,7 +17,7 @@ from forensic_cli.commands import TRAINING_MODULES, Exports, Json
 from forensic_cli.config import config_files
 from forensic_cli.console import print_json, print_text, stdout_console
 from forensic_cli.errors import ExitCode, GenforensicError, pip_line
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table
 
 if TYPE_CHECKING:
     from forensic_cli.model import Model

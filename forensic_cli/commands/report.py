@@ -52,7 +52,7 @@ def report(
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
     from forensic_cli.record import printable
-    from forensic_cli.reports.html.page import PageSettings, Source, build_page
+    from forensic_cli.reports.html import PageSettings, Source, build_page
     from forensic_cli.reports.text import visible
     from forensic_cli.results_file import load_results
     from forensic_cli.seal import check_results, file_sha256

@@ -12,7 +12,7 @@ from forensic_cli.errors import ExitCode
 from forensic_cli.reports import choose_format
 
 # The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS; a test compares them
-Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
+Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
 
@@ -173,11 +173,11 @@ def scan(
     Exit codes: 0 success; 1 success, but some files could not be read; 2 wrong usage; 3 no usable exports; 10 an image
     has one of the answers of --fail-on; 130 interrupted.
     """
-    from forensic_cli.copies import dedupe_distance
     from forensic_cli.discover import Search, sources
     from forensic_cli.exports import check_labels, export_files, peek_exports, select
     from forensic_cli.images.decode import MAX_PIXELS
     from forensic_cli.images.history import STABILITY
+    from forensic_cli.judge import dedupe_distance
     from forensic_cli.model import load_models
     from forensic_cli.reports import Selection, check_verdicts
     from forensic_cli.scan import ScanSettings, Target, report_scan

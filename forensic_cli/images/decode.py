@@ -11,7 +11,7 @@ import simplejpeg
 
 from forensic_cli.console import silence_c_libraries
 from forensic_cli.images.containers import iso_format
-from forensic_cli.images.gif import inspect_gif
+from forensic_cli.images.gif_webp import inspect_gif, inspect_webp
 from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name
 from forensic_cli.images.jpeg import inspect_jpeg
 from forensic_cli.images.other_formats import (
@@ -22,7 +22,6 @@ from forensic_cli.images.other_formats import (
     stored_colours,
 )
 from forensic_cli.images.png import SIGNATURE, inspect_png
-from forensic_cli.images.webp import inspect_webp
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused on their header, before anything is decoded, unless a caller says otherwise."""

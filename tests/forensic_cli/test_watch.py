@@ -233,7 +233,7 @@ def test_the_report_for_people_ends_with_the_totals(start: Start, tmp_path: Path
         (
             ["in"],
             ("-f", "json"),
-            "--watch never ends a report, and --format json needs an end; use table, jsonl, csv, markdown",
+            "--watch never ends a report, and --format json needs an end; use table, jsonl, csv",
         ),
         (
             ["in"],

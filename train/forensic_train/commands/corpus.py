@@ -7,7 +7,7 @@ import typer
 
 from forensic_cli.commands import training_extra
 from forensic_cli.console import note, stdout_console
-from forensic_cli.table import Table
+from forensic_cli.tables import Table
 
 if TYPE_CHECKING:
     from forensic_train.corpus import Corpus
