@@ -14,11 +14,9 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
-from forensic_cli.images.decode import sniff
+from forensic_cli.images.decode import SUFFIXES, sniff
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k".split()  # noqa: SIM905
-)
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 """Files with these suffixes get a row even if they turn out not to be images."""
 
 

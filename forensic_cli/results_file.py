@@ -43,7 +43,7 @@ def load_results(path: Path) -> Results:
     A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
     """
     parts = read_parts(path)
-    header = _convert(path, "the run header", next(parts)[1], RunHeader)
+    header = _header(path, next(parts)[1])
     rows: list[FileResult] = []
     left_out = None
     for kind, value in parts:
@@ -118,13 +118,13 @@ def _row(path: Path, number: int, value: Any) -> FileResult:
         raise _unusable(path, f"row {number}", error) from error
 
 
-def _convert(path: Path, where: str, value: Any, kind: type[RunHeader]) -> RunHeader:
+def _header(path: Path, value: Any) -> RunHeader:
     try:
-        header = msgspec.convert(value, kind)
+        header = msgspec.convert(value, RunHeader)
     except msgspec.ValidationError as error:
-        raise _unusable(path, where, error) from error
+        raise _unusable(path, "the run header", error) from error
     if not header.models or not all(model.labels for model in header.models):
-        raise UsageError(f"{path}: {where} names no models; give {WANTED}")
+        raise UsageError(f"{path}: the run header names no models; give {WANTED}")
     return header
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -48,21 +48,20 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
     does not grow with the report. Raises UsageError for a report of other models, settings or files, for one whose
     seal is broken, and for a file that is not such a report; OutputError for one that cannot be read.
     """
+    nothing = Kept(0, files, 0, Seen(header.dedupe))
     try:
         with path.open("rb") as stream:
             first = stream.readline(LONGEST_LINE)
             if not first.endswith(b"\n"):
                 if not _HEADER.startswith(first[: len(_HEADER)]):
                     raise UsageError(f"{path}: {_FOREIGN}")
-                return Kept(0, files, 0, Seen(header.dedupe))
+                return nothing
             _check_header(path, first, header)
-            kept = _keep(
-                path, _rows(stream, len(first)), Kept(len(first), files, 0, Seen(header.dedupe)), header, summary
-            )
+            kept = _keep(path, _rows(stream, len(first)), replace(nothing, length=len(first)), header, summary)
             refuse_broken_seal(path)
             return kept
     except FileNotFoundError:
-        return Kept(0, files, 0, Seen(header.dedupe))
+        return nothing
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 

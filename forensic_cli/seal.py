@@ -49,10 +49,6 @@ class Fault:
     message: str
     """One line."""
 
-    def record(self) -> dict[str, str]:
-        """Return a JSON-ready dict."""
-        return {"kind": self.kind, "subject": self.subject, "message": self.message}
-
 
 class Sealer:
     """Hashes a results file while it is written: its header, then row by row, then what stands before the seal.
@@ -84,12 +80,8 @@ class Sealer:
 
     def seal(self) -> dict[str, Any]:
         """Return the JSON-ready seal: the hash, the number of rows, the marks, and how many rows lie between two."""
-        return {
-            "sha256": self._hash.hexdigest(),
-            "rows": self._rows,
-            "every": self._every,
-            "marks": "".join(self._marks),
-        }
+        marks = "".join(self._marks)
+        return {"sha256": self._hash.hexdigest(), "rows": self._rows, "every": self._every, "marks": marks}
 
     def _mark(self) -> str:
         return self._hash.hexdigest()[:_MARK_DIGITS]

@@ -44,7 +44,6 @@ def triage(
     Examples:
 
         genforensic triage case-17.jsonl
-
         genforensic triage case-17.jsonl --analyst "A. Ramirez" --root /cases/17
 
     Exit code: 0 done or stopped, 2 wrong use.

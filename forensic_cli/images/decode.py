@@ -32,16 +32,12 @@ _OPENCV = frozenset(("PNG", "WEBP", "PPM"))
 """Formats whose size OpenCV and the header's reader agree on; anything else that OpenCV might see is not decoded."""
 _PILLOW = frozenset(("GIF", "BMP", "TIFF", "AVIF", "JPEG2000"))
 """Formats in which OpenCV multiplies alpha in, fills what a frame leaves free, or does not know every kind of pixel."""
-WRONG_SUFFIX = "wrong_suffix"
-"""The only warning that comes from a file's name, not from its bytes."""
-_SUFFIXES = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG",)),
-    **dict.fromkeys((".png", ".apng"), ("PNG",)),
-    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
-    **dict.fromkeys((".jp2", ".j2k"), ("JPEG2000",)),
-    **{".webp": ("WEBP",), ".gif": ("GIF",), ".bmp": ("BMP",)},
-    **{".avif": ("AVIF",), ".heic": ("HEIC",), ".heif": ("HEIC", "AVIF")},
+SUFFIXES = {
+    **{"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png", ".apng"), "WEBP": (".webp",), "GIF": (".gif",)},
+    **{"BMP": (".bmp",), "TIFF": (".tif", ".tiff"), "JPEG2000": (".jp2", ".j2k")},
+    **{"AVIF": (".avif", ".heif"), "HEIC": (".heic", ".heif")},
 }
+"""{format: the suffixes of its files}."""
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
 """Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.9 GB as JPEG 2000."""
@@ -114,15 +110,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, inspection: Inspection | N
         return header
     size = f"{header.width} x {header.height} pixels"
     if header.width * header.height > max_pixels:
-        return Unreadable("too_large", f"{size} are more than the {_limit(max_pixels)} allowed", header)
+        limit = f"{max_pixels / 1_000_000:g} megapixels" if max_pixels >= 1_000_000 else f"{max_pixels} pixels"
+        return Unreadable("too_large", f"{size} are more than the {limit} allowed", header)
     try:
         return _decode_upright(data, header, inspection)
     except MemoryError:
         return Unreadable("unreadable", f"{size} are too many for this machine's memory", header)
-
-
-def _limit(pixels: int) -> str:
-    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
 
 
 def _decode_upright(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
@@ -155,9 +148,10 @@ def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Un
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
-def name_warnings(path: Path, name: str) -> tuple[str, ...]:
-    """Return WRONG_SUFFIX if a file's suffix promises another format than `name`, which its bytes have."""
-    return (WRONG_SUFFIX,) if name not in _SUFFIXES.get(path.suffix.lower(), (name,)) else ()
+def has_wrong_suffix(path: Path, name: str) -> bool:
+    """Tell whether a file's suffix promises another format than `name`, which its bytes have."""
+    promised = [promised for promised, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes]
+    return bool(promised) and name not in promised
 
 
 def _decode_jpeg(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:

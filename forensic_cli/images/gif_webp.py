@@ -6,7 +6,7 @@ extension); RFC 9649 for the container of WebP and for VP8L, RFC 6386 section 9.
 
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
+from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, make_header
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL = 0xF9  # the extension that says whether the next frame has a transparent colour
@@ -155,10 +155,9 @@ def _webp_header(data: bytes, chunks: _Chunks, orientation: int) -> Header | Non
     profile = next((data[start:end] for name, start, end in chunks if name == b"ICCP" and is_extended), b"")
     changes = {
         "alpha_dropped": has_alpha,
-        "colour_profile_ignored": is_other_profile(profile),
         "first_frame_only": is_extended and names.count(b"ANMF") > 1,
     }
-    header = make_header("WEBP", (width, height), changes, orientation if is_extended else 1)
+    header = make_header("WEBP", (width, height), changes, orientation if is_extended else 1, profile)
     return replace(header, compression="webp" if b"VP8 " in names else "lossless")
 
 

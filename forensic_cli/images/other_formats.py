@@ -23,7 +23,6 @@ from forensic_cli.images.header import (
     Inspection,
     Unreadable,
     format_name,
-    is_other_profile,
     make_header,
 )
 
@@ -195,13 +194,12 @@ def _refusal(image: Image.Image, header: Header) -> Unreadable | None:
 def _header(image: Image.Image, data: bytes, is_deep: bool) -> Header:
     changes = {
         "alpha_dropped": image.mode in _ALPHA or "transparency" in image.info or _has_spare_bytes(image, data),
-        "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
         "palette": image.mode in ("1", "P", "PA"),
         "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _has_deep_tiles(image),
     }
-    header = make_header(str(image.format), image.size, changes, _orientation(image))
+    header = make_header(str(image.format), image.size, changes, _orientation(image), _profile(image))
     if header.format != "TIFF":
         return header
     lossless = image.info.get("compression") in _LOSSLESS_TIFF
@@ -222,8 +220,7 @@ def _has_deep_tiles(image: Image.Image) -> bool:
     """Tell whether Pillow's decoder is told of 16 bits; with some formats its parameters are other numbers."""
     if image.format in ("AVIF", "BMP", "JPEG2000"):
         return False
-    tiles = [str(tile[3]) for tile in getattr(image, "tile", [])]
-    return any(";16" in tile or "65535" in tile for tile in tiles)
+    return any(depth in str(tile[3]) for tile in getattr(image, "tile", []) for depth in (";16", "65535"))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -233,7 +230,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-_MISSING = Unreadable("unsupported", f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}")
+def _profile(image: Any) -> bytes:
+    return image.info.get("icc_profile") or b""
 
 
 def open_heic(data: bytes) -> Any:
@@ -257,15 +255,16 @@ def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadab
         image = file[file.primary_index]
         _take_metadata(blocks, image.info)
         changes = {
-            "alpha_dropped": image.mode in ("RGBA", "RGBa", "LA", "La"),
-            "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
+            "alpha_dropped": image.mode in _ALPHA,
             "first_frame_only": len(file) > 1,
             "reduced_to_8_bit": int(image.info["bit_depth"]) > 8,
         }
         # 3 stands for any turn; the pixels come upright from libheif, so that none is left to undo
-        header = replace(make_header("HEIC", image.size, changes, 3 if is_turned(data) else 1), orientation=1)
+        turn = 3 if is_turned(data) else 1
+        header = replace(make_header("HEIC", image.size, changes, turn, _profile(image)), orientation=1)
     except ModuleNotFoundError:
-        return _MISSING
+        reason = f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}"
+        return Unreadable("unsupported", reason)
     except Exception:  # libheif's errors come as several types
         return Unreadable.truncated(None, "HEIC") if boxes.end_early("HEIC") else Unreadable.bad_header("HEIC")
     return Unreadable.truncated(header, header.format) if boxes.end_early("HEIC") else header
