@@ -37,11 +37,11 @@ def scan(
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        _files(metavar="GLOB", help="In folders, skip what matches, also subfolders. May be repeated."),
+        _files(metavar="GLOB", help="In folders, skip what matches, folders too. May be repeated."),
     ] = None,
     watch: Annotated[
         bool,
-        _files("--watch", help="Then wait for new and changed files and scan them, until Ctrl-C. Needs watchfiles."),
+        _files("--watch", help="Then scan files as they arrive or change, until Ctrl-C. Needs watchfiles."),
     ] = False,
     max_pixels: Annotated[
         int | None, _files(metavar="N", min=1, help="Do not decode images with more pixels. Default: 200000000.")
