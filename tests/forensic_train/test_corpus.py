@@ -296,7 +296,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(run: Run, mirror: Path, tmp
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
-    assert stderr == "genforensic: interrupted; what was written so far is whole\n"
+    assert stderr == "genforensic: interrupted; everything written so far is complete\n"
     stopped = state_of(tmp_path / "corpus")
     assert len(stopped) == len(ALPHA)
     assert run(*arguments).exit_code == 0
@@ -318,7 +318,7 @@ def test_a_file_that_the_disk_does_not_take_is_one_line(run: Run, mirror: Path, 
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (2, "")
     assert stderr.startswith("genforensic: ")
-    assert stderr.endswith("File too large; check the path and the space on the disk\n")
+    assert stderr.endswith("File too large; check the path and the free disk space\n")
     assert len(stderr.splitlines()) == 1
     assert state_of(corpus).keys() == before.keys() - {path}
 

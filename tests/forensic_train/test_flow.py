@@ -97,7 +97,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_a_run_without_them(
     with monkeypatch.context() as patch:
         patch.setitem(TECHNIQUES, "weighted", Interrupted)  # type: ignore[arg-type]
         broken = run(*options)
-    assert one_line(broken, 130) == "interrupted; what was written so far is whole"
+    assert one_line(broken, 130) == "interrupted; everything written so far is complete"
     assert len(Run(tmp_path / "r" / "weighted").load(CPU)[1]) == 1
 
     assert "contains a run already; add --resume" in one_line(run(*options), 4)

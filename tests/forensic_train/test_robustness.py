@@ -118,7 +118,7 @@ def test_only_test_images_count(exports: Path, rows: list[Row]) -> None:
 
 def test_bad_data_is_a_data_error(exports: Path, rows: list[Row], tmp_path: Path) -> None:
     model = Model.load(exports / "a.onnx")
-    with pytest.raises(DataError, match=r"^there are no images to evaluate on; give rows of the split `test`$"):
+    with pytest.raises(DataError, match=r"^there are no images to evaluate on; assign some rows to the split `test`$"):
         robustness(model, [])
     with pytest.raises(DataError, match=r"^native-baseline does not know gamma; its labels are real, alpha, beta$"):
         robustness(model, [replace(rows[0], generator="gamma")])
