@@ -1,7 +1,7 @@
 """A scan: paths -> files -> prepared views -> verdicts -> marked rows -> report. The whole flow on two screens."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -93,7 +93,8 @@ def report_scan(
     first = next(files, None)
     if first is None and arriving is None:
         raise UsageError(_nothing_found(paths, summary.left_out))
-    header = replace(run_header(models, settings), search=search.record(), selection=target.selection.record())
+    selection = {} if target.selection.is_all else asdict(target.selection)
+    header = replace(run_header(models, settings), search=asdict(search), selection=selection)
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
     report = make_report(target.format, target.output is None and wants_colour(), target.quiet)
@@ -101,7 +102,7 @@ def report_scan(
     with Output(target.output, target.force or target.resume, kept.length, unfinished) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
-        total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
+        total = None if quiet or LISTED in paths else sum(1 for _ in _images(paths, search, Summary())) - kept.rows
         if target.output and isinstance(report, JsonLinesReport) and kept.length:
             report.go_on(kept_lines(target.output, kept.length))
         else:
@@ -214,10 +215,6 @@ def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterat
             summary.left_out += 1
         else:
             yield entry
-
-
-def _count(paths: Sequence[Source], search: Search) -> int:
-    return sum(1 for _ in _images(paths, search, Summary()))
 
 
 def _nothing_found(paths: Sequence[Source], left_out: int) -> str:

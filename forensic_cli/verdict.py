@@ -147,15 +147,6 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Decision)
     return top if among[top] >= thresholds.least_of(top) * sum(among.values()) else INCONCLUSIVE
 
 
-def answer_of(labels: Sequence[str], row: Probabilities, decision: Decision | None, distance: float) -> tuple[str, str]:
-    """Return headline and verdict of one technique alone for K calibrated probabilities and a distance to training."""
-    near = decision is not None and decision.reaches(distance)
-    thresholds = strictest([decision]) if near else _SILENT
-    scores = dict(zip(labels, row.tolist(), strict=True))
-    headline = headline_of(scores, thresholds)
-    return headline, verdict_of(headline, scores, thresholds)
-
-
 def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int64]:
     """Return the index of the raw label of calibrated probabilities B x K: `real`, or else the likeliest generator.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def triage(
     from forensic_cli.results_file import load_results
     from forensic_cli.seal import check_results
 
-    loaded, sidecar = load_results(results), decisions_path(results)
+    loaded, sidecar = load_results(results), results.with_name(f"{results.name}.decisions.jsonl")
     who = analyst or _account()
     if faults := check_results(results).faults:
         note(f"{results}: {faults[0].message}; decisions are recorded all the same", "yellow")
@@ -98,11 +98,6 @@ class AnalystDecision:
     """UTC, ISO 8601."""
 
 
-def decisions_path(results: Path) -> Path:
-    """Return the file with the decisions on a results file."""
-    return results.with_name(f"{results.name}.decisions.jsonl")
-
-
 def read_decisions(path: Path) -> list[Mapping[str, Any]]:
     """Return the decisions in a file, none if there is no such file; a line that is not a decision is left out."""
     from forensic_cli.results_file import LONGEST_LINE
@@ -129,8 +124,9 @@ def append_decision(path: Path, decision: AnalystDecision) -> None:
     line = json.dumps(asdict(decision), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     try:
         with path.open("ab+") as stream:
-            if stream.tell() and _last_byte(stream) != b"\n":  # a power cut left half a line
-                line = b"\n" + line
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                stream.write(b"\n" if stream.read(1) != b"\n" else b"")  # a power cut left half a line
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -148,11 +144,6 @@ def to_decide(rows: "Sequence[FileResult]", decided: Sequence[Mapping[str, Any]]
         and (row.verdict.headline == UNDECIDED or row.verdict.agreement < 1)
         and (row.path, row.sha256) not in done
     ]
-
-
-def _last_byte(stream: BinaryIO) -> bytes:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1)
 
 
 def _account() -> str:

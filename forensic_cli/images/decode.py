@@ -14,13 +14,7 @@ from forensic_cli.images.containers import iso_format
 from forensic_cli.images.gif_webp import inspect_gif, inspect_webp
 from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name
 from forensic_cli.images.jpeg import inspect_jpeg
-from forensic_cli.images.other_formats import (
-    after_failure,
-    inspect_heic,
-    inspect_with_pillow,
-    open_heic,
-    stored_colours,
-)
+from forensic_cli.images.other_formats import after_failure, inspect_other, open_heic, stored_colours
 from forensic_cli.images.png import SIGNATURE, inspect_png
 
 MAX_PIXELS = 200_000_000
@@ -57,8 +51,8 @@ _MAGIC = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
     **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG2000"),
 }
-_READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
-"""{format: the reader of its header}; Pillow reads the others'."""
+_READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp}
+"""{format: the reader of its header}; Pillow and libheif read the others'."""
 _LONGEST_BRANDS = 256
 """Bytes of a first box that are looked at; real ones have ten brands or so."""
 
@@ -78,7 +72,7 @@ def inspect(data: bytes) -> Inspection:
         return Inspection(Unreadable("empty", "the file is empty"))
     promised = sniff(data[:_LONGEST_BRANDS])
     reader = _READERS.get(promised or "")
-    return reader(data) if reader else inspect_with_pillow(data, promised)
+    return reader(data) if reader else inspect_other(data, promised)
 
 
 def read_header(data: bytes) -> Header | None:

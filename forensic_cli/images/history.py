@@ -6,7 +6,6 @@ A re-encoding turns pixels into those that a platform, an editor or a screen han
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -125,9 +124,6 @@ def _recompress(pixels: Pixels, suffix: str, options: Sequence[int]) -> Pixels:
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-Profile: TypeAlias = npt.NDArray[np.float64]
-"""One number for each column of an image, or for each row."""
-
 EARLIER_JPEG, RESIZED = "a JPEG before", "resized"
 _SIDE = 512
 """Pixels of each side, in the middle of an image, in which traces are looked for."""
@@ -194,7 +190,7 @@ def _peak(luma: npt.NDArray[np.float32]) -> tuple[float, float]:
     return float(spectrum[peak] / (np.median(spectrum) + 1e-9)), float(cycles[peak])
 
 
-def _without_trend(differences: npt.NDArray[np.float32]) -> Profile:
+def _without_trend(differences: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the logarithm of each column's mean, less the mean of that over the nine columns around it."""
     profile = np.log(np.minimum(differences, _EDGE).mean(axis=0, dtype=np.float64) + 0.05)
     return np.asarray(profile - np.convolve(np.pad(profile, 4, "edge"), np.full(9, 1 / 9), "valid"))

@@ -31,9 +31,10 @@ class Report(ABC):
     def row(self, result: FileResult) -> str | bytes:
         """Return one row, ending in a newline if rows are lines."""
 
-    @abstractmethod
     def end(self, summary: Summary) -> str | bytes:
         """Return what comes after the rows."""
+        del summary
+        return ""
 
 
 REPORTS = {
@@ -121,12 +122,6 @@ class Selection:
     def is_all(self) -> bool:
         """Tell whether every row is shown, in the order in which it was found."""
         return self.sort is None and not self.only and not self.min_confidence
-
-    def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; empty if every row is shown as found."""
-        if self.is_all:
-            return {}
-        return {"sort": self.sort, "only": list(self.only), "min_confidence": self.min_confidence}
 
     def shows(self, row: FileResult) -> bool:
         """Tell whether a row is shown."""

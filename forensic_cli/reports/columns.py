@@ -47,11 +47,6 @@ class CsvReport(Report):
         """Return one line."""
         return _line([*(cell for _, cell in self._cells(result.record())), *self._origin.values()])
 
-    def end(self, summary: Summary) -> str:
-        """Return nothing: a spreadsheet does its own counting."""
-        del summary
-        return ""
-
     def _cells(self, record: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         for name, kind in row_fields().items():
             yield from self._flat(name, kind, record.get(name))

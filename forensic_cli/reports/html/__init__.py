@@ -7,8 +7,8 @@ style.css and the scripts, under a strict content policy.
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
@@ -85,16 +85,6 @@ class Source:
     """Whether it does."""
 
 
-@dataclass
-class _Gathered:
-    """What was read from the files again."""
-
-    thumbnails: list[str]
-    """Base64 of each row's thumbnail, or a name from pictures.NOTES."""
-    evidence: dict[int, Markup] = field(default_factory=dict)
-    """{row: JSON for the page}."""
-
-
 def build_page(
     header: RunHeader,
     rows: Sequence[FileResult],
@@ -111,9 +101,8 @@ def build_page(
     for row in rows:
         summary.add(row)
     models, records, groups = _load(header, exports), ShortRecords(header, rows), findings(rows)
-    gathered = _gather(header, rows, records, models, settings)
+    thumbnails, evidence = _gather(header, rows, records, models, settings)
     several = [members for members in groups if len(members) > 1]
-    thumbnails = gathered.thumbnails
     return _render(
         run=header,
         case=source.name if source else _folder_name([row.path for row in rows]),
@@ -130,10 +119,10 @@ def build_page(
         limits=dict.fromkeys(limit for model in models for limit in model.card.limits),
         generators=[label for label in known_labels(tuple(records.labels)) if label != REAL],
         meanings={"p": P_MEANING, "ratio": RATIO_MEANING, "proof": NO_PROOF},
-        about=Markup(as_json(_about(header, rows, records, several, gathered))),
+        about=Markup(as_json(_about(header, rows, records, several, evidence))),
         rows=Markup("[" + ",\n".join(as_json(records.record(row)) for row in rows) + "]"),
         chunks=[Markup(as_json(thumbnails[i : i + _CHUNK])) for i in range(0, len(thumbnails), _CHUNK)],
-        evidence=dict(sorted(gathered.evidence.items())),
+        evidence=dict(sorted(evidence.items())),
         pictured=sum(not text.startswith("!") for text in thumbnails),
     )
 
@@ -143,7 +132,7 @@ def _about(
     rows: Sequence[FileResult],
     records: ShortRecords,
     several: Sequence[Sequence[int]],
-    gathered: _Gathered,
+    evidence: Iterable[int],
 ) -> dict[str, Any]:
     """Return what the scripts need to know besides the rows; see dom.js."""
     return {
@@ -156,7 +145,7 @@ def _about(
         "notes": NOTES,
         "chunk": _CHUNK,
         "groups": several,
-        "evidence": sorted(gathered.evidence),
+        "evidence": sorted(evidence),
         "interest": sorted(range(len(rows)), key=lambda number: interest(rows[number])),
     }
 
@@ -206,12 +195,15 @@ def _gather(
     records: ShortRecords,
     models: Sequence[Model],
     settings: PageSettings,
-) -> _Gathered:
-    """Read the files again, those with an evidence map first, until there is no room for more thumbnails."""
+) -> tuple[list[str], dict[int, Markup]]:
+    """Read the files again, those with an evidence map first, until there is no room for more thumbnails.
+
+    Returns each row's thumbnail, as Base64 or a name from pictures.NOTES, and {row: its evidence as JSON}.
+    """
     order = in_turn(rows)
     close = set(order[: settings.evidence])
     wanted = tuple(dict.fromkeys(model.card.preprocessing for model in models))
-    gathered = _Gathered([OVER_LIMIT if row.verdict else NOT_JUDGED for row in rows])
+    thumbnails, evidence = [OVER_LIMIT if row.verdict else NOT_JUDGED for row in rows], {}
     room = settings.picture_bytes
 
     def read(number: int) -> Picture | str:
@@ -225,16 +217,16 @@ def _gather(
         if room <= 0 and number not in close:
             break  # what was read ahead depends on the threads, and the page must not
         if isinstance(picture, str):
-            gathered.thumbnails[number] = picture
+            thumbnails[number] = picture
             continue
         text = as_base64(picture.thumbnail)
         room -= len(text)
         if room >= 0:
-            gathered.thumbnails[number] = text
+            thumbnails[number] = text
         if picture.closer is not None:
             maps = evidence_maps(models, picture.closer)
-            gathered.evidence[number] = Markup(as_json(records.evidence(rows[number], picture.closer, maps)))
-    return gathered
+            evidence[number] = Markup(as_json(records.evidence(rows[number], picture.closer, maps)))
+    return thumbnails, evidence
 
 
 def _render(**values: Any) -> str:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forensic_cli.commands import training_extra
 from forensic_cli.console import print_json
 from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.record import printable
 from forensic_cli.tables import Table
+from forensic_train.commands import training_extra
 
 if TYPE_CHECKING:
     from forensic_train.audit import Bias, FileFaults, Shortcut
