@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -30,15 +31,8 @@ from forensic_cli.provenance import CONFLICT, disagrees
 from forensic_cli.record import FileResult, Verdict, printable
 from forensic_cli.verdict import decide, probabilities, with_stability
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the models say about one image."""
-
-    verdict: Verdict
-    """Their answer."""
-    warnings: frozenset[str]
-    """Names from images.header.WARNINGS: why they give none."""
+Judgement: TypeAlias = tuple[Verdict, set[str]]
+"""What the models say about one image, and warnings (images.header.WARNINGS) that say why they give no answer."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +60,8 @@ class Judge:
 
     def rows(self, files: Sequence[Prepared]) -> list[FileResult]:
         """Return the row of each file; those that can be judged go through the models together."""
-        readable = [file for file in files if file.sample is not None]
-        judgements = self._judge([(file.sample, file) for file in readable if file.sample])
+        readable = [file for file in files if file.sample]
+        judgements = self._judge([(file.sample, file.warnings) for file in readable if file.sample])
         others = self._under_reencodings(readable) if self.stability else [None] * len(readable)
         judged = iter(zip(judgements, others, strict=True))
         return [_row(file, *(next(judged) if file.sample else (None, None))) for file in files]
@@ -77,24 +71,24 @@ class Judge:
         verdicts: list[dict[str, Verdict]] = [{} for _ in files]
         for name in dict.fromkeys(name for file in files for name in file.variants):
             having = [i for i, file in enumerate(files) if name in file.variants]
-            judgements = self._judge([(files[i].variants[name], None) for i in having])
-            for i, judgement in zip(having, judgements, strict=True):
-                verdicts[i][name] = judgement.verdict
+            judgements = self._judge([(files[i].variants[name], ()) for i in having])
+            for i, (verdict, _) in zip(having, judgements, strict=True):
+                verdicts[i][name] = verdict
         return verdicts
 
-    def _judge(self, images: Sequence[tuple[Sample, Prepared | None]]) -> list[Judgement]:
-        """Judge images; a file beside one says by its warnings whether training had pictures of that kind."""
+    def _judge(self, images: Sequence[tuple[Sample, Sequence[str]]]) -> list[Judgement]:
+        """Judge images; the warnings beside each one tell whether training had pictures of that kind."""
         if not images:
             return []
         measured = judge_samples(self.models, self.preprocessings, [sample for sample, _ in images])
         return [
-            self._decide(i, sample.state, file is None or UNJUDGED.isdisjoint(file.warnings), measured)
-            for i, (sample, file) in enumerate(images)
+            self._decide(i, sample.state, UNJUDGED.isdisjoint(warnings), measured)
+            for i, (sample, warnings) in enumerate(images)
         ]
 
     def _decide(self, place: int, state: str, was_trained_on: bool, measured: Sequence[Evidence]) -> Judgement:
+        warnings: set[str] = set()
         by_technique, decisions = {}, {}
-        warnings = set()
         for model, evidence in zip(self.models, measured, strict=True):
             card, decision = model.card, model.card.decision(state)
             row = probabilities(card, decision or Decision(), evidence.logits[place : place + 1])[0]
@@ -104,19 +98,18 @@ class Judge:
             elif not decision.reaches(float(evidence.distances[place])):
                 warnings.add(UNLIKE_TRAINING)
             decisions[card.technique] = decision
-        answering: Mapping[str, Decision | None] = decisions
-        if warnings or not was_trained_on:
-            answering = dict.fromkeys(decisions)
+        is_answered_for = was_trained_on and not warnings
+        answering = decisions if is_answered_for else dict.fromkeys(decisions)
         verdict = decide(self.labels, by_technique, answering, self.fusion, self.threshold)
         if any(decision is not None and decision.is_silent for decision in decisions.values()):
             warnings.add(SILENT_STATE)
-        return Judgement(verdict, frozenset(warnings))
+        return verdict, warnings
 
 
 def _row(file: Prepared, judgement: Judgement | None, reencoded: Mapping[str, Verdict] | None) -> FileResult:
     header, failure = file.header, file.failure
-    verdict = judgement.verdict if judgement else None
-    warnings = {*file.warnings, *(judgement.warnings if judgement else ())}
+    verdict, reasons = judgement or (None, ())
+    warnings = {*file.warnings, *reasons}
     if verdict and reencoded is not None:
         verdict = with_stability(verdict, reencoded)
     if verdict and disagrees(file.metadata, verdict.headline):
