@@ -16,14 +16,7 @@ from PIL import Image
 from forensic_cli.card import Decision, Preprocessing
 from forensic_cli.errors import require
 from forensic_cli.exports import check_labels
-from forensic_cli.images.header import (
-    OTHER_COMPRESSION,
-    SILENT_STATE,
-    UNJUDGED,
-    UNLIKE_TRAINING,
-    Pixels,
-    state_of,
-)
+from forensic_cli.images.header import OTHER_COMPRESSION, SILENT_STATE, UNJUDGED, UNLIKE_TRAINING, Pixels, state_of
 from forensic_cli.images.history import in_words
 from forensic_cli.model import Evidence, Model, Sample, judge_samples
 from forensic_cli.pipeline import Prepared

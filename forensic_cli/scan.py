@@ -253,9 +253,7 @@ def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
 
 
 def _and_arriving(
-    rows: Iterator[FileResult],
-    arriving: Iterator[list[Path]],
-    judge: Callable[[Sequence[Path]], Iterator[FileResult]],
+    rows: Iterator[FileResult], arriving: Iterator[list[Path]], judge: Callable[[Sequence[Path]], Iterator[FileResult]]
 ) -> Iterator[FileResult]:
     """Yield rows, and then those of files that arrive; a file that is found again unchanged gets none."""
     last = LastRows()

@@ -36,12 +36,10 @@ def scan(
         list[str] | None, _files(metavar="GLOB", help="In folders, scan only files such as '*.png'. May be repeated.")
     ] = None,
     exclude: Annotated[
-        list[str] | None,
-        _files(metavar="GLOB", help="In folders, skip what matches, folders too. May be repeated."),
+        list[str] | None, _files(metavar="GLOB", help="In folders, skip what matches, folders too. May be repeated.")
     ] = None,
     watch: Annotated[
-        bool,
-        _files("--watch", help="Then scan files as they arrive or change, until Ctrl-C. Needs watchfiles."),
+        bool, _files("--watch", help="Then scan files as they arrive or change, until Ctrl-C. Needs watchfiles.")
     ] = False,
     max_pixels: Annotated[
         int | None, _files(metavar="N", min=1, help="Do not decode images with more pixels. Default: 200000000.")

@@ -153,10 +153,7 @@ def _webp_header(data: bytes, chunks: _Chunks, orientation: int) -> Header | Non
     is_extended = kind == b"VP8X"  # else the one chunk of pixels is the whole file
     names = [name for name, _, _ in chunks]
     profile = next((data[start:end] for name, start, end in chunks if name == b"ICCP" and is_extended), b"")
-    changes = {
-        "alpha_dropped": has_alpha,
-        "first_frame_only": is_extended and names.count(b"ANMF") > 1,
-    }
+    changes = {"alpha_dropped": has_alpha, "first_frame_only": is_extended and names.count(b"ANMF") > 1}
     header = make_header("WEBP", (width, height), changes, orientation if is_extended else 1, profile)
     return replace(header, compression="webp" if b"VP8 " in names else "lossless")
 

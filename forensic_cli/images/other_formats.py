@@ -16,15 +16,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRE
 
 from forensic_cli.errors import pip_line
 from forensic_cli.images.containers import Boxes, is_deep_avif, is_turned, read_tiff, valid_orientation
-from forensic_cli.images.header import (
-    Block,
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    format_name,
-    make_header,
-)
+from forensic_cli.images.header import Block, Blocks, Header, Inspection, Unreadable, format_name, make_header
 
 _ORIENTATION = 0x0112  # EXIF tag
 _ALPHA = frozenset(("LA", "La", "PA", "RGBA", "RGBa"))
