@@ -4,6 +4,7 @@ Rows are marked as copies and near-duplicates of earlier ones in the order of th
 that the marks do not depend on threads.
 """
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -180,28 +181,18 @@ class Clusters:
     """
 
     def __init__(self, distance: int = DISTANCE) -> None:
-        self._distance = distance
-        self._hashes = np.empty(1024, np.uint64)
-        self._numbers = np.empty(1024, np.uint32)
-        self._count = 0
-        self._total = 0
+        self._distance, self._total = distance, 0
+        self._hashes, self._numbers = array("Q"), array("I")
 
     def number(self, fingerprint: int) -> int:
         """Return the number of an image's cluster, a new one if its hash is close to none before."""
-        distances = np.bitwise_count(self._hashes[: self._count] ^ np.uint64(fingerprint))
+        distances = np.bitwise_count(np.asarray(self._hashes) ^ np.uint64(fingerprint))
         close = np.flatnonzero(distances <= self._distance)
-        if not close.size:
-            self._total += 1
-            self._add(fingerprint, self._total)
-            return self._total
-        number = int(self._numbers[close[0]])
-        if distances[close].min() > 0:
-            self._add(fingerprint, number)
+        if close.size:
+            number = self._numbers[int(close[0])]
+        else:
+            number = self._total = self._total + 1
+        if not close.size or distances[close].min() > 0:
+            self._hashes.append(fingerprint)
+            self._numbers.append(number)
         return number
-
-    def _add(self, fingerprint: int, number: int) -> None:
-        if self._count == len(self._hashes):  # double the room
-            self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)])
-            self._numbers = np.concatenate([self._numbers, np.empty_like(self._numbers)])
-        self._hashes[self._count], self._numbers[self._count] = fingerprint, number
-        self._count += 1

@@ -207,6 +207,4 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ah
 
 def default_workers() -> int:
     """Return the number of worker threads: one for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
