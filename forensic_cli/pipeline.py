@@ -128,7 +128,8 @@ def _sample(pixels: Pixels, reading: Reading, state: str) -> Sample:
 def read_file(path: Path) -> bytes | Unreadable:
     """Return a file's bytes, or why they cannot be had."""
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        # A pipe that took the file's place must not keep the scan waiting for a writer
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
             return _read_unchanged(stream)
     except FileNotFoundError:
         return Unreadable("missing", "the file is gone")
@@ -140,11 +141,6 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", f"the file cannot be read ({error.strerror})")
     except MemoryError:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe that took the file's place must not keep the scan waiting for a writer
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:

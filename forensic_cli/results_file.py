@@ -27,8 +27,6 @@ _LARGEST_DOCUMENT = 1 << 31
 class Results:
     """A results file in memory."""
 
-    path: Path
-    """The file."""
     header: RunHeader
     """What judged the files."""
     rows: tuple[FileResult, ...]
@@ -53,7 +51,7 @@ def load_results(path: Path) -> Results:
             left_out = value.get("left_out")
         elif kind == "cut":
             note(f"{path}: the last line is cut off and was left out", "yellow")
-    return Results(path, header, tuple(rows), left_out if isinstance(left_out, int) else None)
+    return Results(header, tuple(rows), left_out if isinstance(left_out, int) else None)
 
 
 def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
