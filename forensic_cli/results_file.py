@@ -64,7 +64,7 @@ def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
         if not path.is_file():
             raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give {WANTED}")
         with path.open("rb") as stream:
-            header = _object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
+            header = json_object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
             if isinstance(header, dict):
                 yield "header", header
                 yield from _lines(stream)
@@ -77,7 +77,7 @@ def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
     while line := stream.readline(LONGEST_LINE):
-        value = _object(line)
+        value = json_object(line)
         if set(value) == {SEAL}:
             yield SEAL, value[SEAL]
         elif not line.endswith(b"\n") and len(line) < LONGEST_LINE:
@@ -87,7 +87,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
 
 
 def _document(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
-    document = _object(data)
+    document = json_object(data)
     run, files = document.get(RUN), document.get(FILES)
     if not isinstance(run, dict) or not isinstance(files, list):
         begun = data.lstrip().startswith((b'{"run": ', b'{"genforensic": '))
@@ -98,8 +98,8 @@ def _document(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
     yield from ((kind, document[kind]) for kind in (SUMMARY, SEAL) if isinstance(document.get(kind), dict))
 
 
-def _object(text: bytes) -> dict[str, Any]:
-    """Return a JSON object, or nothing for any other bytes."""
+def json_object(text: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one for any other bytes."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

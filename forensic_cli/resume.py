@@ -1,7 +1,6 @@
 """Goes on where a stopped scan left its JSON Lines: keeps the rows that still hold, returns the files left to judge."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,7 +15,7 @@ from forensic_cli.images.header import Unreadable
 from forensic_cli.judge import Seen
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
-from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE
+from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, json_object
 from forensic_cli.seal import refuse_broken_seal
 
 _MAY_DIFFER = ("started", "command")
@@ -74,10 +73,9 @@ def kept_lines(path: Path, length: int) -> Iterator[bytes]:
 
 
 def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
-    try:
-        before = dict(json.loads(line)[JSONL_RUN])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: {_FOREIGN}") from error
+    before = json_object(line).get(JSONL_RUN)
+    if not isinstance(before, dict):
+        raise UsageError(f"{path}: {_FOREIGN}")
     changed = [name for name, value in header.record().items() if name not in _MAY_DIFFER and before.get(name) != value]
     if changed:
         raise UsageError(
@@ -91,8 +89,8 @@ def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
     while (line := stream.readline(LONGEST_LINE)).endswith(b"\n"):
         offset += len(line)
         try:
-            row = read_row(msgspec.json.decode(line, type=dict))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            row = read_row(json_object(line))
+        except msgspec.ValidationError:
             return
         yield row, offset
 

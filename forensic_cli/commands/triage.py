@@ -100,17 +100,14 @@ class AnalystDecision:
 
 def read_decisions(path: Path) -> list[Mapping[str, Any]]:
     """Return the decisions in a file, none if there is no such file; a line that is not a decision is left out."""
-    from forensic_cli.results_file import LONGEST_LINE
+    from forensic_cli.results_file import LONGEST_LINE, json_object
 
     decisions: list[Mapping[str, Any]] = []
     try:
         with path.open("rb") as stream:
             while line := stream.readline(LONGEST_LINE):
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict) and isinstance(record.get("decision"), str):
+                record = json_object(line)
+                if isinstance(record.get("decision"), str):
                     decisions.append(record)
     except FileNotFoundError:
         return []
@@ -177,13 +174,11 @@ def _read(question: str) -> str | None:
 
 
 def _shown(row: "FileResult", verdict: "Verdict", place: str, root: Path) -> Iterator[str]:
+    from forensic_cli.reports.text import answer_in_words
     from forensic_cli.seal import check_file
-    from forensic_cli.verdict import shown_name
 
     yield f"{place}  {row.path}"
-    name = shown_name(verdict.verdict, verdict.candidates)
-    p = None if verdict.p_generated is None else f"p {verdict.p_generated:.3f}"
-    yield "  " + ", ".join(filter(None, [verdict.headline, name, verdict.strength, p, row.state]))
+    yield "  " + ", ".join(filter(None, [answer_in_words(verdict), row.state]))
     ranked = sorted(verdict.scores.items(), key=lambda score: -score[1])
     yield f"  scores {', '.join(f'{label} {score:.3f}' for label, score in ranked)}"
     if len(verdict.techniques) > 1:

@@ -10,12 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
-from forensic_cli.record import FileResult, RunHeader, Summary, Verdict, path_bytes
+from forensic_cli.record import FileResult, RunHeader, Summary, path_bytes
 from forensic_cli.reports import Report
-from forensic_cli.reports.text import chance
+from forensic_cli.reports.text import answer_in_words
 from forensic_cli.results_file import FILES, JSONL_RUN, RUN, SEAL, SUMMARY
 from forensic_cli.seal import Sealer, seal_line
-from forensic_cli.verdict import shown_name
 
 
 class JsonLinesReport(Report):
@@ -108,7 +107,7 @@ class SarifReport(Report):
         if verdict := result.verdict:
             rule = verdict.headline if verdict.verdict in (REAL, INCONCLUSIVE) else verdict.verdict
             kind, level = _KINDS[verdict.headline]
-            text = f"{_answer(verdict)}. {_NOT_PROOF}"
+            text = f"{answer_in_words(verdict)}. {_NOT_PROOF}"
         else:
             rule, kind, level, text = _UNREADABLE, "fail", "error", f"{result.status}: {result.reason}."
         sarif: dict[str, Any] = {
@@ -130,13 +129,6 @@ def uri(path: str) -> str:
     raw = path_bytes(path)
     quoted = quote(raw if os.sep == "/" else raw.replace(b"\\", b"/"), safe="/")
     return f"file://{quoted}" if quoted.startswith("/") else quoted
-
-
-def _answer(verdict: Verdict) -> str:
-    """Return a row's answer in words."""
-    p = None if verdict.p_generated is None else f"p {chance(verdict.p_generated)}"
-    name = shown_name(verdict.verdict, verdict.candidates)
-    return ", ".join(filter(None, [verdict.headline, name, verdict.strength, p]))
 
 
 def _rule(name: str) -> dict[str, Any]:

@@ -157,6 +157,13 @@ def chance(p: float) -> str:
     return ">0.999" if p > 1 - _LEAST_SHOWN else f"{p:.3f}"
 
 
+def answer_in_words(verdict: Verdict) -> str:
+    """Return an answer in words: headline, name, strength and probability, as far as there are any."""
+    p = None if verdict.p_generated is None else f"p {chance(verdict.p_generated)}"
+    name = shown_name(verdict.verdict, verdict.candidates)
+    return ", ".join(filter(None, [verdict.headline, name, verdict.strength, p]))
+
+
 def visible(text: str) -> str:
     """Escape what could move the cursor or break the line: a file name is data, not terminal control."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
