@@ -77,11 +77,8 @@ def progress_bar(disable: bool = False, guesses: bool = True) -> "Progress":
 
     console = _stderr_console()
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        *([progress.TimeRemainingColumn()] if guesses else []),
+        *(progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()),
+        *(progress.TimeElapsedColumn(), *([progress.TimeRemainingColumn()] if guesses else [])),
         progress.TextColumn("{task.fields[info]}"),
         console=console,
         transient=True,
@@ -182,13 +179,9 @@ def print_text(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON document, in ASCII if standard output cannot encode its characters."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
-    print_text(text)
+    """Print a JSON document, in ASCII unless standard output is in UTF-8."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print_text(json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), indent=2))
 
 
 def already_there(path: Path) -> OutputError:

@@ -9,30 +9,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
-from forensic_cli.images.decode import sniff
+from forensic_cli.images.decode import SUFFIXES, sniff
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k".split()  # noqa: SIM905
-)
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 """Files with these suffixes get a row even if they turn out not to be images."""
 
 
-class Listed(Enum):
-    """Stands for the paths listed on standard input; not a Path, because a file may be named `-` as well."""
-
-    STDIN = "-"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-LISTED = Listed.STDIN
-Source: TypeAlias = Path | Listed
+LISTED = None
+"""Stands for the paths listed on standard input, `-`; not a Path, because a file may have that name as well."""
+Source: TypeAlias = Path | None
 """What an argument of a scan names."""
 _BLOCK = 1 << 16
 """Bytes of a list that are read at once."""
@@ -63,10 +52,6 @@ class Search:
     """A file's name, or the end of its path, must match one of these globs; empty: all files match."""
     exclude: tuple[str, ...] = ()
     """Files that match one of these globs are left out, and matching folders are not entered."""
-
-    def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {"recursive": self.recursive, "include": list(self.include), "exclude": list(self.exclude)}
 
     def __post_init__(self) -> None:
         for glob in (*self.include, *self.exclude):
@@ -117,9 +102,9 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
     folders, a file is an image if it has an image's suffix or begins like one. Paths that are named themselves are not
     yielded again as part of a folder. Links to folders are not followed, as they may form loops.
     """
-    named = frozenset(_location(path) for path in paths if isinstance(path, Path)) if len(paths) > 1 else frozenset()
+    named = frozenset(_location(path) for path in paths if path is not LISTED) if len(paths) > 1 else frozenset()
     for argument in paths:
-        for path in listed_paths(_standard_input()) if isinstance(argument, Listed) else (argument,):
+        for path in listed_paths(sys.stdin.buffer) if argument is LISTED else (argument,):
             if os.path.isdir(path):
                 entries = _list_folder(path, named)
                 yield from (path,) if entries is None else _walk(entries, search, named)
@@ -129,14 +114,10 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
                 yield LeftOut(path, "not a regular file")
 
 
-def _standard_input() -> BinaryIO:
-    """Return unbuffered standard input: Python crashes on exit while a thread waits inside a buffered stream."""
-    stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    return stream
-
-
 def listed_paths(stream: BinaryIO) -> Iterator[Path]:
-    """Yield the paths in an unbuffered stream as they arrive: NUL-separated if the first block has NUL, else lines."""
+    """Yield the paths in a stream as they arrive: NUL-separated if the first block has NUL, else lines."""
+    # Unbuffered, because Python crashes on exit while a thread waits inside a buffered stream
+    stream = getattr(stream, "raw", stream)
     rest = block = _next_block(stream)
     separator = b"\0" if b"\0" in rest else b"\n"
     while block:

@@ -70,11 +70,6 @@ class Export:
     path: Path
     """The file."""
 
-    @property
-    def is_adapted(self) -> bool:
-        """Whether the technique was adapted to a few sources."""
-        return "adapt" in self.card.training.get("splits", ())
-
     @classmethod
     def peek(cls, path: Path) -> list["Export"]:
         """Return a file's techniques. Raises ModelError if it is not a genforensic export."""
@@ -132,8 +127,12 @@ def select(exports: Sequence[Export], techniques: Sequence[str], recipe: str | N
         techniques = [next((name for name in DEFAULT_TECHNIQUES if name in by_technique), next(iter(by_technique)))]
     elif ALL in techniques:
         # A technique that was adapted to a few sources would not be an equal judge of images from anywhere
-        adapted = {name for name, same in by_technique.items() if any(export.is_adapted for export in same)}
-        techniques = [name for name in by_technique if name not in adapted] or list(by_technique)
+        equal = [
+            name
+            for name, same in by_technique.items()
+            if not any("adapt" in export.card.training.get("splits", ()) for export in same)
+        ]
+        techniques = equal or list(by_technique)
     for name in techniques:
         if name not in by_technique:
             raise UsageError(f"no export has technique {name!r}; allowed: {', '.join(by_technique)}, {ALL}")

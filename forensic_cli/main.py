@@ -119,20 +119,11 @@ def _callback(
         note(f"{FILE} in this folder sets {', '.join(names)}")
 
 
-app.command()(scan.scan)
-app.command()(report.report)
-app.command()(verify.verify)
-app.command()(diff.diff)
-app.command()(triage.triage)
-app.command()(doctor.models)
-app.command()(doctor.doctor)
-app.command()(corpus.corpus)
-app.command()(audit.audit)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(export.export)
-app.command()(merge.merge)
-app.command()(benchmark.benchmark)
+for command in (
+    *(scan.scan, report.report, verify.verify, diff.diff, triage.triage, doctor.models, doctor.doctor),
+    *(corpus.corpus, audit.audit, train.train, evaluate.evaluate, export.export, merge.merge, benchmark.benchmark),
+):
+    app.command()(command)
 
 
 def main() -> None:

@@ -152,7 +152,6 @@ def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> lis
 
     Models that do not run on the CPU are compared with it. Raises ModelError if the results differ.
     """
-
     loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
     for path, models in loaded.items():
         if models[0].provider != CPU:

@@ -17,7 +17,7 @@ from threading import Event, Semaphore, Thread
 from typing import BinaryIO, TypeVar
 
 from forensic_cli.card import Preprocessing
-from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, inspect, name_warnings
+from forensic_cli.images.decode import MAX_BYTES, MAX_PIXELS, decode, has_wrong_suffix, inspect
 from forensic_cli.images.header import Header, Pixels, Unreadable, state_of
 from forensic_cli.images.history import traces_of, variants
 from forensic_cli.images.views import view_warnings, views
@@ -27,9 +27,6 @@ from forensic_cli.record import Claim
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-CHANGED = Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
-
 
 AHEAD = 64
 """Files that may be done before the one whose turn it is: a large one holds up the others no longer than that."""
@@ -91,7 +88,7 @@ def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
     if isinstance(decoded, Unreadable):
         return Prepared(path, sha256, len(data), decoded.header, decoded, metadata=claims)
     pixels, header = decoded.pixels, decoded.header
-    warnings = {*header.warnings, *name_warnings(path, header.format)}
+    warnings = {*header.warnings, *(("wrong_suffix",) if has_wrong_suffix(path, header.format) else ())}
     warnings.update(name for preprocessing in reading.wanted for name in view_warnings(pixels, preprocessing))
     return Prepared(
         path,
@@ -110,11 +107,7 @@ def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
 
 
 def work_on(
-    files: Iterable[Path],
-    reading: Reading,
-    work: Callable[[list[Prepared]], R],
-    batch_size: int = 1,
-    workers: int = 0,
+    files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R], batch_size: int = 1, workers: int = 0
 ) -> Iterator[R]:
     """Read files and work on `batch_size` of them together, in threads (0: one a core).
 
@@ -135,7 +128,8 @@ def _sample(pixels: Pixels, reading: Reading, state: str) -> Sample:
 def read_file(path: Path) -> bytes | Unreadable:
     """Return a file's bytes, or why they cannot be had."""
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        # A pipe that took the file's place must not keep the scan waiting for a writer
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
             return _read_unchanged(stream)
     except FileNotFoundError:
         return Unreadable("missing", "the file is gone")
@@ -149,11 +143,6 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe that took the file's place must not keep the scan waiting for a writer
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
     before = os.fstat(stream.fileno())
     if not stat.S_ISREG(before.st_mode):
@@ -164,7 +153,7 @@ def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
     data = stream.read(before.st_size + 1)  # not to the end: a file may grow faster than it is read
     after = os.fstat(stream.fileno())
     if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return CHANGED
+        return Unreadable("changed", "the file changed while it was read; scan it again when nothing writes to it")
     return data
 
 
@@ -185,11 +174,23 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ah
     left = Event()
     pending: SimpleQueue[Future[R] | None] = SimpleQueue()
 
-    def submit(item: T) -> Future[R]:
-        return pool.submit(function, item)
+    def submit_all() -> None:
+        """Submit items while there is room; None marks their end, after the error that ended them, if any."""
+        try:
+            for item in items:
+                room.acquire()
+                if left.is_set():
+                    return
+                pending.put(pool.submit(function, item))
+        except Exception as error:  # raised where the results are consumed
+            failed: Future[R] = Future()
+            failed.set_exception(error)
+            pending.put(failed)
+        finally:
+            pending.put(None)
 
     # A daemon, so that nothing waits for it: items may come from a pipe that is never closed
-    Thread(target=_submit_all, args=(items, submit, room, left, pending), daemon=True).start()
+    Thread(target=submit_all, daemon=True).start()
     try:
         while (future := pending.get()) is not None:
             yield future.result()
@@ -200,30 +201,6 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int, ah
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit_all(
-    items: Iterable[T],
-    submit: Callable[[T], "Future[R]"],
-    room: Semaphore,
-    left: Event,
-    pending: "SimpleQueue[Future[R] | None]",
-) -> None:
-    """Submit items while there is room; None marks their end, after the error that ended them, if any."""
-    try:
-        for item in items:
-            room.acquire()
-            if left.is_set():
-                return
-            pending.put(submit(item))
-    except Exception as error:  # raised where the results are consumed
-        failed: Future[R] = Future()
-        failed.set_exception(error)
-        pending.put(failed)
-    finally:
-        pending.put(None)
-
-
 def default_workers() -> int:
     """Return the number of worker threads: one for each core that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

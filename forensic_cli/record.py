@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -149,14 +149,9 @@ class FileResult:
 
     def record(self) -> dict[str, Any]:
         """Return the row as a JSON-ready dict, fields in their fixed order."""
-        row = {name: _json_ready(getattr(self, name)) for name in _FILE_FIELDS}
-        verdict = row["verdict"] or dict.fromkeys(_VERDICT_FIELDS)
-        beginning = {name: row.pop(name) for name in ("path", "status", "reason")}
-        return beginning | verdict | {name: value for name, value in row.items() if name != "verdict"}
-
-
-_VERDICT_FIELDS = tuple(declared.name for declared in fields(Verdict))
-_FILE_FIELDS = tuple(declared.name for declared in fields(FileResult))
+        row: dict[str, Any] = _json_ready(self)
+        verdict = row.pop("verdict") or dict.fromkeys(field_types(Verdict))
+        return {name: row.pop(name) for name in ("path", "status", "reason")} | verdict | row
 
 
 def _json_ready(value: Any) -> Any:
@@ -172,11 +167,10 @@ def row_fields() -> dict[str, Any]:
 @cache
 def field_types(kind: type) -> dict[str, Any]:
     """Return {name: type} of a dataclass of this module; `X | None` counts as X."""
-    return {name: _without_none(hint) for name, hint in get_type_hints(kind).items()}
-
-
-def _without_none(hint: Any) -> Any:
-    return next(kind for kind in get_args(hint) if kind is not NoneType) if isinstance(hint, UnionType) else hint
+    return {
+        name: next(kind for kind in get_args(hint) if kind is not NoneType) if isinstance(hint, UnionType) else hint
+        for name, hint in get_type_hints(kind).items()
+    }
 
 
 _EMPTY = FileResult("", "", None, None, None, None, None, None, None, None, 0, ())
@@ -251,8 +245,9 @@ class RunHeader:
 
     def record(self) -> dict[str, Any]:
         """Return the header as a JSON-ready dict."""
-        names = [declared.name for declared in fields(self) if declared.name != "exports"]
-        return {name: _json_ready(getattr(self, name)) for name in names}
+        record: dict[str, Any] = _json_ready(replace(self, exports=()))
+        del record["exports"]
+        return record
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -27,8 +27,6 @@ _LARGEST_DOCUMENT = 1 << 31
 class Results:
     """A results file in memory."""
 
-    path: Path
-    """The file."""
     header: RunHeader
     """What judged the files."""
     rows: tuple[FileResult, ...]
@@ -43,7 +41,7 @@ def load_results(path: Path) -> Results:
     A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
     """
     parts = read_parts(path)
-    header = _convert(path, "the run header", next(parts)[1], RunHeader)
+    header = _header(path, next(parts)[1])
     rows: list[FileResult] = []
     left_out = None
     for kind, value in parts:
@@ -53,7 +51,7 @@ def load_results(path: Path) -> Results:
             left_out = value.get("left_out")
         elif kind == "cut":
             note(f"{path}: the last line is cut off and was left out", "yellow")
-    return Results(path, header, tuple(rows), left_out if isinstance(left_out, int) else None)
+    return Results(header, tuple(rows), left_out if isinstance(left_out, int) else None)
 
 
 def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
@@ -66,7 +64,7 @@ def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
         if not path.is_file():
             raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give {WANTED}")
         with path.open("rb") as stream:
-            header = _object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
+            header = json_object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
             if isinstance(header, dict):
                 yield "header", header
                 yield from _lines(stream)
@@ -79,7 +77,7 @@ def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
     while line := stream.readline(LONGEST_LINE):
-        value = _object(line)
+        value = json_object(line)
         if set(value) == {SEAL}:
             yield SEAL, value[SEAL]
         elif not line.endswith(b"\n") and len(line) < LONGEST_LINE:
@@ -89,7 +87,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
 
 
 def _document(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
-    document = _object(data)
+    document = json_object(data)
     run, files = document.get(RUN), document.get(FILES)
     if not isinstance(run, dict) or not isinstance(files, list):
         begun = data.lstrip().startswith((b'{"run": ', b'{"genforensic": '))
@@ -100,8 +98,8 @@ def _document(path: Path, data: bytes) -> Iterator[tuple[str, Any]]:
     yield from ((kind, document[kind]) for kind in (SUMMARY, SEAL) if isinstance(document.get(kind), dict))
 
 
-def _object(text: bytes) -> dict[str, Any]:
-    """Return a JSON object, or nothing for any other bytes."""
+def json_object(text: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one for any other bytes."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -118,13 +116,13 @@ def _row(path: Path, number: int, value: Any) -> FileResult:
         raise _unusable(path, f"row {number}", error) from error
 
 
-def _convert(path: Path, where: str, value: Any, kind: type[RunHeader]) -> RunHeader:
+def _header(path: Path, value: Any) -> RunHeader:
     try:
-        header = msgspec.convert(value, kind)
+        header = msgspec.convert(value, RunHeader)
     except msgspec.ValidationError as error:
-        raise _unusable(path, where, error) from error
+        raise _unusable(path, "the run header", error) from error
     if not header.models or not all(model.labels for model in header.models):
-        raise UsageError(f"{path}: {where} names no models; give {WANTED}")
+        raise UsageError(f"{path}: the run header names no models; give {WANTED}")
     return header
 
 

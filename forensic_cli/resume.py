@@ -1,9 +1,8 @@
 """Goes on where a stopped scan left its JSON Lines: keeps the rows that still hold, returns the files left to judge."""
 
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -11,12 +10,12 @@ from typing import BinaryIO
 import msgspec
 
 from forensic_cli.console import note
-from forensic_cli.copies import Seen
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.images.header import Unreadable
+from forensic_cli.judge import Seen
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
-from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE
+from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, json_object
 from forensic_cli.seal import refuse_broken_seal
 
 _MAY_DIFFER = ("started", "command")
@@ -48,21 +47,20 @@ def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Sum
     does not grow with the report. Raises UsageError for a report of other models, settings or files, for one whose
     seal is broken, and for a file that is not such a report; OutputError for one that cannot be read.
     """
+    nothing = Kept(0, files, 0, Seen(header.dedupe))
     try:
         with path.open("rb") as stream:
             first = stream.readline(LONGEST_LINE)
             if not first.endswith(b"\n"):
                 if not _HEADER.startswith(first[: len(_HEADER)]):
                     raise UsageError(f"{path}: {_FOREIGN}")
-                return Kept(0, files, 0, Seen(header.dedupe))
+                return nothing
             _check_header(path, first, header)
-            kept = _keep(
-                path, _rows(stream, len(first)), Kept(len(first), files, 0, Seen(header.dedupe)), header, summary
-            )
+            kept = _keep(path, _rows(stream, len(first)), replace(nothing, length=len(first)), header, summary)
             refuse_broken_seal(path)
             return kept
     except FileNotFoundError:
-        return Kept(0, files, 0, Seen(header.dedupe))
+        return nothing
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -75,10 +73,9 @@ def kept_lines(path: Path, length: int) -> Iterator[bytes]:
 
 
 def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
-    try:
-        before = dict(json.loads(line)[JSONL_RUN])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: {_FOREIGN}") from error
+    before = json_object(line).get(JSONL_RUN)
+    if not isinstance(before, dict):
+        raise UsageError(f"{path}: {_FOREIGN}")
     changed = [name for name, value in header.record().items() if name not in _MAY_DIFFER and before.get(name) != value]
     if changed:
         raise UsageError(
@@ -92,8 +89,8 @@ def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
     while (line := stream.readline(LONGEST_LINE)).endswith(b"\n"):
         offset += len(line)
         try:
-            row = read_row(msgspec.json.decode(line, type=dict))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            row = read_row(json_object(line))
+        except msgspec.ValidationError:
             return
         yield row, offset
 

@@ -1,7 +1,7 @@
 """A scan: paths -> files -> prepared views -> verdicts -> marked rows -> report. The whole flow on two screens."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,15 +18,15 @@ import PIL
 from forensic_cli import __version__
 from forensic_cli.card import GENERATED, NEVER, Decision
 from forensic_cli.console import Output, note, track, wants_colour
-from forensic_cli.copies import Seen, perceptual_hash
 from forensic_cli.discover import LISTED, LeftOut, Search, Source, discover
 from forensic_cli.errors import UsageError
 from forensic_cli.images.decode import MAX_PIXELS
-from forensic_cli.judge import Judge
+from forensic_cli.judge import Judge, Seen, perceptual_hash
 from forensic_cli.model import Model, images_at_once
 from forensic_cli.pipeline import Reading, work_on
 from forensic_cli.record import FileResult, RunHeader, Summary, UsedModel, printable
-from forensic_cli.reports import Resumable, Selection, check_verdicts, make_report, worth_unfinished
+from forensic_cli.reports import Selection, check_verdicts, make_report, worth_unfinished
+from forensic_cli.reports.json_formats import JsonLinesReport
 from forensic_cli.resume import Kept, keep_rows, kept_lines
 from forensic_cli.watch import LastRows, arrivals
 
@@ -93,7 +93,8 @@ def report_scan(
     first = next(files, None)
     if first is None and arriving is None:
         raise UsageError(_nothing_found(paths, summary.left_out))
-    header = replace(run_header(models, settings), search=search.record(), selection=target.selection.record())
+    selection = {} if target.selection.is_all else asdict(target.selection)
+    header = replace(run_header(models, settings), search=asdict(search), selection=selection)
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
     # Before the output is opened: a format whose package is missing leaves no file
     report = make_report(target.format, target.output is None and wants_colour(), target.quiet)
@@ -101,8 +102,8 @@ def report_scan(
     with Output(target.output, target.force or target.resume, kept.length, unfinished) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
-        total = None if quiet or LISTED in paths else _count(paths, search) - kept.rows
-        if kept.length and target.output and isinstance(report, Resumable):
+        total = None if quiet or LISTED in paths else sum(1 for _ in _images(paths, search, Summary())) - kept.rows
+        if target.output and isinstance(report, JsonLinesReport) and kept.length:
             report.go_on(kept_lines(target.output, kept.length))
         else:
             out.write(report.begin(header))
@@ -216,10 +217,6 @@ def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterat
             yield entry
 
 
-def _count(paths: Sequence[Source], search: Search) -> int:
-    return sum(1 for _ in _images(paths, search, Summary()))
-
-
 def _nothing_found(paths: Sequence[Source], left_out: int) -> str:
     places = ", ".join("the list on standard input" if path is LISTED else str(path) for path in paths)
     return f"no images found in {places} ({left_out} other entries left out); give a folder with images"
@@ -256,9 +253,7 @@ def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
 
 
 def _and_arriving(
-    rows: Iterator[FileResult],
-    arriving: Iterator[list[Path]],
-    judge: Callable[[Sequence[Path]], Iterator[FileResult]],
+    rows: Iterator[FileResult], arriving: Iterator[list[Path]], judge: Callable[[Sequence[Path]], Iterator[FileResult]]
 ) -> Iterator[FileResult]:
     """Yield rows, and then those of files that arrive; a file that is found again unchanged gets none."""
     last = LastRows()

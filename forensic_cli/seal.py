@@ -49,10 +49,6 @@ class Fault:
     message: str
     """One line."""
 
-    def record(self) -> dict[str, str]:
-        """Return a JSON-ready dict."""
-        return {"kind": self.kind, "subject": self.subject, "message": self.message}
-
 
 class Sealer:
     """Hashes a results file while it is written: its header, then row by row, then what stands before the seal.
@@ -84,12 +80,8 @@ class Sealer:
 
     def seal(self) -> dict[str, Any]:
         """Return the JSON-ready seal: the hash, the number of rows, the marks, and how many rows lie between two."""
-        return {
-            "sha256": self._hash.hexdigest(),
-            "rows": self._rows,
-            "every": self._every,
-            "marks": "".join(self._marks),
-        }
+        marks = "".join(self._marks)
+        return {"sha256": self._hash.hexdigest(), "rows": self._rows, "every": self._every, "marks": marks}
 
     def _mark(self) -> str:
         return self._hash.hexdigest()[:_MARK_DIGITS]
@@ -140,10 +132,8 @@ def check_results(path: Path, noted: str | None = None) -> Checked:
     header = next(read_parts(path))[1]
     found, seal_text, appended = _hash_again(path)
     if seal_text is None:
-        message = (
-            "no seal: the scan was stopped before its end, the seal was removed, or the file was reformatted; "
-            f"{found['rows']} rows cannot be checked"
-        )
+        causes = "the scan was stopped before its end, the seal was removed, or the file was reformatted"
+        message = f"no seal: {causes}; {found['rows']} rows cannot be checked"
         return Checked(header, found["rows"], None, (Fault("seal_missing", "", message),))
     faults = [Fault("rows_appended", "", f"{appended} lines were appended after the seal")] if appended else []
     seal = _read_seal(seal_text)
@@ -264,12 +254,9 @@ def check_file(name: str, sha256: str | None, status: str, root: Path) -> Fault 
     # What was too large was refused by its size, before a byte of it was read
     if now == sha256 or (sha256 is None and status == "too_large"):
         return None
-    if now is None:
-        problem = "can no longer be read"
-    elif sha256 is None:
-        problem = "could not be read then, and can be read now"
-    else:
-        problem = "has another sha256 than the file that was judged"
+    problem = "has another sha256 than the file that was judged"
+    if None in (now, sha256):
+        problem = "can no longer be read" if sha256 else "could not be read then, and can be read now"
     return Fault("file_changed", name, f"{name}: {problem}")
 
 

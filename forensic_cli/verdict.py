@@ -30,21 +30,10 @@ MOST_CANDIDATES = 3
 """A longer short list helps nobody."""
 
 _STRENGTHS = (
-    (6, "extremely strong support"),
-    (4, "very strong support"),
-    (3, "strong support"),
-    (2, "moderately strong support"),
-    (1, "moderate support"),
-    (math.log10(2), "weak support"),
+    *((6, "extremely strong support"), (4, "very strong support"), (3, "strong support")),
+    *((2, "moderately strong support"), (1, "moderate support"), (math.log10(2), "weak support")),
 )
 """(least log10 likelihood ratio, words): the verbal scale of ENFSI's guideline for evaluative reporting (2015)."""
-
-
-def strength(log10_lr: float | None) -> str | None:
-    """Return a likelihood ratio in words, for the statement that it supports; None without one."""
-    if log10_lr is None:
-        return None
-    return next((words for least, words in _STRENGTHS if log10_lr >= least), "no support")
 
 
 def probabilities(card: ModelCard, decision: Decision, logits: npt.NDArray[np.float32]) -> Probabilities:
@@ -136,15 +125,11 @@ def headline_of(scores: Mapping[str, float], thresholds: Decision) -> str:
 
 def candidates_of(scores: Mapping[str, float], thresholds: Decision) -> tuple[str, ...]:
     """Return the most probable generators that together reach the short list's share; none if it takes too many."""
-    among = {label: p for label, p in scores.items() if label not in (REAL, UNKNOWN)}
-    total = sum(p for label, p in scores.items() if label != REAL)
-    chosen: list[str] = []
-    reached = 0.0
-    for label in sorted(among, key=lambda label: -among[label])[:MOST_CANDIDATES]:
-        chosen.append(label)
-        reached += among[label]
-        if reached >= thresholds.shortlist * total:
-            return tuple(chosen)
+    wanted = thresholds.shortlist * sum(p for label, p in scores.items() if label != REAL)
+    ranked = sorted((label for label in scores if label not in (REAL, UNKNOWN)), key=lambda label: -scores[label])
+    for count in range(1, MOST_CANDIDATES + 1):
+        if sum(scores[label] for label in ranked[:count]) >= wanted:
+            return tuple(ranked[:count])
     return ()
 
 
@@ -162,15 +147,6 @@ def verdict_of(headline: str, scores: Mapping[str, float], thresholds: Decision)
     return top if among[top] >= thresholds.least_of(top) * sum(among.values()) else INCONCLUSIVE
 
 
-def answer_of(labels: Sequence[str], row: Probabilities, decision: Decision | None, distance: float) -> tuple[str, str]:
-    """Return headline and verdict of one technique alone for K calibrated probabilities and a distance to training."""
-    near = decision is not None and decision.reaches(distance)
-    thresholds = strictest([decision]) if near else _SILENT
-    scores = dict(zip(labels, row.tolist(), strict=True))
-    headline = headline_of(scores, thresholds)
-    return headline, verdict_of(headline, scores, thresholds)
-
-
 def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int64]:
     """Return the index of the raw label of calibrated probabilities B x K: `real`, or else the likeliest generator.
 
@@ -186,7 +162,7 @@ def top_labels(labels: Sequence[str], rows: Probabilities) -> npt.NDArray[np.int
 
 def predict(labels: tuple[str, ...], row: Probabilities, decision: Decision | None) -> Prediction:
     """Return what one technique makes of its K calibrated probabilities."""
-    exact = {label: float(p) for label, p in zip(labels, row, strict=True)}
+    exact = dict(zip(labels, row.tolist(), strict=True))
     top = labels[int(top_labels(labels, row[None])[0])]
     return Prediction(
         label=top,
@@ -236,16 +212,14 @@ def decide(
     thresholds = strictest(list(decisions.values()), name_from)
     fused = FUSIONS[fusion](np.stack(list(by_technique.values())))
     techniques = {name: predict(labels, row, decisions[name]) for name, row in by_technique.items()}
-    whole = predict(labels, fused, None)
-    exact = {label: float(p) for label, p in zip(labels, fused, strict=True)}
+    whole, exact = predict(labels, fused, None), dict(zip(labels, fused.tolist(), strict=True))
     headline = headline_of(exact, thresholds)
     verdict = verdict_of(headline, exact, thresholds)
     ratios = merge_ratios(labels, [prediction.log10_lr for prediction in techniques.values()])
     agreeing = sum(prediction.label == whole.label for prediction in techniques.values())
-    is_answered_for = None not in decisions.values()
     return Verdict(
         headline=headline,
-        p_generated=whole.p_generated if is_answered_for else None,
+        p_generated=None if None in decisions.values() else whole.p_generated,
         generated_log10_lr=0.0 - ratios[REAL] if REAL in ratios else None,
         verdict=verdict,
         label=whole.label,
@@ -268,7 +242,9 @@ def strength_of(headline: str, verdict: str, ratios: Mapping[str, float]) -> str
     stated = [ratios[verdict]] if verdict in ratios else []
     if headline == GENERATED and REAL in ratios:
         stated.append(0.0 - ratios[REAL])
-    return strength(min(stated, default=None))
+    if not stated:
+        return None
+    return next((words for least, words in _STRENGTHS if min(stated) >= least), "no support")
 
 
 def shown_name(verdict: str, candidates: Sequence[str]) -> str:
@@ -289,11 +265,12 @@ def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
     """
     confidences = [verdict.confidence, *(other.scores[verdict.label] for other in others.values())]
     flips = {name: other.label for name, other in others.items() if other.label != verdict.label}
-    flips |= {name: _side(other) for name, other in others.items() if name not in flips and _turned(verdict, other)}
+    turned = {name: _side(other) for name, other in others.items() if _side(other) != _side(verdict)}
+    flips |= {name: side for name, side in turned.items() if name not in flips}
     stability = Stability(min(confidences), max(confidences), flips, tuple(others))
     if not flips:
         return replace(verdict, stability=stability)
-    headline = UNDECIDED if any(_turned(verdict, other) for other in others.values()) else verdict.headline
+    headline = UNDECIDED if turned else verdict.headline
     survives = headline == verdict.headline and {*flips.values()} <= {*verdict.candidates}
     return replace(
         verdict,
@@ -308,7 +285,3 @@ def with_stability(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
 def _side(verdict: Verdict) -> str:
     """Return the more probable of `real` and "generated", whatever the thresholds."""
     return REAL if verdict.scores.get(REAL, 0.0) > 0.5 else GENERATED
-
-
-def _turned(verdict: Verdict, other: Verdict) -> bool:
-    return _side(verdict) != _side(other)

@@ -33,18 +33,12 @@ def check_watch(
             raise UsageError("--watch watches folders, and the list that - stands for ends; name the folders")
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises for odd links
             raise UsageError(f"--watch watches folders, and {path} is not one; name its folder, and it with --include")
-    endless = ", ".join(ROW_BY_ROW)
-    for conflicts, message in (
-        (
-            report_format not in ROW_BY_ROW,
-            f"--watch never ends a report, and --format {report_format} needs an end; use {endless}",
-        ),
-        (resume, "--watch writes rows in order of arrival, which --resume cannot continue; leave one of them out"),
-        (sort, "--watch writes rows in order of arrival, which --sort cannot change; leave one of them out"),
-        (fail_on, "--watch ends only when interrupted, so --fail-on cannot set the exit code; leave one of them out"),
-    ):
-        if conflicts:
-            raise UsageError(message)
+    if report_format not in ROW_BY_ROW:
+        allowed = ", ".join(ROW_BY_ROW)
+        raise UsageError(f"--watch never ends a report, and --format {report_format} needs an end; use {allowed}")
+    for option, value in (("--resume", resume), ("--sort", sort), ("--fail-on", fail_on)):
+        if value:
+            raise UsageError(f"--watch writes rows as files arrive, until interrupted; leave {option} out")
 
 
 def arrivals(folders: Sequence[Path], search: Search) -> Iterator[list[Path]]:

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,7 +45,6 @@ def diff(
     Examples:
 
         genforensic diff monday.jsonl friday.jsonl
-
         genforensic diff old.json new.json --tolerance 0.05 --format json
 
     Exit code: 0 the same, 12 different, 2 wrong use.
@@ -62,7 +61,8 @@ def diff(
     raise typer.Exit(ExitCode.DONE if comparison.same else ExitCode.DIFFERENT)
 
 
-class _Change(NamedTuple):
+@dataclass(frozen=True)
+class _Change:
     name: str
     """Of the field, the setting or the model."""
     old: Any
@@ -71,7 +71,8 @@ class _Change(NamedTuple):
     """None if there is none."""
 
 
-class _ImageChange(NamedTuple):
+@dataclass(frozen=True)
+class _ImageChange:
     path: str
     kind: str
     """added, removed or changed."""
@@ -107,15 +108,9 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {
-            "same": self.same,
-            "totals": self.totals,
-            "models": [change._asdict() for change in self.models],
-            "settings": [change._asdict() for change in self.settings],
-            "images": [
-                image._asdict() | {"changes": [change._asdict() for change in image.changes]} for image in self.images
-            ],
-        }
+        changes = asdict(self)
+        del changes["unchanged"]  # among the totals
+        return {"same": self.same, "totals": self.totals} | changes
 
 
 def compare(old: "Results", new: "Results", tolerance: float = TOLERANCE) -> Comparison:
@@ -129,10 +124,8 @@ def compare(old: "Results", new: "Results", tolerance: float = TOLERANCE) -> Com
             images.append(_ImageChange(path, "changed", changes))
     unchanged = len(after) - len(images)
     images += [_whole(path, "removed", row) for path, row in before.items() if path not in after]
-    models = [
-        {f"{model.recipe} {model.technique}": model.sha256 for model in scan.header.models} for scan in (old, new)
-    ]
-    return Comparison(_changes(*models), _changes(_settings(old.header), _settings(new.header)), images, unchanged)
+    models, settings = (_changes(of(old.header), of(new.header)) for of in (_models, _settings))
+    return Comparison(models, settings, images, unchanged)
 
 
 def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
@@ -141,8 +134,8 @@ def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
     records = {}
     for row in rows:
         turns[row.path] += 1
-        turn = turns[row.path]
-        records[row.path if turn == 1 else f"{row.path} (scanned again, {turn})"] = row.record()
+        again = f" (scanned again, {turns[row.path]})" if turns[row.path] > 1 else ""
+        records[row.path + again] = row.record()
     return records
 
 
@@ -193,21 +186,22 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         return
     for title, changes in (("model", comparison.models), ("setting", comparison.settings)):
         yield from (f"{title} {visible(_arrow(change))}" for change in changes)
-    for path, kind, changes in comparison.images:
-        if kind == "changed":
-            described = ", ".join(map(_arrow, changes))
-        else:
-            described = ", ".join(f"{name} {_value(new if old is None else old)}" for name, old, new in changes)
-        yield f"{_MARKS[kind]} {visible(path)}: {visible(described)}"
+    for image in comparison.images:
+        describe = _arrow if image.kind == "changed" else _only_value
+        described = ", ".join(map(describe, image.changes))
+        yield f"{_MARKS[image.kind]} {visible(image.path)}: {visible(described)}"
     totals = comparison.totals
     yield ", ".join(f"{totals[name]} {name}" for name in (*_MARKS, "unchanged"))
-    fields = [f"{name} {totals[name]}" for name in (*_COMPARED, *_PROBABILITIES) if totals[name]]
-    if fields:
+    if fields := [f"{name} {totals[name]}" for name in (*_COMPARED, *_PROBABILITIES) if totals[name]]:
         yield f"changed: {', '.join(fields)}"
 
 
 def _arrow(change: _Change) -> str:
     return f"{change.name} {_value(change.old)} -> {_value(change.new)}"
+
+
+def _only_value(change: _Change) -> str:
+    return f"{change.name} {_value(change.new if change.old is None else change.old)}"
 
 
 def _value(value: Any) -> str:

@@ -17,7 +17,7 @@ from forensic_cli.commands import TRAINING_MODULES, Exports, Json
 from forensic_cli.config import config_files
 from forensic_cli.console import print_json, print_text, stdout_console
 from forensic_cli.errors import ExitCode, GenforensicError, pip_line
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table
 
 if TYPE_CHECKING:
     from forensic_cli.model import Model
@@ -85,8 +85,7 @@ def _examine(exports: Path | None) -> Iterator[Check]:
         yield Check("CPUExecutionProvider", "ok", f"runs {len(models)} models")
         yield _compare_cuda(models[0])
     for extra, (purpose, modules) in EXTRAS.items():
-        missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
-        if missing:
+        if missing := ", ".join(name for name in modules if importlib.util.find_spec(name) is None):
             yield Check(f"extra {extra}", "absent", f"{missing} not installed; for {purpose}: {pip_line(extra)}")
         else:
             yield Check(f"extra {extra}", "ok", f"installed, for {purpose}")
@@ -157,10 +156,9 @@ def _compare_cuda(reference: "Model") -> Check:
 
 
 def models(exports: Exports = None, as_json: Json = False) -> None:
-    """List the available exports with the key figures of their model cards.
+    """List the available exports: training images and the states of compression that each one answers for.
 
-    For each: its views, the number of training images, its accuracy, and the states of compression it answers for.
-    With --json: the complete cards.
+    With --json: the complete model cards, with all figures.
 
     Examples:
 
@@ -183,12 +181,8 @@ def models(exports: Exports = None, as_json: Json = False) -> None:
 def _table(loaded: "list[Model]") -> Table:
     rows = []
     for model in loaded:
-        card, pre = model.card, model.card.preprocessing
-        views = f"{pre.size} px, whole" if pre.mode == "whole" else f"{pre.size} px, up to {pre.grid}x{pre.grid}"
+        card = model.card
         answered = ", ".join(state for state, decision in card.decisions.items() if not decision.is_silent)
         images = sum(sum(row.values()) for row in card.data.values())
-        sets = [(name, card.metrics[name]) for name in ("left-out", "test") if name in card.metrics]
-        measured = ", ".join(f"{name} {metrics['accuracy']:.3f} (n {metrics['images']})" for name, metrics in sets)
-        rows.append((card.name, views, images, measured or MISSING, answered or MISSING, model.sha256[:12]))
-    columns = ("model", "views", "images", "accuracy", "answers for", "sha256")
-    return Table("Exports", columns, rows, left=(0, 1, 3, 4, 5), unbroken=(0, 5))
+        rows.append((card.name, images, answered or MISSING, model.sha256[:12]))
+    return Table("Exports", ("model", "images", "answers for", "sha256"), rows, left=(0, 2, 3), unbroken=(0, 3))

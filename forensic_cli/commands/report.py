@@ -19,12 +19,7 @@ def report(
     exports: Exports = None,
     root: Root = Path(),
     evidence: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Images with an evidence map and a spectrum: generated ones first, each answer in turn.",
-        ),
+        int, typer.Option(min=0, metavar="N", help="Most images with an evidence map, generated ones first.")
     ] = 200,
     pictures: Annotated[
         int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; images beyond that have none.")
@@ -41,9 +36,7 @@ def report(
     Examples:
 
         genforensic report case-17.jsonl --html case-17.html
-
         genforensic report case-17.jsonl --html case-17.html --evidence 1000 --root /mnt/case-17
-
         genforensic report run.json --html run.html --exports runs/first/exports
 
     Exit code: 0 done, 2 wrong use or not results, 3 an export that cannot be used.
@@ -52,7 +45,7 @@ def report(
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
     from forensic_cli.record import printable
-    from forensic_cli.reports.html.page import PageSettings, Source, build_page
+    from forensic_cli.reports.html import PageSettings, Source, build_page
     from forensic_cli.reports.text import visible
     from forensic_cli.results_file import load_results
     from forensic_cli.seal import check_results, file_sha256

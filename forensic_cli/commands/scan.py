@@ -12,7 +12,7 @@ from forensic_cli.errors import ExitCode
 from forensic_cli.reports import choose_format
 
 # The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS; a test compares them
-Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "markdown", "sarif", "parquet", "html"]
+Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
 
@@ -27,35 +27,22 @@ def scan(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Images and folders of images, or - to read a list of paths, one per line or NUL-separated, from "
-            "standard input.",
+            help="Images and folders of images, or - for a list of paths on standard input, in lines or NUL-separated.",
             show_default=False,
         ),
     ],
     recursive: Annotated[bool, _files(help="Search subfolders.")] = True,
     include: Annotated[
-        list[str] | None,
-        _files(metavar="GLOB", help="In folders, scan only files that match, such as '*.png'. May be repeated."),
+        list[str] | None, _files(metavar="GLOB", help="In folders, scan only files such as '*.png'. May be repeated.")
     ] = None,
     exclude: Annotated[
-        list[str] | None,
-        _files(metavar="GLOB", help="In folders, skip matching files and subfolders. May be repeated."),
+        list[str] | None, _files(metavar="GLOB", help="In folders, skip what matches, folders too. May be repeated.")
     ] = None,
     watch: Annotated[
-        bool,
-        _files(
-            "--watch",
-            help="After the scan, wait for new and changed files in the folders and scan them too, until Ctrl-C. Needs "
-            "the package watchfiles.",
-        ),
+        bool, _files("--watch", help="Then scan files as they arrive or change, until Ctrl-C. Needs watchfiles.")
     ] = False,
     max_pixels: Annotated[
-        int | None,
-        _files(
-            metavar="N",
-            min=1,
-            help="Do not decode images with more pixels than this; their status is `too_large`. Default: 200000000.",
-        ),
+        int | None, _files(metavar="N", min=1, help="Do not decode images with more pixels. Default: 200000000.")
     ] = None,
     technique: Annotated[
         list[str] | None,
@@ -63,7 +50,7 @@ def scan(
             "--technique",
             "-t",
             metavar="NAME|all",
-            help="Technique to scan with. May be repeated. Default: `baseline`, if there is one.",
+            help="Technique to scan with. May be repeated. Default: `baseline`.",
         ),
     ] = None,
     ensemble: Annotated[Fusion, _models(help="How the scores of several techniques are combined.")] = "mean",
@@ -76,81 +63,40 @@ def scan(
     threshold: Annotated[
         float | None,
         _answers(
-            min=0,
-            max=1,
-            help="Name a generator only if its probability among all generators is at least this. A higher value names "
-            "fewer images, and fewer wrongly. Default: the thresholds in the model card.",
-            show_default=False,
+            min=0, max=1, help="Name a generator from this probability among all of them. Default: see the model card."
         ),
     ] = None,
     stability: Annotated[
-        bool,
-        _answers(
-            "--stability",
-            help="Also judge several re-encodings of each image, report how far the confidence varies, and give no "
-            "answer that does not hold for all of them.",
-        ),
+        bool, _answers("--stability", help="Judge re-encodings too; give no answer that does not hold for all of them.")
     ] = False,
     dedupe: Annotated[
-        bool,
-        _answers(
-            "--dedupe", help="Group images that look the same into numbered findings. Needs the package imagehash."
-        ),
+        bool, _answers("--dedupe", help="Group images that look the same into numbered findings. Needs imagehash.")
     ] = False,
     fail_on: Annotated[
         list[str] | None,
-        _answers(
-            metavar="ANSWER", help="Exit with code 10 if any image has this headline or verdict. May be repeated."
-        ),
+        _answers(metavar="ANSWER", help="Exit with 10 if an image has this headline or verdict. May be repeated."),
     ] = None,
     output: Annotated[
         Path | None, _output("--output", "-o", metavar="FILE", help="Write the report to this file.")
     ] = None,
     report_format: Annotated[
-        Format | None,
-        _output(
-            "--format",
-            "-f",
-            help="Report format. Default: chosen by the suffix of --output, such as .jsonl, else table.",
-            show_default=False,
-        ),
+        Format | None, _output("--format", "-f", help="Report format. Default: by the suffix of --output, else table.")
     ] = None,
     force: Force = False,
-    resume: Annotated[
-        bool,
-        _output(
-            "--resume",
-            help="Continue an interrupted scan into the same JSON Lines file. Files that have changed since are judged "
-            "again.",
-        ),
-    ] = False,
-    sort: Annotated[
-        Sort | None,
-        _output(
-            help="Order of the rows: most confident first, by path, or most disputed among the techniques first. All "
-            "rows are held in memory and written at the end."
-        ),
-    ] = None,
+    resume: Annotated[bool, _output("--resume", help="Continue a stopped scan into the same JSON Lines file.")] = False,
+    sort: Annotated[Sort | None, _output(help="Order of the rows; all are held in memory until the end.")] = None,
     only: Annotated[
         list[str] | None,
-        _output(
-            metavar="ANSWER",
-            help="Show only images with this headline or verdict, and unreadable files. May be repeated.",
-        ),
+        _output(metavar="ANSWER", help="Show only this headline or verdict, and unreadable files. May be repeated."),
     ] = None,
     min_confidence: Annotated[
         float, _output(min=0, max=1, metavar="N", help="Show only images with at least this confidence.")
     ] = 0.0,
     quiet: Quiet = False,
-    batch_size: Annotated[
-        int, _speed(min=0, max=4096, help="Images per run of a model; 0 means 1 on a CPU and 32 on a GPU.")
-    ] = 0,
-    workers: Annotated[
-        int, _speed(min=0, max=256, help="Threads that decode and judge images in parallel; 0 means one per core.")
-    ] = 0,
+    batch_size: Annotated[int, _speed(min=0, max=4096, help="Images per run; 0: 1 on a CPU and 32 on a GPU.")] = 0,
+    workers: Annotated[int, _speed(min=0, max=256, help="Threads that judge images; 0 means one per core.")] = 0,
     threads: Annotated[
-        int,
-        _speed(min=1, max=256, help="Threads within each run of a model; more than 1 helps if there are few images."),
+        int, _speed(min=1, max=256, help="Threads within each run of a model; more helps if images are few.")
     ] = 1,
 ) -> None:
     """Tell whether images are AI-generated, and by which generator, with the evidence for each answer.
@@ -166,18 +112,17 @@ def scan(
         genforensic scan case-17/ --output case-17.jsonl --resume
         genforensic scan case-17/ --output case-17.html
         genforensic scan inbox/ --watch --output inbox.jsonl
-        genforensic scan incoming/ --technique all --sort disagreement --only undecided
         genforensic scan incoming/ --fail-on generated --quiet
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
 
     Exit codes: 0 success; 1 success, but some files could not be read; 2 wrong usage; 3 no usable exports; 10 an image
     has one of the answers of --fail-on; 130 interrupted.
     """
-    from forensic_cli.copies import dedupe_distance
     from forensic_cli.discover import Search, sources
     from forensic_cli.exports import check_labels, export_files, peek_exports, select
     from forensic_cli.images.decode import MAX_PIXELS
     from forensic_cli.images.history import STABILITY
+    from forensic_cli.judge import dedupe_distance
     from forensic_cli.model import load_models
     from forensic_cli.reports import Selection, check_verdicts
     from forensic_cli.scan import ScanSettings, Target, report_scan
@@ -189,9 +134,8 @@ def scan(
     if watch:
         check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
-    models = load_models(
-        select(peek_exports(export_files(exports)), technique or [], recipe), "cuda" if require_gpu else device, threads
-    )
+    chosen_exports = select(peek_exports(export_files(exports)), technique or [], recipe)
+    models = load_models(chosen_exports, "cuda" if require_gpu else device, threads)
     settings = ScanSettings(
         ensemble,
         threshold,

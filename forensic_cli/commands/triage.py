@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,7 +44,6 @@ def triage(
     Examples:
 
         genforensic triage case-17.jsonl
-
         genforensic triage case-17.jsonl --analyst "A. Ramirez" --root /cases/17
 
     Exit code: 0 done or stopped, 2 wrong use.
@@ -54,7 +53,7 @@ def triage(
     from forensic_cli.results_file import load_results
     from forensic_cli.seal import check_results
 
-    loaded, sidecar = load_results(results), decisions_path(results)
+    loaded, sidecar = load_results(results), results.with_name(f"{results.name}.decisions.jsonl")
     who = analyst or _account()
     if faults := check_results(results).faults:
         note(f"{results}: {faults[0].message}; decisions are recorded all the same", "yellow")
@@ -99,24 +98,16 @@ class AnalystDecision:
     """UTC, ISO 8601."""
 
 
-def decisions_path(results: Path) -> Path:
-    """Return the file with the decisions on a results file."""
-    return results.with_name(f"{results.name}.decisions.jsonl")
-
-
 def read_decisions(path: Path) -> list[Mapping[str, Any]]:
     """Return the decisions in a file, none if there is no such file; a line that is not a decision is left out."""
-    from forensic_cli.results_file import LONGEST_LINE
+    from forensic_cli.results_file import LONGEST_LINE, json_object
 
     decisions: list[Mapping[str, Any]] = []
     try:
         with path.open("rb") as stream:
             while line := stream.readline(LONGEST_LINE):
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict) and isinstance(record.get("decision"), str):
+                record = json_object(line)
+                if isinstance(record.get("decision"), str):
                     decisions.append(record)
     except FileNotFoundError:
         return []
@@ -130,8 +121,9 @@ def append_decision(path: Path, decision: AnalystDecision) -> None:
     line = json.dumps(asdict(decision), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     try:
         with path.open("ab+") as stream:
-            if stream.tell() and _last_byte(stream) != b"\n":  # a power cut left half a line
-                line = b"\n" + line
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                stream.write(b"\n" if stream.read(1) != b"\n" else b"")  # a power cut left half a line
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -149,11 +141,6 @@ def to_decide(rows: "Sequence[FileResult]", decided: Sequence[Mapping[str, Any]]
         and (row.verdict.headline == UNDECIDED or row.verdict.agreement < 1)
         and (row.path, row.sha256) not in done
     ]
-
-
-def _last_byte(stream: BinaryIO) -> bytes:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1)
 
 
 def _account() -> str:
@@ -187,13 +174,11 @@ def _read(question: str) -> str | None:
 
 
 def _shown(row: "FileResult", verdict: "Verdict", place: str, root: Path) -> Iterator[str]:
+    from forensic_cli.reports.text import answer_in_words
     from forensic_cli.seal import check_file
-    from forensic_cli.verdict import shown_name
 
     yield f"{place}  {row.path}"
-    name = shown_name(verdict.verdict, verdict.candidates)
-    p = None if verdict.p_generated is None else f"p {verdict.p_generated:.3f}"
-    yield "  " + ", ".join(filter(None, [verdict.headline, name, verdict.strength, p, row.state]))
+    yield "  " + ", ".join(filter(None, [answer_in_words(verdict), row.state]))
     ranked = sorted(verdict.scores.items(), key=lambda score: -score[1])
     yield f"  scores {', '.join(f'{label} {score:.3f}' for label, score in ranked)}"
     if len(verdict.techniques) > 1:

@@ -1,6 +1,7 @@
 """`genforensic verify`: are a results file, its images and its models still what they were?"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,9 +38,7 @@ def verify(
     Examples:
 
         genforensic verify case-17.jsonl
-
         genforensic verify case-17.jsonl --seal 139b7db804cc55dff7b176284f5738fa05e24c1c768de8f127d44319ac8d218f
-
         genforensic verify case-17.jsonl --no-files
 
     Exit code: 0 everything holds, 11 something does not, 2 wrong use.
@@ -53,7 +52,7 @@ def verify(
     if as_json:
         counts = {"rows": checked.rows, "images": len(images), "models": len(used)}
         record = {"holds": not faults, "seal": checked.seal, "compared": counts}
-        print_json(record | {"faults": [fault.record() for fault in faults]})
+        print_json(record | {"faults": [asdict(fault) for fault in faults]})
     else:
         print_text("\n".join(_lines(results, checked, faults, len(images), len(used))))
     raise typer.Exit(ExitCode.NOT_HELD if faults else ExitCode.DONE)

@@ -11,18 +11,11 @@ import simplejpeg
 
 from forensic_cli.console import silence_c_libraries
 from forensic_cli.images.containers import iso_format
-from forensic_cli.images.gif import inspect_gif
+from forensic_cli.images.gif_webp import inspect_gif, inspect_webp
 from forensic_cli.images.header import Header, Inspection, Pixels, Unreadable, format_name
 from forensic_cli.images.jpeg import inspect_jpeg
-from forensic_cli.images.other_formats import (
-    after_failure,
-    inspect_heic,
-    inspect_with_pillow,
-    open_heic,
-    stored_colours,
-)
+from forensic_cli.images.other_formats import after_failure, inspect_other, open_heic, stored_colours
 from forensic_cli.images.png import SIGNATURE, inspect_png
-from forensic_cli.images.webp import inspect_webp
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused on their header, before anything is decoded, unless a caller says otherwise."""
@@ -33,16 +26,12 @@ _OPENCV = frozenset(("PNG", "WEBP", "PPM"))
 """Formats whose size OpenCV and the header's reader agree on; anything else that OpenCV might see is not decoded."""
 _PILLOW = frozenset(("GIF", "BMP", "TIFF", "AVIF", "JPEG2000"))
 """Formats in which OpenCV multiplies alpha in, fills what a frame leaves free, or does not know every kind of pixel."""
-WRONG_SUFFIX = "wrong_suffix"
-"""The only warning that comes from a file's name, not from its bytes."""
-_SUFFIXES = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG",)),
-    **dict.fromkeys((".png", ".apng"), ("PNG",)),
-    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
-    **dict.fromkeys((".jp2", ".j2k"), ("JPEG2000",)),
-    **{".webp": ("WEBP",), ".gif": ("GIF",), ".bmp": ("BMP",)},
-    **{".avif": ("AVIF",), ".heic": ("HEIC",), ".heif": ("HEIC", "AVIF")},
+SUFFIXES = {
+    **{"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png", ".apng"), "WEBP": (".webp",), "GIF": (".gif",)},
+    **{"BMP": (".bmp",), "TIFF": (".tif", ".tiff"), "JPEG2000": (".jp2", ".j2k")},
+    **{"AVIF": (".avif", ".heif"), "HEIC": (".heic", ".heif")},
 }
+"""{format: the suffixes of its files}."""
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _LARGE = 50_000_000
 """Pixels. 200 million of them cost 1.4 GB as a PNG, 2.2 GB as an animated WebP and 3.9 GB as JPEG 2000."""
@@ -62,8 +51,8 @@ _MAGIC = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
     **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG2000"),
 }
-_READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp, "HEIC": inspect_heic}
-"""{format: the reader of its header}; Pillow reads the others'."""
+_READERS = {"PNG": inspect_png, "JPEG": inspect_jpeg, "GIF": inspect_gif, "WEBP": inspect_webp}
+"""{format: the reader of its header}; Pillow and libheif read the others'."""
 _LONGEST_BRANDS = 256
 """Bytes of a first box that are looked at; real ones have ten brands or so."""
 
@@ -83,7 +72,7 @@ def inspect(data: bytes) -> Inspection:
         return Inspection(Unreadable("empty", "the file is empty"))
     promised = sniff(data[:_LONGEST_BRANDS])
     reader = _READERS.get(promised or "")
-    return reader(data) if reader else inspect_with_pillow(data, promised)
+    return reader(data) if reader else inspect_other(data, promised)
 
 
 def read_header(data: bytes) -> Header | None:
@@ -115,15 +104,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, inspection: Inspection | N
         return header
     size = f"{header.width} x {header.height} pixels"
     if header.width * header.height > max_pixels:
-        return Unreadable("too_large", f"{size} are more than the {_limit(max_pixels)} allowed", header)
+        limit = f"{max_pixels / 1_000_000:g} megapixels" if max_pixels >= 1_000_000 else f"{max_pixels} pixels"
+        return Unreadable("too_large", f"{size} are more than the {limit} allowed", header)
     try:
         return _decode_upright(data, header, inspection)
     except MemoryError:
         return Unreadable("unreadable", f"{size} are too many for this machine's memory", header)
-
-
-def _limit(pixels: int) -> str:
-    return f"{pixels / 1_000_000:g} megapixels" if pixels >= 1_000_000 else f"{pixels} pixels"
 
 
 def _decode_upright(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:
@@ -156,9 +142,10 @@ def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Un
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
-def name_warnings(path: Path, name: str) -> tuple[str, ...]:
-    """Return WRONG_SUFFIX if a file's suffix promises another format than `name`, which its bytes have."""
-    return (WRONG_SUFFIX,) if name not in _SUFFIXES.get(path.suffix.lower(), (name,)) else ()
+def has_wrong_suffix(path: Path, name: str) -> bool:
+    """Tell whether a file's suffix promises another format than `name`, which its bytes have."""
+    promised = [promised for promised, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes]
+    return bool(promised) and name not in promised
 
 
 def _decode_jpeg(data: bytes, header: Header, inspection: Inspection) -> Decoded | Unreadable:

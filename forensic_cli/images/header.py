@@ -177,16 +177,20 @@ def format_name(name: str) -> str:
     return _WRITTEN.get(name, name)
 
 
-def make_header(name: str, size: tuple[int, int], changes: Mapping[str, bool], orientation: int = 1) -> Header:
+def make_header(
+    name: str, size: tuple[int, int], changes: Mapping[str, bool], orientation: int = 1, icc: bytes = b""
+) -> Header:
     """Return a header of a format and a size (width, height) with the warnings whose condition holds."""
-    changes = {**changes, "orientation_applied": orientation != 1, "tiny": min(size) < TINY}
+    # An sRGB profile calls itself so, in ASCII or in UTF-16
+    is_other_profile = bool(icc) and b"sRGB" not in icc and b"s\0R\0G\0B" not in icc
+    changes = {
+        **changes,
+        "colour_profile_ignored": is_other_profile,
+        "orientation_applied": orientation != 1,
+        "tiny": min(size) < TINY,
+    }
     warnings = tuple(sorted(warning for warning, holds in changes.items() if holds))
     return Header(name, *size, warnings, orientation, "lossless" if name in _LOSSLESS else "")
-
-
-def is_other_profile(icc: bytes) -> bool:
-    """Tell whether there is an ICC profile, and one that does not call itself sRGB (in ASCII or in UTF-16)."""
-    return bool(icc) and b"sRGB" not in icc and b"s\0R\0G\0B" not in icc
 
 
 STATES = ("lossless", "webp", "jpeg-93", "jpeg-80", "jpeg-60", "jpeg-low")

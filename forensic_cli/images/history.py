@@ -6,8 +6,6 @@ A re-encoding turns pixels into those that a platform, an editor or a screen han
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -75,22 +73,12 @@ def screenshot(pixels: Pixels) -> Pixels:
     return jpeg(np.asarray(shown, np.uint8), 85)
 
 
-REENCODINGS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
-    {
-        "jpeg95": partial(jpeg, quality=95),
-        "jpeg90": partial(jpeg, quality=90),
-        "jpeg75": partial(jpeg, quality=75),
-        "jpeg50": partial(jpeg, quality=50),
-        "webp90": partial(webp, quality=90),
-        "webp75": partial(webp, quality=75),
-        "resize0.5": partial(resize, factor=0.5),
-        "resize0.75": partial(resize, factor=0.75),
-        "resize1.5": partial(resize, factor=1.5),
-        "blur": partial(blur, sigma=1.0),
-        "crop": crop,
-        "screenshot": screenshot,
-    }
-)
+REENCODINGS: Mapping[str, Callable[[Pixels], Pixels]] = {
+    **{f"jpeg{quality}": partial(jpeg, quality=quality) for quality in (95, 90, 75, 50)},
+    **{f"webp{quality}": partial(webp, quality=quality) for quality in (90, 75)},
+    **{f"resize{factor}": partial(resize, factor=factor) for factor in (0.5, 0.75, 1.5)},
+    **{"blur": partial(blur, sigma=1.0), "crop": crop, "screenshot": screenshot},
+}
 """Every re-encoding by its name: uint8 RGB H x W x 3 in, the same with perhaps another H and W out; deterministic."""
 
 ORIGINAL = "original"
@@ -136,9 +124,6 @@ def _recompress(pixels: Pixels, suffix: str, options: Sequence[int]) -> Pixels:
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-Profile: TypeAlias = npt.NDArray[np.float64]
-"""One number for each column of an image, or for each row."""
-
 EARLIER_JPEG, RESIZED = "a JPEG before", "resized"
 _SIDE = 512
 """Pixels of each side, in the middle of an image, in which traces are looked for."""
@@ -164,7 +149,9 @@ def traces_of(pixels: Pixels, lossless: bool) -> tuple[str, ...]:
     Each is wrong about one or two in a hundred images, about more drawn patterns, and misses many. Sources: blocking
     artefacts (Fan and de Queiroz 2003), the periodic second difference of an interpolated image (Gallagher 2005).
     """
-    luma = cv2.cvtColor(_middle(pixels), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    top, left = (max(0, side - _SIDE) // 2 for side in pixels.shape[:2])
+    middle = np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
+    luma = cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY).astype(np.float32)
     if min(luma.shape) < _LEAST:
         return ()
     axes = (luma, np.ascontiguousarray(luma.T))
@@ -180,11 +167,6 @@ def traces_of(pixels: Pixels, lossless: bool) -> tuple[str, ...]:
 def in_words(state: str, traces: tuple[str, ...]) -> str:
     """Return a state with what probably happened before: "PNG, lossless, was probably a JPEG before and resized"."""
     return f"{state}, was probably {' and '.join(traces)}" if traces else state
-
-
-def _middle(pixels: Pixels) -> Pixels:
-    top, left = (max(0, side - _SIDE) // 2 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
 
 
 def _blockiness(luma: npt.NDArray[np.float32]) -> float:
@@ -208,7 +190,7 @@ def _peak(luma: npt.NDArray[np.float32]) -> tuple[float, float]:
     return float(spectrum[peak] / (np.median(spectrum) + 1e-9)), float(cycles[peak])
 
 
-def _without_trend(differences: npt.NDArray[np.float32]) -> Profile:
+def _without_trend(differences: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the logarithm of each column's mean, less the mean of that over the nine columns around it."""
     profile = np.log(np.minimum(differences, _EDGE).mean(axis=0, dtype=np.float64) + 0.05)
     return np.asarray(profile - np.convolve(np.pad(profile, 4, "edge"), np.full(9, 1 / 9), "valid"))

@@ -7,7 +7,7 @@ APP13 and C2PA 2.2 section A.3 for the metadata in them.
 import re
 from dataclasses import dataclass, field, replace
 
-from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
+from forensic_cli.images.header import Blocks, Header, Inspection, Unreadable, make_header
 
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # two bytes, so that a file of nothing but \xff is searched in one go
 _SCANS = re.compile(rb"\xff\xda(?=(.{0,14}))", re.DOTALL)
@@ -116,18 +116,14 @@ def _walk(data: bytes) -> _Walk:
             break
         if marker not in _BESIDE_THE_PICTURE and not is_broken:
             walk.essential.append((match.start(), end))
-            _take_essential(walk, marker, body)
+            if marker in _FRAMES and not walk.frame:
+                walk.frame, walk.is_progressive = body, marker in _PROGRESSIVE
+            elif marker == _QUANTISATION:
+                walk.tables |= _table_sums(body)
         place = end
     if is_broken:
         walk.scan, walk.is_cut = 0, False
     return walk
-
-
-def _take_essential(walk: _Walk, marker: int, body: bytes) -> None:
-    if marker in _FRAMES and not walk.frame:
-        walk.frame, walk.is_progressive = body, marker in _PROGRESSIVE
-    elif marker == _QUANTISATION:
-        walk.tables |= _table_sums(body)
 
 
 def _take_metadata(walk: _Walk, marker: int, body: bytes) -> None:
@@ -158,13 +154,14 @@ def _table_sums(body: bytes) -> dict[int, int]:
 def _header(walk: _Walk) -> Header:
     height, width = int.from_bytes(walk.frame[1:3], "big"), int.from_bytes(walk.frame[3:5], "big")
     luma = walk.frame[8] if len(walk.frame) > 8 else 0  # the number of the table that the first component uses
-    quality = _quality(walk.tables[luma]) if luma in walk.tables else None
+    quality = None
+    if (steps := walk.tables.get(luma)) is not None:  # the nearest, as cameras write tables of their own
+        quality = min(range(1, 101), key=lambda quality: abs(_TABLE_SUMS[quality - 1] - steps))
     changes = {
-        "colour_profile_ignored": is_other_profile(walk.icc),
         "converted_from_cmyk": walk.frame[5] == 4,
         "heavily_compressed": quality is not None and quality < _HEAVY,
     }
-    header = make_header("JPEG", (width, height), changes, walk.blocks.orientation)
+    header = make_header("JPEG", (width, height), changes, walk.blocks.orientation, walk.icc)
     return replace(header, compression="jpeg", quality=quality)
 
 
@@ -175,8 +172,3 @@ def _table_sum(quality: int) -> int:
 
 
 _TABLE_SUMS = [_table_sum(quality) for quality in range(1, 101)]
-
-
-def _quality(table_sum: int) -> int:
-    """Return the quality whose luma table has the nearest sum: cameras and editors write tables of their own."""
-    return min(range(1, 101), key=lambda quality: abs(_TABLE_SUMS[quality - 1] - table_sum))

@@ -16,16 +16,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRE
 
 from forensic_cli.errors import pip_line
 from forensic_cli.images.containers import Boxes, is_deep_avif, is_turned, read_tiff, valid_orientation
-from forensic_cli.images.header import (
-    Block,
-    Blocks,
-    Header,
-    Inspection,
-    Unreadable,
-    format_name,
-    is_other_profile,
-    make_header,
-)
+from forensic_cli.images.header import Block, Blocks, Header, Inspection, Unreadable, format_name, make_header
 
 _ORIENTATION = 0x0112  # EXIF tag
 _ALPHA = frozenset(("LA", "La", "PA", "RGBA", "RGBa"))
@@ -46,11 +37,11 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # decode() has its own limit, with a reason that the report can print
 
 
-def inspect_with_pillow(data: bytes, promised: str | None) -> Inspection:
-    """Read a header with Pillow; `promised` is the format that the first bytes say, None where they say nothing."""
+def inspect_other(data: bytes, promised: str | None) -> Inspection:
+    """Read the header and the metadata; `promised` is the format that the first bytes say, None if they say none."""
     if promised == "TIFF":
         return _inspect_tiff(data)
-    if promised in ("AVIF", "JPEG2000"):
+    if promised in ("AVIF", "HEIC", "JPEG2000"):
         return _inspect_boxes(data, promised)
     if promised is None:
         result = _open(data[:_UNPROMISED_BYTES], _UNPROMISED) or Unreadable("not_an_image", "no known image format")
@@ -78,16 +69,19 @@ def _inspect_boxes(data: bytes, name: str) -> Inspection:
     boxes = Boxes(data)
     blocks = _blocks_of(boxes)
     if boxes.are_too_many():
-        return Inspection(Unreadable.bad_header(name), blocks.items)
-    *size, bits = boxes.jpeg2000_size() if name == "JPEG2000" else (0, 0, 0)
-    opened = _open(data, (name,), blocks, is_deep=is_deep_avif(data) if name == "AVIF" else bits > 8)
-    header = opened if isinstance(opened, Header) else None
-    result = opened or _unopened(name, (size[0], size[1]))
-    if boxes.end_early(name):
-        result = Unreadable.truncated(header, name)
-    elif name == "JPEG2000" and header is not None and size != [header.width, header.height]:
-        # OpenJPEG would decode the codestream, of whatever size
-        result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", header)
+        result: Header | Unreadable = Unreadable.bad_header(name)
+    elif name == "HEIC":
+        result = _heic_header(data, blocks)
+    elif name == "AVIF":
+        result = _open(data, (name,), blocks, is_deep_avif(data)) or Unreadable.bad_header(name)
+    else:
+        width, height, bits = boxes.jpeg2000_size()
+        result = _open(data, (name,), blocks, bits > 8) or _unopened(name, (width, height))
+        if isinstance(result, Header) and (width, height) != (result.width, result.height):
+            # OpenJPEG would decode the codestream, of whatever size
+            result = Unreadable("damaged", "the JPEG 2000 data contradicts its header", result)
+    if boxes.end_early(name) and result != _NO_HEIF and not boxes.are_too_many():
+        result = Unreadable.truncated(result if isinstance(result, Header) else result.header, name)
     return Inspection(result, blocks.items)
 
 
@@ -195,13 +189,12 @@ def _refusal(image: Image.Image, header: Header) -> Unreadable | None:
 def _header(image: Image.Image, data: bytes, is_deep: bool) -> Header:
     changes = {
         "alpha_dropped": image.mode in _ALPHA or "transparency" in image.info or _has_spare_bytes(image, data),
-        "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
         "converted_from_cmyk": image.mode == "CMYK",
         "first_frame_only": bool(getattr(image, "is_animated", False)),
         "palette": image.mode in ("1", "P", "PA"),
         "reduced_to_8_bit": is_deep or image.mode.startswith(("I", "F")) or _has_deep_tiles(image),
     }
-    header = make_header(str(image.format), image.size, changes, _orientation(image))
+    header = make_header(str(image.format), image.size, changes, _orientation(image), _profile(image))
     if header.format != "TIFF":
         return header
     lossless = image.info.get("compression") in _LOSSLESS_TIFF
@@ -222,8 +215,7 @@ def _has_deep_tiles(image: Image.Image) -> bool:
     """Tell whether Pillow's decoder is told of 16 bits; with some formats its parameters are other numbers."""
     if image.format in ("AVIF", "BMP", "JPEG2000"):
         return False
-    tiles = [str(tile[3]) for tile in getattr(image, "tile", [])]
-    return any(";16" in tile or "65535" in tile for tile in tiles)
+    return any(depth in str(tile[3]) for tile in getattr(image, "tile", []) for depth in (";16", "65535"))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -233,7 +225,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-_MISSING = Unreadable("unsupported", f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}")
+def _profile(image: Any) -> bytes:
+    return image.info.get("icc_profile") or b""
+
+
+_NO_HEIF = Unreadable("unsupported", f"HEIC files need pillow-heif, which is not installed; run: {pip_line('heif')}")
 
 
 def open_heic(data: bytes) -> Any:
@@ -243,29 +239,20 @@ def open_heic(data: bytes) -> Any:
     return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
 
 
-def inspect_heic(data: bytes) -> Inspection:
-    """Read the header and the metadata of a HEIC file; without pillow-heif the answer says what to install."""
-    boxes = Boxes(data)
-    blocks = _blocks_of(boxes)
-    result = Unreadable.bad_header("HEIC") if boxes.are_too_many() else _heic_header(data, boxes, blocks)
-    return Inspection(result, blocks.items)
-
-
-def _heic_header(data: bytes, boxes: Boxes, blocks: Blocks) -> Header | Unreadable:
+def _heic_header(data: bytes, blocks: Blocks) -> Header | Unreadable:
     try:
         file = open_heic(data)
         image = file[file.primary_index]
         _take_metadata(blocks, image.info)
         changes = {
-            "alpha_dropped": image.mode in ("RGBA", "RGBa", "LA", "La"),
-            "colour_profile_ignored": is_other_profile(image.info.get("icc_profile") or b""),
+            "alpha_dropped": image.mode in _ALPHA,
             "first_frame_only": len(file) > 1,
             "reduced_to_8_bit": int(image.info["bit_depth"]) > 8,
         }
         # 3 stands for any turn; the pixels come upright from libheif, so that none is left to undo
-        header = replace(make_header("HEIC", image.size, changes, 3 if is_turned(data) else 1), orientation=1)
+        turn = 3 if is_turned(data) else 1
+        return replace(make_header("HEIC", image.size, changes, turn, _profile(image)), orientation=1)
     except ModuleNotFoundError:
-        return _MISSING
+        return _NO_HEIF
     except Exception:  # libheif's errors come as several types
-        return Unreadable.truncated(None, "HEIC") if boxes.end_early("HEIC") else Unreadable.bad_header("HEIC")
-    return Unreadable.truncated(header, header.format) if boxes.end_early("HEIC") else header
+        return Unreadable.bad_header("HEIC")

@@ -7,7 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from forensic_cli.images.header import MOST_BYTES, Blocks, Header, Inspection, Unreadable, is_other_profile, make_header
+from forensic_cli.images.header import MOST_BYTES, Blocks, Header, Inspection, Unreadable, make_header
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
@@ -131,10 +131,10 @@ def _header(walk: _Walk) -> Header | None:
     profile_name, _, packed = good.get(b"iCCP", b"").partition(b"\0")
     changes = {
         "alpha_dropped": colours in (4, 6) or b"tRNS" in good,
-        "colour_profile_ignored": is_other_profile(profile_name + _unpacked(packed[1:])),
         "damaged_metadata": any(name[:1].islower() for name in walk.bad),
         "first_frame_only": int.from_bytes(good.get(b"acTL", b"")[:4], "big") > 1,
         "palette": colours == 3 or depth < 8,
         "reduced_to_8_bit": depth == 16,
     }
-    return make_header("PNG", (width, height), changes, 1 if b"eXIf" in walk.bad else walk.blocks.orientation)
+    orientation = 1 if b"eXIf" in walk.bad else walk.blocks.orientation
+    return make_header("PNG", (width, height), changes, orientation, profile_name + _unpacked(packed[1:]))

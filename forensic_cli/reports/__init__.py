@@ -1,44 +1,40 @@
-"""Report formats, and which rows a report shows. A new format is a class with the methods of Report, named in REPORTS.
+"""Report formats, and which rows a report shows. A new format is a subclass of Report, named in REPORTS.
 
 A report is a stream: it turns the header, each row and the summary into text (or bytes) as soon as they are known, so a
 scan of any size needs no more memory than one row, and an interrupted scan leaves what was done.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
 from forensic_cli.errors import UsageError
 from forensic_cli.record import FileResult, RunHeader, Summary
 
 
-class Report(Protocol):
-    """One format. Each method returns what to append to the output: text, or the bytes of a binary format.
+class Report(ABC):
+    """One format. Each method returns what to append to the output: text, or the bytes of a binary format."""
 
-    `colour` asks for terminal colours, `quiet` for no progress bar of its own.
-    """
+    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
+        """`colour`: use terminal colours. `quiet`: show no progress bar of its own."""
+        self.colour, self.quiet = colour, quiet
 
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None: ...
-
+    @abstractmethod
     def begin(self, header: RunHeader) -> str | bytes:
         """Return what comes before the rows."""
 
+    @abstractmethod
     def row(self, result: FileResult) -> str | bytes:
         """Return one row, ending in a newline if rows are lines."""
 
     def end(self, summary: Summary) -> str | bytes:
         """Return what comes after the rows."""
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """A format that can go on with what an earlier scan wrote."""
-
-    def go_on(self, lines: Iterable[bytes]) -> None:
-        """Take the lines that stay, without their newlines, in place of `begin` and `row`."""
+        del summary
+        return ""
 
 
 REPORTS = {
@@ -46,21 +42,19 @@ REPORTS = {
     "jsonl": "forensic_cli.reports.json_formats:JsonLinesReport",
     "json": "forensic_cli.reports.json_formats:JsonReport",
     "csv": "forensic_cli.reports.columns:CsvReport",
-    "markdown": "forensic_cli.reports.text:MarkdownReport",
     "sarif": "forensic_cli.reports.json_formats:SarifReport",
     "parquet": "forensic_cli.reports.columns:ParquetReport",
     "html": "forensic_cli.reports.html:HtmlReport",
 }
 """Every format by its name on the command line; imported when it is used."""
 
-ROW_BY_ROW = ("table", "jsonl", "csv", "markdown")
+ROW_BY_ROW = ("table", "jsonl", "csv")
 """Formats whose rows are useful before the report ends, or without its end."""
 _SUFFIXES = {
     ".jsonl": "jsonl",
     ".sarif.json": "sarif",
     ".json": "json",
     ".csv": "csv",
-    ".md": "markdown",
     ".html": "html",
     ".sarif": "sarif",
     ".parquet": "parquet",
@@ -73,18 +67,14 @@ def choose_format(output: Path | None, option: str | None, setting: str | None) 
 
     Raises UsageError if the command line contradicts itself.
     """
-    wanted = _format_by_name(output)
+    name = output.name.lower() if output else ""
+    wanted = next((wanted for suffix, wanted in _SUFFIXES.items() if name.endswith(suffix)), None)
     if option and wanted and option != wanted:
         raise UsageError(
             f"--output {output} asks for {wanted} by its name, and --format for {option}; "
             "leave --format out, or give the file another suffix"
         )
     return option or wanted or setting or "table"
-
-
-def _format_by_name(output: Path | None) -> str | None:
-    name = output.name.lower() if output else ""
-    return next((wanted for suffix, wanted in _SUFFIXES.items() if name.endswith(suffix)), None)
 
 
 def worth_unfinished(name: str) -> str:
@@ -101,10 +91,6 @@ def make_report(name: str, colour: bool = False, quiet: bool = False) -> Report:
     return report
 
 
-def _confidence(row: FileResult) -> float:
-    return -row.verdict.confidence if row.verdict else 1.0
-
-
 def _disagreement(row: FileResult) -> tuple[float, float]:
     """Order by the share of techniques that agree, then by how far apart their probabilities of the label are."""
     if row.verdict is None:
@@ -114,7 +100,7 @@ def _disagreement(row: FileResult) -> tuple[float, float]:
 
 
 SORTS: Mapping[str, Callable[[FileResult], Any]] = {
-    "confidence": _confidence,
+    "confidence": lambda row: -row.verdict.confidence if row.verdict else 1.0,
     "path": lambda row: row.path,
     "disagreement": _disagreement,
 }
@@ -137,12 +123,6 @@ class Selection:
         """Tell whether every row is shown, in the order in which it was found."""
         return self.sort is None and not self.only and not self.min_confidence
 
-    def record(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; empty if every row is shown as found."""
-        if self.is_all:
-            return {}
-        return {"sort": self.sort, "only": list(self.only), "min_confidence": self.min_confidence}
-
     def shows(self, row: FileResult) -> bool:
         """Tell whether a row is shown."""
         if row.verdict is None:
@@ -151,20 +131,16 @@ class Selection:
         return shown and row.verdict.confidence >= self.min_confidence
 
     def apply(self, rows: Iterable[FileResult]) -> Iterator[FileResult]:
-        """Yield the rows that are shown, in their order. Sorted ones are all held, and come even when interrupted."""
+        """Yield the rows that are shown, in their order. Sorted ones are all held, and come even if a scan stops."""
         shown = (row for row in rows if self.shows(row))
         if self.sort is None:
             yield from shown
             return
         held: list[FileResult] = []
-        interrupted = None
         try:
             held.extend(shown)
-        except KeyboardInterrupt as error:
-            interrupted = error
-        yield from sorted(held, key=SORTS[self.sort])
-        if interrupted is not None:
-            raise interrupted
+        finally:
+            yield from sorted(held, key=SORTS[self.sort])
 
 
 def check_verdicts(option: str, names: Sequence[str], labels: Sequence[str]) -> None:

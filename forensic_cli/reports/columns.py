@@ -14,6 +14,7 @@ from typing import Any
 from forensic_cli.card import UNKNOWN
 from forensic_cli.errors import require
 from forensic_cli.record import FileResult, Prediction, RunHeader, Summary, field_types, row_fields
+from forensic_cli.reports import Report
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal obeys; a tab and a newline within quotes are plain CSV."""
@@ -22,18 +23,12 @@ _ROW_GROUP = 2048
 """Rows of a Parquet file that are held and written together."""
 
 
-class CsvReport:
+class CsvReport(Report):
     r"""RFC 4180, UTF-8: one line a file, and a column for each score. Every line also names the tool and the models.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe. Control characters become \xNN, as do
     bytes of a name that are not UTF-8.
     """
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
-        self._labels: tuple[str, ...] = ()
-        self._techniques: tuple[str, ...] = ()
-        self._origin: dict[str, str] = {}
 
     def begin(self, header: RunHeader) -> str:
         """Return the line of column names."""
@@ -51,11 +46,6 @@ class CsvReport:
     def row(self, result: FileResult) -> str:
         """Return one line."""
         return _line([*(cell for _, cell in self._cells(result.record())), *self._origin.values()])
-
-    def end(self, summary: Summary) -> str:
-        """Return nothing: a spreadsheet does its own counting."""
-        del summary
-        return ""
 
     def _cells(self, record: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         for name, kind in row_fields().items():
@@ -82,18 +72,16 @@ class CsvReport:
             yield name, (json.dumps(value, ensure_ascii=False) if value else None) if _is_nested(kind) else value
 
 
-class ParquetReport:
+class ParquetReport(Report):
     """Typed columns, nested parts as JSON text, and the run header and summary in the metadata.
 
     It is written row group by row group, and can be read once its end is written.
     """
 
     def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
+        super().__init__(colour, quiet)
         require(("pyarrow", "pyarrow.parquet"), "parquet", "--format parquet")
         self._sink = _Sink()
-        self._writer: Any = None
-        self._schema: Any = None
         self._held: list[dict[str, Any]] = []
 
     def begin(self, header: RunHeader) -> bytes:
@@ -109,8 +97,7 @@ class ParquetReport:
     def row(self, result: FileResult) -> bytes:
         """Return a row group when one is full, else nothing."""
         record = result.record()
-        kinds = row_fields()
-        self._held.append({name: _parquet_value(kinds[name], value) for name, value in record.items()})
+        self._held.append({name: _parquet_value(kind, record[name]) for name, kind in row_fields().items()})
         return self._flush() if len(self._held) == _ROW_GROUP else b""
 
     def end(self, summary: Summary) -> bytes:
@@ -146,28 +133,21 @@ def _parquet_value(kind: Any, value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if value is not None and _is_nested(kind) else value
 
 
-class _Sink(io.RawIOBase):
-    """Keeps what is written until it is taken."""
+class _Sink(io.BytesIO):
+    """Keeps what is written until it is taken; the offsets in the footer also count what was taken before."""
 
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._length = 0
-
-    def writable(self) -> bool:
-        return True
+    _taken = 0
 
     def tell(self) -> int:
-        return self._length
-
-    def write(self, data: Any) -> int:
-        self._chunks.append(bytes(data))
-        self._length += len(self._chunks[-1])
-        return len(self._chunks[-1])
+        return self._taken + super().tell()
 
     def take(self) -> bytes:
         """Return what was written since the last time."""
-        chunks, self._chunks = self._chunks, []
-        return b"".join(chunks)
+        chunk = self.getvalue()
+        self._taken += len(chunk)
+        self.seek(0)
+        self.truncate()
+        return chunk
 
 
 def _line(cells: Sequence[object]) -> str:

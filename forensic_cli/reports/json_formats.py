@@ -10,19 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 from forensic_cli.card import GENERATED, INCONCLUSIVE, REAL, UNDECIDED, UNKNOWN
-from forensic_cli.record import FileResult, RunHeader, Summary, Verdict, path_bytes
-from forensic_cli.reports.text import chance
+from forensic_cli.record import FileResult, RunHeader, Summary, path_bytes
+from forensic_cli.reports import Report
+from forensic_cli.reports.text import answer_in_words
 from forensic_cli.results_file import FILES, JSONL_RUN, RUN, SEAL, SUMMARY
 from forensic_cli.seal import Sealer, seal_line
-from forensic_cli.verdict import shown_name
 
 
-class JsonLinesReport:
+class JsonLinesReport(Report):
     """One JSON object a line: {"genforensic": run header}, the evidence records, {"seal": ...}."""
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
-        self._sealer: Sealer
 
     def begin(self, header: RunHeader) -> str:
         """Return the header line."""
@@ -49,18 +45,13 @@ class JsonLinesReport:
         return seal_line(self._sealer.seal())
 
 
-class JsonReport:
+class JsonReport(Report):
     """One JSON document: {"run": ..., "files": [...], "summary": ..., "seal": ...}, with each row on its own line."""
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
-        self._sealer: Sealer
-        self._separator = ""
 
     def begin(self, header: RunHeader) -> str:
         """Return the run header and the opened list of files."""
         text = f'{{"{RUN}": {_json(header.record())},\n"{FILES}": [\n'
-        self._sealer = Sealer(text)
+        self._sealer, self._separator = Sealer(text), ""
         return text
 
     def row(self, result: FileResult) -> str:
@@ -89,23 +80,15 @@ _KINDS = {GENERATED: ("fail", "warning"), REAL: ("pass", "none"), UNDECIDED: ("o
 _NOT_PROOF = "An answer is no proof."
 
 
-class SarifReport:
+class SarifReport(Report):
     """SARIF 2.1.0: one log with one run, each result on a line of its own."""
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
-        self._separator = "\n"
-        self._rules: list[str] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return the tool, its rules (one for each headline and generator), and the opened list of results."""
-        labels = header.labels
-        self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *labels, UNKNOWN, _UNREADABLE]))
-        driver = {
-            "name": "genforensic",
-            "semanticVersion": header.version,
-            "rules": [_rule(name) for name in self._rules],
-        }
+        self._separator = "\n"
+        self._rules = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *header.labels, UNKNOWN, _UNREADABLE]))
+        rules = [_rule(name) for name in self._rules]
+        driver = {"name": "genforensic", "semanticVersion": header.version, "rules": rules}
         run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "properties": {"run": header.record()}}
         opened = _json(run).removesuffix("}")
         return f'{{"$schema": {json.dumps(SCHEMA)}, "version": "2.1.0",\n"runs": [{opened},\n"results": ['
@@ -121,10 +104,12 @@ class SarifReport:
         return f'\n],\n"invocations": [{_json(invocation)}]}}]}}\n'
 
     def _result(self, result: FileResult) -> dict[str, Any]:
-        verdict = result.verdict
-        rule = _rule_of(verdict) if verdict else _UNREADABLE
-        kind, level = _KINDS[verdict.headline] if verdict else ("fail", "error")
-        text = f"{_answer(verdict)}. {_NOT_PROOF}" if verdict else f"{result.status}: {result.reason}."
+        if verdict := result.verdict:
+            rule = verdict.headline if verdict.verdict in (REAL, INCONCLUSIVE) else verdict.verdict
+            kind, level = _KINDS[verdict.headline]
+            text = f"{answer_in_words(verdict)}. {_NOT_PROOF}"
+        else:
+            rule, kind, level, text = _UNREADABLE, "fail", "error", f"{result.status}: {result.reason}."
         sarif: dict[str, Any] = {
             "ruleId": rule,
             "ruleIndex": self._rules.index(rule),
@@ -144,17 +129,6 @@ def uri(path: str) -> str:
     raw = path_bytes(path)
     quoted = quote(raw if os.sep == "/" else raw.replace(b"\\", b"/"), safe="/")
     return f"file://{quoted}" if quoted.startswith("/") else quoted
-
-
-def _rule_of(verdict: Verdict) -> str:
-    return verdict.headline if verdict.verdict in (REAL, INCONCLUSIVE) else verdict.verdict
-
-
-def _answer(verdict: Verdict) -> str:
-    """Return a row's answer in words."""
-    p = None if verdict.p_generated is None else f"p {chance(verdict.p_generated)}"
-    name = shown_name(verdict.verdict, verdict.candidates)
-    return ", ".join(filter(None, [verdict.headline, name, verdict.strength, p]))
 
 
 def _rule(name: str) -> dict[str, Any]:

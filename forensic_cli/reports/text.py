@@ -1,15 +1,15 @@
-"""The reports for people to read as text: one line for each file in a terminal, and a Markdown document."""
+"""The report for people at a terminal: one line for each file; and the words that all reports share."""
 
 import io
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from forensic_cli.card import GENERATED, REAL, UNDECIDED
 from forensic_cli.record import FileResult, RunHeader, Summary, Verdict
-from forensic_cli.table import MISSING, Table, markdown_head, markdown_row
+from forensic_cli.reports import Report
+from forensic_cli.tables import RATIO_MEANING, Table
 from forensic_cli.verdict import known_labels, shown_name
 
 _LISTED = 20
@@ -22,29 +22,16 @@ _STYLES = {GENERATED: "magenta", REAL: "green", UNDECIDED: "yellow"}
 
 P_MEANING = "p is the probability that a generator made the image, assuming even odds beforehand."
 """What `p_generated` means."""
-RATIO_MEANING = (
-    "Support is a likelihood ratio: how many times more probable the measurement is if the answer is true than if it "
-    "is false. It is weak from 2, moderate from 10, moderately strong from 100, strong from 1,000, very strong from "
-    "10,000 and extremely strong from 1,000,000. It is not the probability that the answer is true."
-)
-"""What a likelihood ratio and the words of `strength` mean: the only explanation, for every report and card."""
 NO_PROOF = "An answer is an investigative lead, not proof."
 
 
-class TableReport:
+class TableReport(Report):
     """One line for each file, in cells of fixed width with the file last, so that no path is ever cut."""
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del quiet
-        self._colour = colour
-        self._header: RunHeader
-        self._labels: tuple[str, ...] = ()
-        self._unreadable: list[FileResult] = []
 
     def begin(self, header: RunHeader) -> str:
         """Return a line that says what judges the files."""
-        self._header = header
-        self._labels = known_labels(header.labels)
+        self._header, self._labels = header, known_labels(header.labels)
+        self._unreadable: list[FileResult] = []
         models = ", ".join(f"{model.name} (sha256 {model.sha256[:12]})" for model in header.models)
         fused = f", fused by {header.ensemble}" if header.ensemble else ""
         about = (
@@ -70,7 +57,7 @@ class TableReport:
         """Return what stands between the headline and the file: the cells that this scan can fill."""
         name = shown_name(verdict.verdict, verdict.candidates) if verdict else ""
         cells = [f"{name:<{max(map(len, self._labels))}}"]
-        if has_strength(self._header):
+        if self._has_strength():
             cells.append(f"{(verdict and verdict.strength) or '':<{_STRENGTH}}")
         if REAL in self._labels:
             p = None if verdict is None else verdict.p_generated
@@ -98,23 +85,29 @@ class TableReport:
             parts.append(Text(f"{files} of another file."))
         if summary.left_out:
             parts.append(Text(f"Skipped, because not an image: {summary.left_out}."))
+        sentences = list(self._meanings()) if summary.judged else []
         if self._header.reencodings:
-            sentence = "Any part of an answer that changes when the image is re-encoded is left open."
-            parts.append(Text(sentence, style="dim"))
-        if summary.judged:
-            for sentence in meanings(self._labels, has_strength(self._header)):
-                parts.append(Text(sentence, style="dim"))
-        return self._render(*parts)
+            sentences.insert(0, "Any part of an answer that changes when the image is re-encoded is left open.")
+        return self._render(*parts, *(Text(sentence, style="dim") for sentence in sentences))
+
+    def _meanings(self) -> Iterator[str]:
+        """Yield the sentences that explain the rows."""
+        if REAL in self._labels:
+            yield P_MEANING
+        if self._has_strength():
+            yield RATIO_MEANING
+        generators = ", ".join(label for label in self._labels if label != REAL)
+        yield f"{NO_PROOF} The only generators that can be named are: {generators}."
+
+    def _has_strength(self) -> bool:
+        """Tell whether any model of the scan has a likelihood ratio."""
+        decisions = (decision for model in self._header.models for decision in model.decisions.values())
+        return any(decision["log10_lr_bounds"] for decision in decisions)
 
     def _render(self, *parts: RenderableType) -> str:
         buffer = io.StringIO()
         console = Console(
-            file=buffer,
-            force_terminal=self._colour,
-            no_color=not self._colour,
-            width=100,
-            highlight=False,
-            markup=False,
+            file=buffer, force_terminal=self.colour, no_color=not self.colour, width=100, highlight=False, markup=False
         )
         for part in parts:
             console.print(part, soft_wrap=True)
@@ -134,24 +127,8 @@ def _named(result: FileResult) -> Text:
     return name
 
 
-def has_strength(header: RunHeader) -> bool:
-    """Tell whether any model of a scan has a likelihood ratio."""
-    decisions = (decision for model in header.models for decision in model.decisions.values())
-    return any(decision["log10_lr_bounds"] for decision in decisions)
-
-
-def meanings(labels: Sequence[str], with_strength: bool) -> Iterator[str]:
-    """Yield the sentences that explain the rows of a report, for models of these labels."""
-    if REAL in labels:
-        yield P_MEANING
-    if with_strength:
-        yield RATIO_MEANING
-    generators = ", ".join(label for label in labels if label != REAL)
-    yield f"{NO_PROOF} The only generators that can be named are: {generators}."
-
-
-def _totals(summary: Summary, cell: Callable[[str], str] = str) -> Table:
-    """Return the images of each headline, and indented below it those of each verdict; `cell` escapes a name."""
+def _totals(summary: Summary) -> Table:
+    """Return the images of each headline, and indented below it those of each verdict."""
     rows: list[tuple[str, int, str]] = []
     styles = {}
 
@@ -165,7 +142,7 @@ def _totals(summary: Summary, cell: Callable[[str], str] = str) -> Table:
         add(headline, count)
         named = {name: n for (which, name), n in summary.answers.items() if which == headline and shown_name(name, ())}
         for name, images in sorted(named.items(), key=lambda item: (-item[1], item[0])):
-            add(f"  {cell(shown_name(name, ()))}", images)
+            add(f"  {shown_name(name, ())}", images)
         if named and (rest := count - sum(named.values())):
             add("  no generator named", rest)
     judged = counted(summary.judged, "image")
@@ -180,6 +157,13 @@ def chance(p: float) -> str:
     return ">0.999" if p > 1 - _LEAST_SHOWN else f"{p:.3f}"
 
 
+def answer_in_words(verdict: Verdict) -> str:
+    """Return an answer in words: headline, name, strength and probability, as far as there are any."""
+    p = None if verdict.p_generated is None else f"p {chance(verdict.p_generated)}"
+    name = shown_name(verdict.verdict, verdict.candidates)
+    return ", ".join(filter(None, [verdict.headline, name, verdict.strength, p]))
+
+
 def visible(text: str) -> str:
     """Escape what could move the cursor or break the line: a file name is data, not terminal control."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -188,63 +172,3 @@ def visible(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number and its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$:@]|^[-+=]|(?<=www)\.)", re.IGNORECASE)
-"""What would be markup, HTML, a link or the end of a cell."""
-
-
-class MarkdownReport:
-    """A GitHub-flavoured table; file names are data and never markup."""
-
-    def __init__(self, colour: bool = False, quiet: bool = False) -> None:
-        del colour, quiet
-        self._header: RunHeader
-        self._unreadable: list[str] = []
-
-    def begin(self, header: RunHeader) -> str:
-        """Return the title, what judged the files, and the head of the table."""
-        self._header = header
-        about = [
-            f"genforensic {header.version}, started {header.started}",
-            *(f"model {model.name}, sha256 `{model.sha256}`" for model in header.models),
-            f"{', '.join(sorted(set(header.providers)))} of ONNX Runtime {header.onnxruntime}",
-        ]
-        if header.ensemble:
-            about.append(f"fused by {header.ensemble}")
-        columns = ("answer", "generator", "support", "p", "state", "file", "sha256", "remarks")
-        lines = ["# genforensic report", "", *(f"- {line}" for line in about), ""]
-        return "\n".join([*lines, markdown_head(columns, range(len(columns)))]) + "\n"
-
-    def row(self, result: FileResult) -> str:
-        """Return one row of the table."""
-        verdict = result.verdict
-        if verdict is None:
-            if len(self._unreadable) < _LISTED:
-                self._unreadable.append(f"- {escaped(result.path)}: {escaped(result.reason or result.status)}")
-            answer: list[str | None] = [_NOT_JUDGED, None, None, None]
-            remarks = result.status
-        else:
-            p = None if verdict.p_generated is None else chance(verdict.p_generated)
-            answer = [verdict.headline, shown_name(verdict.verdict, verdict.candidates), verdict.strength, p]
-            remarks = ", ".join(result.warnings)
-        cells = [*answer, result.state, result.path, result.sha256, remarks]
-        return f"{markdown_row(escaped(cell or MISSING) for cell in cells)}\n"
-
-    def end(self, summary: Summary) -> str:
-        """Return the totals, the unreadable files, and what an answer means."""
-        parts = [_totals(summary, escaped).markdown(2) if summary.judged else "## 0 images judged"]
-        if summary.unreadable:
-            more = [f"- and {summary.unreadable - _LISTED} more"] if summary.unreadable > _LISTED else []
-            parts.append(f"## {counted(summary.unreadable, 'file')} could not be read")
-            parts.append("\n".join(self._unreadable + more))
-        if summary.left_out:
-            parts.append(f"Skipped, because not an image: {summary.left_out}.")
-        labels = known_labels(self._header.labels)
-        parts.append(" ".join(map(escaped, meanings(labels, has_strength(self._header)))))
-        return "\n" + "\n\n".join(parts) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Return text that a Markdown reader shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", visible(text))

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from forensic_cli import copies
-from forensic_cli.copies import REMEMBERED, Clusters, Seen
+from forensic_cli import judge
+from forensic_cli.judge import REMEMBERED, Clusters, Seen
 from forensic_cli.record import read_row
 from toys import genforensic, rows_of, solid
 
@@ -123,7 +123,7 @@ def test_what_is_a_copy_depends_on_the_order_of_the_files_alone(
 ) -> None:
     """Against a list of what was met last, kept by hand."""
     many_copies(tmp_path / "in", workers)
-    monkeypatch.setattr(copies, "REMEMBERED", remembered)
+    monkeypatch.setattr(judge, "REMEMBERED", remembered)
     done = run(
         *("scan", tmp_path / "in", "--exports", toy_exports, "-f", "jsonl"),
         *("--workers", workers, "--batch-size", batch),
@@ -146,7 +146,7 @@ def test_the_memory_of_what_was_met_is_bounded(
 ) -> None:
     line = run("scan", images / "1-red.png", "--exports", toy_exports, "-f", "jsonl").stdout.splitlines()[1]
     row = read_row(json.loads(line))
-    monkeypatch.setattr(copies, "REMEMBERED", 200)
+    monkeypatch.setattr(judge, "REMEMBERED", 200)
     seen = Seen()
 
     def meet(numbers: range) -> int:

@@ -22,7 +22,6 @@ from forensic_cli.verdict import (
     predict,
     probabilities,
     shown_name,
-    strength,
     strength_of,
 )
 from toys import DECISION, toy_card
@@ -250,7 +249,7 @@ def test_predict_names_probabilities_in_label_order() -> None:
 )
 def test_the_words_of_a_ratio(ratio: float | None, words: str | None) -> None:
     """ENFSI 2015: 2 to 10 is weak, 10 to 100 moderate, and so on."""
-    assert strength(ratio) == words
+    assert strength_of("generated", "alpha", {} if ratio is None else {"alpha": ratio}) == words
 
 
 @pytest.mark.parametrize(

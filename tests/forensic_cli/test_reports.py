@@ -229,7 +229,7 @@ READERS: dict[str, Callable[[str], list[Row]]] = {
     "html": read_html,
 }
 """How a program reads each format back; those in FOR_PEOPLE are for people."""
-FOR_PEOPLE = {"table", "markdown"}
+FOR_PEOPLE = {"table"}
 
 
 def test_every_format_is_tested() -> None:
@@ -368,10 +368,6 @@ def test_real_file_names_of_any_bytes_reach_every_report(name: str, tmp_path: Pa
     done = genforensic("scan", folder, "--exports", toy_exports, "-f", name, encoding=None)
     assert (done.returncode, done.stderr) == (0, b"")
     text = done.stdout.decode(BINARY if name == "parquet" else "utf-8")
-    if name == "markdown":
-        shown = [r"esc\\x1b\[2J.png", r"latin\\xe9.png", r"new\\nline.png", r"\[bold\]markup.png"]
-        assert [one for one in shown if f"/in/{one} |" not in text] == []
-        return
     if name == "table":
         shown = [r"esc\x1b[2J.png", r"latin\xe9.png", r"new\nline.png", "[bold]markup.png"]
         assert [one for one in shown if f"/in/{one}" not in text] == []
@@ -493,63 +489,6 @@ def test_the_table_has_colours_only_where_asked() -> None:
 
 def test_the_version_is_that_of_the_package(run: Any) -> None:
     assert run("--version").stdout == f"genforensic {__version__}\n"
-
-
-# Markdown
-
-
-def test_markdown_by_hand() -> None:
-    rows = [good(), good("case/small.png", "inconclusive", ("alpha_dropped", "padded")), weighed(), bad()]
-    assert render("markdown", rows, left_out=2) == (
-        "# genforensic report\n\n"
-        "- genforensic 1.2.3, started 2026-01-02T03:04:05+00:00\n"
-        f"- model native-baseline, sha256 `{'a' * 64}`\n"
-        f"- model native-weighted, sha256 `{'b' * 64}`\n"
-        "- CPUExecutionProvider of ONNX Runtime 1.31.1\n"
-        "- fused by mean\n\n"
-        "| answer | generator | support | p | state | file | sha256 | remarks |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        f"| generated | alpha | – | 0.703 | WebP, lossy | case/a.png | {'c' * 64} | – |\n"
-        f"| undecided | – | – | 0.703 | WebP, lossy | case/small.png | {'c' * 64} | alpha\\_dropped, padded |\n"
-        "| generated | alpha or real | moderately strong support | \\>0.999 | JPEG, quality 78 | case/w.png "
-        f"| {'c' * 64} | – |\n"
-        f"| not judged | – | – | – | – | case/b.png | {'d' * 64} | truncated |\n\n"
-        "## 3 images judged\n\n"
-        "| answer | images | share |\n| --- | ---: | ---: |\n"
-        "| **generated** | 2 | 66.7% |\n|   alpha | 1 | 33.3% |\n|   no generator named | 1 | 33.3% |\n"
-        "| **undecided** | 1 | 33.3% |\n\n"
-        "## 1 file could not be read\n\n"
-        "- case/b.png: the file ends before the picture does\n\n"
-        "Skipped, because not an image: 2.\n\n"
-        f"{P_MEANS} {NO_PROOF.replace(':', chr(92) + ':')}\n"
-    )
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        *(
-            "a|b.png",
-            "`code`.png",
-            "<img src=x onerror=y>.png",
-            "[x](y).png",
-            "**b**.png",
-            "&lt;.png",
-            "line\nbreak.png",
-        ),
-        *("https://x.example/a.png", "www.x.example", "@someone", r"back\slash|.png", "- item"),
-    ],
-)
-def test_a_file_name_is_no_markup(path: str) -> None:
-    lines = render("markdown", [good(path), bad(path)]).splitlines()
-    rows = [line for line in lines if line.startswith(("| generated", "| not judged"))][:2]
-    assert len(rows) == 2
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 9
-        cell = re.split(r"(?<!\\)\|", row.replace(r"\\", "\0"))[6].strip().replace("\0", r"\\")
-        bare = re.sub(r"\\.", "", cell)
-        assert not re.search(r"[`<>\[\]*&|@:]|www\.", bare)
-        assert re.sub(r"\\(.)", r"\1", cell) == path.replace("\n", r"\n")
 
 
 # SARIF

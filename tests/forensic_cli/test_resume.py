@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forensic_cli import copies
+from forensic_cli import judge
 from toys import child_environment, genforensic, make_images, solid, write_toy_exports
 
 IMAGES = 400
@@ -116,7 +116,7 @@ def test_a_report_cut_at_any_byte_is_completed(
 def test_copies_of_forgotten_files_are_judged_again_as_in_a_scan_that_nobody_stopped(
     seed: int, run: Any, exports: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "REMEMBERED", 20)
+    monkeypatch.setattr(judge, "REMEMBERED", 20)
     whole, out = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl"
     assert run(*command(exports, many, whole)).exit_code == 1
     marked = sum(json.loads(row)["duplicate_of"] is not None for row in rows(whole))

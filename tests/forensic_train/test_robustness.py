@@ -13,7 +13,7 @@ from forensic_cli.card import ModelCard, Preprocessing
 from forensic_cli.errors import DataError
 from forensic_cli.images.history import REENCODINGS
 from forensic_cli.model import Model
-from forensic_cli.table import Table
+from forensic_cli.tables import Table
 from forensic_train import robustness_report
 from forensic_train.card_markdown import card_markdown
 from forensic_train.manifest import Row

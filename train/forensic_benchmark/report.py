@@ -17,7 +17,7 @@ from forensic_benchmark.generators.families import PAPER_FAMILIES, SWAPPED
 from forensic_benchmark.plots import draw_confusion, draw_radial_spectra, draw_residual_spectra
 from forensic_benchmark.quality import BANDS
 from forensic_benchmark.samples import FULL, scaled_counts
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table
 
 PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial": 0.56}
 """Accuracy on the unseen subject. Source: PAPER, "Published results"."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forensic_cli.card import ModelCard
-from forensic_cli.reports.cards import card_tables, counts_table
+from forensic_cli.tables import card_tables, counts_table
 from forensic_cli.verdict import known_labels
 
 

@@ -4,7 +4,7 @@ Sources are left out in rotation: the answers for a source come from a decision 
 has the same weight within its label, and intervals are drawn over sources.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import GENERATED, INCONCLUSIVE, NEVER, REAL, UNDECIDED, UNKNOWN, Decision, ModelCard
-from forensic_cli.verdict import answer_of, probabilities, top_labels
+from forensic_cli.verdict import headline_of, probabilities, strictest, top_labels, verdict_of
 from forensic_train.crossfit.scores import Scores
 from forensic_train.openset import auroc
 from forensic_train.seeds import generator_for
@@ -104,6 +104,15 @@ def nested_answers(card: ModelCard, entries: Entries) -> Answers:
         if REAL in card.labels:
             generated[here] = 1 - rows[:, card.labels.index(REAL)]
     return Answers(entries, headlines.astype(str), verdicts.astype(str), tops.astype(str), generated)
+
+
+def answer_of(labels: Sequence[str], row: Floats, decision: Decision | None, distance: float) -> tuple[str, str]:
+    """Return headline and verdict of one technique alone for K calibrated probabilities and a distance to training."""
+    near = decision is not None and decision.reaches(distance)
+    thresholds = strictest([decision if near else None])
+    scores = dict(zip(labels, row.tolist(), strict=True))
+    headline = headline_of(scores, thresholds)
+    return headline, verdict_of(headline, scores, thresholds)
 
 
 def _rotations(entries: Entries) -> dict[str, int]:

@@ -16,8 +16,9 @@ from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.model import Evidence, Logits, Model, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
-from forensic_cli.verdict import answer_of, probabilities, top_labels
+from forensic_cli.verdict import probabilities, top_labels
 from forensic_train.crossfit.scores import Scores
+from forensic_train.decide import answer_of
 from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 from forensic_train.network import Network

@@ -8,8 +8,7 @@ from statistics import fmean, stdev
 
 from rich.console import Group
 
-from forensic_cli.reports.cards import metrics_table
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table, metrics_table
 from forensic_train.evaluate import Evaluation
 from forensic_train.robustness import RobustnessPoint, by_model
 from forensic_train.robustness_report import robustness_tables

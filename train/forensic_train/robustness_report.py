@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forensic_cli.images.history import ORIGINAL
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table
 from forensic_train.robustness import RobustnessPoint, by_model
 
 if TYPE_CHECKING:

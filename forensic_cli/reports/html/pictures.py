@@ -74,8 +74,8 @@ def picture_of(row: FileResult, root: Path, max_pixels: int, wanted: Sequence[Pr
     file = find_file(row.path, root)
     if file is None or not os.path.isfile(file):  # noqa: PTH113  # Path.is_file() may raise; a pipe would never end
         return MISSING
-    data = _same_bytes(file, row)
-    if data is None:
+    data = read_file(file)
+    if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != row.sha256:
         return CHANGED
     decoded = decode(data, max_pixels)
     if isinstance(decoded, Unreadable):
@@ -94,19 +94,6 @@ def _closer(decoded: Decoded, wanted: Sequence[Preprocessing]) -> Closer:
         state=state_of(decoded.header).name,
         spectrum=_spectrum_png(residual_spectrum(pixels)),
     )
-
-
-def _same_bytes(file: Path, row: FileResult) -> bytes | None:
-    """Return the bytes of a file if they are those that were judged."""
-    try:
-        if file.stat().st_size != row.bytes:  # before a large file is read for nothing
-            return None
-    except OSError:
-        return None
-    data = read_file(file)
-    if isinstance(data, Unreadable) or hashlib.sha256(data).hexdigest() != row.sha256:
-        return None
-    return data
 
 
 def _shrunk(pixels: Pixels, side: int, quality: int) -> bytes:
@@ -139,17 +126,15 @@ def residual_spectrum(pixels: Pixels) -> Power:
     residual = (padded.astype(np.float64) - cv2.medianBlur(padded, 3)) @ _LUMA
     # A Hann taper, so that the borders of a window add no cross to its spectrum
     taper = np.outer(np.hanning(WINDOW), np.hanning(WINDOW))
-    rows, columns = (_origins(length) for length in residual.shape)
+    rows, columns = (
+        even_origins(length, WINDOW, min(_MOST_WINDOWS, 2 * (length // WINDOW) - 1)) for length in residual.shape
+    )
     total = np.zeros((WINDOW, WINDOW))
     for top in rows:
         for left in columns:
             window = residual[top : top + WINDOW, left : left + WINDOW] * taper
             total += np.log(np.abs(np.fft.fft2(window)) ** 2 + _FLOOR)
     return np.asarray(np.fft.fftshift(total / (len(rows) * len(columns))), np.float64)
-
-
-def _origins(length: int) -> list[int]:
-    return even_origins(length, WINDOW, min(_MOST_WINDOWS, 2 * (length // WINDOW) - 1))
 
 
 def _spectrum_png(power: Power) -> bytes:
@@ -202,7 +187,8 @@ def evidence_maps(models: Sequence[Model], closer: Closer) -> list[EvidenceMap]:
             pieces = [view[None] for view in whole]
             maps.append(_map(PATCHES, places, judging, whole, pieces, closer.state))
         else:  # no part of a single resized view can be judged on its own, so each one is covered in turn
-            edges = _edges(preprocessing.size)
+            count = max(1, min(_PARTS, preprocessing.size // _LEAST_PART))
+            edges = [round(i * preprocessing.size / count) for i in range(count + 1)]
             sides = list(pairwise(edge / preprocessing.size for edge in edges))
             places = [(top, left, bottom, right) for top, bottom in sides for left, right in sides]
             maps.append(_map(OCCLUSION, places, judging, whole, _covered(whole[0], edges), closer.state))
@@ -223,11 +209,6 @@ def _map(
         of_image[card.technique] = dict(zip(card.labels, map(float, first), strict=True))
         values[card.technique] = dict(zip(card.labels, shown.T, strict=True))
     return EvidenceMap(method, places, values, of_image)
-
-
-def _edges(size: int) -> list[int]:
-    count = max(1, min(_PARTS, size // _LEAST_PART))
-    return [round(i * size / count) for i in range(count + 1)]
 
 
 def _covered(view: npt.NDArray[np.uint8], edges: Sequence[int]) -> list[Views]:

@@ -12,7 +12,6 @@ from forensic_cli.reports.html.pictures import Closer, EvidenceMap
 _ORDER = (GENERATED, REAL, UNDECIDED)
 """Headlines in the order in which the page shows them."""
 _EMPTY: tuple[object, ...] = (None, (), [], {})
-_RENAMED = {"log10_lr": "ratios"}
 _DIFFERS = 0.01
 """A probability that was computed again and differs by more is mentioned on the page."""
 Answer: TypeAlias = tuple[str, str] | None
@@ -91,9 +90,9 @@ class ShortRecords:
             short["label"] = self.labels[short["label"]]
         if "candidates" in short:
             short["candidates"] = [self.labels[label] for label in short["candidates"]]
-        for name in {"scores", "log10_lr"} & {*short}:
-            values = short.pop(name)
-            short[_RENAMED.get(name, name)] = [values.get(label) for label in self.labels]
+        for name, shown in (("scores", "scores"), ("log10_lr", "ratios")):
+            if values := short.pop(name, None):
+                short[shown] = [values.get(label) for label in self.labels]
         return short
 
     def evidence(self, row: FileResult, closer: Closer, maps: Sequence[EvidenceMap]) -> dict[str, Any]:

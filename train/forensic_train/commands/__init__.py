@@ -3,7 +3,37 @@
 `genforensic --help` lists them, so nothing heavy (torch, NumPy, OpenCV) is imported before a command runs.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
+
+from forensic_cli.commands import TRAINING_MODULES
+from forensic_cli.errors import UsageError, pip_line
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """What --device takes; auto is the GPU where one works."""
+
+
+def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:
+    """Return --set KEY=VALUE entries as a dict. Raises UsageError for an entry of any other form."""
+    pairs = {}
+    for entry in entries or ():
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {entry!r} is not understood; write KEY=VALUE, such as --set stable=true")
+        pairs[name] = value
+    return pairs
+
+
+@contextmanager
+def training_extra(command: str) -> Iterator[None]:
+    """Turn a missing training package into a UsageError that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in TRAINING_MODULES:
+            raise
+        raise UsageError(
+            f"`genforensic {command}` needs {package}, which is not installed; run: {pip_line('train')}"
+        ) from error

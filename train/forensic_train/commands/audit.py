@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forensic_cli.commands import training_extra
 from forensic_cli.console import print_json
 from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.record import printable
-from forensic_cli.table import Table
+from forensic_cli.tables import Table
+from forensic_train.commands import training_extra
 
 if TYPE_CHECKING:
     from forensic_train.audit import Bias, FileFaults, Shortcut
@@ -92,7 +92,7 @@ def _print_faults(faults: "FileFaults") -> None:
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
     from forensic_cli.console import note, stdout_console
-    from forensic_cli.reports.cards import counts_table
+    from forensic_cli.tables import counts_table
 
     counts = {
         generator: dict(zip(bias.subjects, row, strict=True))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forensic_cli.commands import training_extra
 from forensic_cli.console import note, stdout_console
-from forensic_cli.table import Table
+from forensic_cli.tables import Table
+from forensic_train.commands import training_extra
 
 if TYPE_CHECKING:
     from forensic_train.corpus import Corpus

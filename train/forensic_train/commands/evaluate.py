@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from forensic_cli.commands import parse_settings, training_extra
 from forensic_cli.console import note
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import ALL, DEFAULT_RECIPE, export_files, peek_exports
-from forensic_train.commands import Device
+from forensic_train.commands import Device, parse_settings, training_extra
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import training_extra
 from forensic_cli.errors import UsageError
+from forensic_train.commands import training_extra
 
 
 def export(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from forensic_cli.commands import training_extra
 from forensic_cli.console import note
+from forensic_train.commands import training_extra
 
 
 def merge(

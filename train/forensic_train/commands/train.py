@@ -5,9 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from forensic_cli.commands import parse_settings, training_extra
 from forensic_cli.console import note
-from forensic_train.commands import Device
+from forensic_train.commands import Device, parse_settings, training_extra
 
 # The names in forensic_train.techniques and .recipes, repeated because those import PyTorch and --help must not wait
 Technique: TypeAlias = Literal["baseline", "weighted", "finetune", "adversarial", "discriminant", "all"]

@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.console import Group
 
-from forensic_cli.reports.cards import state_table
-from forensic_cli.table import MISSING, Table
+from forensic_cli.tables import MISSING, Table, state_table
 from forensic_train.crossfit.measure import OpenSet, UnitRecall, evaluate_scores, left_out_card, open_set, unit_recalls
 from forensic_train.crossfit.scores import Scores
 from forensic_train.evaluate import Evaluation

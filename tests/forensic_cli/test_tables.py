@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from forensic_cli.table import Table
+from forensic_cli.tables import Table
 
 TABLE = Table(
     "Ranking",

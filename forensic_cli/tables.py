@@ -1,13 +1,75 @@
-"""The figures of a model card as tables: the same on the HTML page and in the Markdown file beside an export."""
+"""Tables that are made once and shown in a terminal, in Markdown or on a page; the tables of a model card."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from forensic_cli.card import NEVER, Counts, LikelihoodRatio, ModelCard
-from forensic_cli.images.history import ORIGINAL, REENCODINGS
-from forensic_cli.reports.text import RATIO_MEANING
-from forensic_cli.table import MISSING, Table
 
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+_BAR = re.compile(r"(?<!\\)\|")
+MISSING = "–"
+"""Stands in a cell for a figure that there is none of."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a title. Cells are shown as `str` gives them. Raises ValueError for ragged rows."""
+
+    title: str
+    """A few words, without a full stop."""
+    columns: Sequence[str]
+    """The first one names the rows."""
+    rows: Sequence[Sequence[object]]
+    """As many cells in each row as there are columns."""
+    note: str = ""
+    """A paragraph that explains the table; not shown in a terminal."""
+    styles: Mapping[int, str] = field(default_factory=dict)
+    """{row: rich style}, such as "bold"; in Markdown the names of these rows are bold."""
+    left: Collection[int] = (0,)
+    """Columns that are aligned left: words. Figures are aligned right."""
+    unbroken: Collection[int] = (0,)
+    """Columns whose cells a terminal never breaks."""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"{self.title}: a row does not have one cell for each of {list(self.columns)}")
+
+    def rich(self) -> "RichTable":
+        """Return the table for a terminal."""
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=self.title, title_justify="left")
+        for place, name in enumerate(self.columns):
+            table.add_column(name, justify="left" if place in self.left else "right", no_wrap=place in self.unbroken)
+        for place, row in enumerate(self.rows):
+            table.add_row(*map(str, row), style=self.styles.get(place))
+        return table
+
+    def markdown(self, level: int = 0) -> str:
+        """Return the table in Markdown, below its title as a heading of a level and its note; 0: the table alone."""
+        rule = ["---" if place in self.left else "---:" for place in range(len(self.columns))]
+        rows = [
+            [f"**{name}**" if place in self.styles else name, *cells] for place, (name, *cells) in enumerate(self.rows)
+        ]
+        above = [f"{'#' * level} {self.title}", self.note] if level else []
+        return "\n\n".join([*filter(None, above), "\n".join(map(_markdown_row, [self.columns, rule, *rows]))])
+
+
+def _markdown_row(cells: Iterable[object]) -> str:
+    """Return one line of a table; a bar in a cell is escaped unless it is already, because it would end the cell."""
+    return "| " + " | ".join(_BAR.sub(r"\|", str(cell)) for cell in cells) + " |"
+
+
+RATIO_MEANING = (
+    "Support is a likelihood ratio: how many times more probable the measurement is if the answer is true than if it "
+    "is false. It is weak from 2, moderate from 10, moderately strong from 100, strong from 1,000, very strong from "
+    "10,000 and extremely strong from 1,000,000. It is not the probability that the answer is true."
+)
+"""What a likelihood ratio and the words of `strength` mean: the only explanation, for every report and card."""
 _SETS = {
     "test": "held out from the training of every technique",
     "unseen": "all unseen images, including those that `finetune` adapts to",
@@ -154,6 +216,8 @@ def _ratio_cells(ratio: LikelihoodRatio) -> list[object]:
 
 
 def _robustness(measured: Mapping[str, Any]) -> Table:
+    from forensic_cli.images.history import ORIGINAL, REENCODINGS
+
     start = measured.get(ORIGINAL, {}).get("accuracy")
     order = {name: place for place, name in enumerate((ORIGINAL, *REENCODINGS))}  # JSON keeps the card's keys sorted
     rows: list[list[object]] = [
