@@ -14,7 +14,7 @@ from forensic_cli.commands import COMMAND_LINE, diff, doctor, report, scan, tria
 from forensic_cli.config import FILE, TRACEBACK, bind_environment, check_environment, load_defaults, local_settings
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
-from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, train
+from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, reproduce, train
 
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of its user
 
@@ -130,6 +130,7 @@ app.command()(corpus.corpus)
 app.command()(audit.audit)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(reproduce.reproduce)
 app.command()(export.export)
 app.command()(merge.merge)
 app.command()(benchmark.benchmark)

@@ -1,0 +1,278 @@
+"""The paper's protocol on one's own data: audit, the four techniques with several seeds, and their measurement."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from forensic_cli.console import note
+from forensic_cli.errors import DataError, TrainingError, UsageError
+from forensic_cli.model import Model
+from forensic_train.audit import Bias, Shortcut, bias_of_rows, check_files, probe_shortcuts
+from forensic_train.evaluate import evaluate_model
+from forensic_train.fit import choose_device
+from forensic_train.manifest import Row, raise_for, read_manifest, with_hashes
+from forensic_train.paper import TECHNIQUES
+from forensic_train.recipes import find_recipe
+from forensic_train.run import LOG_FILE, read_split, save_split, split_file, technique_run, write_json
+from forensic_train.settings import make_settings
+from forensic_train.splits import SplitShares, components, redraw_adapt, split_rows
+from forensic_train.techniques import find_techniques
+from forensic_train.training import go_on, train
+from forensic_train.training_plan import TrainOptions, check_needs, split_digest
+
+CONFIG_FILE = "reproduce.json"
+AUDIT_FILE = "audit.json"
+SEEN, UNSEEN, TEST = "seen", "unseen", "test"
+"""Held-out images of seen subjects; all images of the unseen subject; those of them that finetune does not adapt to."""
+_ADAPT = 0.8
+"""Share of the unseen images that finetune adapts to (143 of 180 in PAPER)."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a user asks of `genforensic reproduce`."""
+
+    data: Path
+    """A labelled folder or a manifest without a split."""
+    holdout: str
+    """`subject=NAME`: the subject that training never sees."""
+    output: Path
+    """Folder for runs and report."""
+    recipe: str = "paper"
+    """Name in RECIPES."""
+    seeds: int = 3
+    """Number of seeds; the first is 0."""
+    val: float = 0.1
+    """Share of the images of seen subjects that is measured instead of trained on; 0 as in PAPER."""
+    adapt: int | None = None
+    """Unseen images that finetune adapts to, drawn regardless of generator; None: four fifths."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """{setting: its value as text}."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    workers: int = 0
+    """Processes that load images."""
+
+    @property
+    def subject(self) -> str:
+        """The unseen subject. Raises UsageError if `holdout` is not `subject=NAME`."""
+        name, _, value = self.holdout.partition("=")
+        if name != "subject" or not value:
+            raise UsageError(f"--holdout {self.holdout!r} is not understood; write subject=NAME")
+        return value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known when all seeds are finished, or as many as could be."""
+
+    protocol: Protocol
+    """What was asked for."""
+    rows: Sequence[Row]
+    """All images with the split of seed 0."""
+    bias: Bias
+    """Of the images that are trained on."""
+    shortcuts: Sequence[Shortcut]
+    """Of all images; empty if they could not be measured."""
+    two_generators: int
+    """Number of files that appear under several generators."""
+    results: Mapping[str, Sequence[Mapping[str, Any]]]
+    """What _measure() returned for each seed, by technique; finished ones only."""
+
+    def count(self, *splits: str) -> int:
+        """Return the number of images in some splits."""
+        return sum(row.split in splits for row in self.rows)
+
+    def lacking(self) -> list[str]:
+        """Return the generators that have no image of the unseen subject."""
+        shown = {row.generator for row in self.rows if row.split in ("adapt", "test")}
+        return [name for name in self.bias.generators if name not in shown]
+
+
+def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
+    """Audit the data, then train and measure everything that the output folder does not have.
+
+    Everything that is missing is reported before the first epoch. If a training fails, the others are run nevertheless;
+    the failure is returned beside what was measured, or raised if nothing was. Raises UsageError and DataError.
+    """
+    rows = _split(protocol)
+    _check(protocol, rows)
+    shortcuts, two_generators = _audit(protocol, rows)
+    failure = None
+    try:
+        go_on(
+            {
+                f"{technique}, seed {seed}": partial(_run, protocol, rows, seed, technique)
+                for seed in range(protocol.seeds)
+                for technique in TECHNIQUES
+            }
+        )
+    except TrainingError as error:
+        failure = error
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("everything up to the last checkpoint is kept; repeat the command to go on") from error
+    results = {technique: _results(protocol, technique) for technique in TECHNIQUES}
+    if failure is not None and not any(results.values()):
+        raise failure
+    trained = bias_of_rows([row for row in rows if row.split == "train"])
+    return Outcome(protocol, rows, trained, shortcuts, two_generators, results), failure
+
+
+def seed_folder(protocol: Protocol, seed: int) -> Path:
+    """Return the run folder of a seed; it can be given to `genforensic evaluate`."""
+    return protocol.output / f"seed-{seed}"
+
+
+def _split(protocol: Protocol) -> list[Row]:
+    """Read the data and split it for seed 0; other seeds only draw `adapt` again.
+
+    All unseen images show the held-out subject, or share a group or their bytes with one that does.
+    """
+    subject = protocol.subject
+    rows = read_manifest(protocol.data)
+    if any(row.split for row in rows):
+        raise UsageError(f"{protocol.data}: has a split column; remove it, because --holdout decides the split")
+    known = sorted({row.subject for row in rows})
+    if subject not in known:
+        raise UsageError(f"--holdout {protocol.holdout!r} matches no row; subjects are: {', '.join(known[:40])}")
+    rows = with_hashes(rows)
+    parts = components(rows)
+    held = {part for row, part in zip(rows, parts, strict=True) if row.subject == subject}
+    declared = [replace(row, split="test" if part in held else "train") for row, part in zip(rows, parts, strict=True)]
+    return split_rows(declared, 0, shares=_shares(protocol, declared))
+
+
+def _shares(protocol: Protocol, rows: Sequence[Row]) -> SplitShares:
+    unseen = sum(row.split in ("adapt", "test") for row in rows)
+    adapt = max(1, round(_ADAPT * unseen)) if protocol.adapt is None else protocol.adapt
+    return SplitShares(val=protocol.val, adapt_images=adapt)
+
+
+def _options(protocol: Protocol, technique: str, seed: int) -> TrainOptions:
+    """Return what is asked of `train`, with only those settings that the technique has."""
+    names = {setting.name for kind in find_techniques(technique) for setting in fields(kind.settings_type)}
+    overrides = {name: text for name, text in protocol.overrides.items() if name.rpartition(".")[2] in names}
+    return TrainOptions(
+        technique,
+        None,
+        seed_folder(protocol, seed),
+        protocol.recipe,
+        seed,
+        protocol.device,
+        holdout=(protocol.holdout,),
+        overrides=overrides,
+        resume=True,
+        workers=protocol.workers,
+        signals=protocol.output,
+    )
+
+
+def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
+    """Raise for everything that can be known before hours of training, and begin the output folder."""
+    recipe = find_recipe(protocol.recipe)
+    kinds = [kind for name in TECHNIQUES for kind in find_techniques(name)]
+    for kind in kinds:
+        make_settings(kind, recipe, protocol.overrides, strict=False)
+    choose_device(protocol.device)
+    unseen = {row.generator for row in rows if row.subject == protocol.subject}
+    if len(unseen) < 2:
+        raise DataError(
+            f"only {', '.join(sorted(unseen))} has images of {protocol.subject}; hold out a subject that at least two "
+            "generators have"
+        )
+    check_needs(_options(protocol, TECHNIQUES[0], 0), kinds, recipe, rows)
+    mine = {
+        "split": split_digest(rows),
+        "holdout": protocol.holdout,
+        "recipe": protocol.recipe,
+        "settings": dict(protocol.overrides),
+    }
+    path = protocol.output / CONFIG_FILE
+    stored = _read(path) if path.exists() else mine
+    if changed := [name for name in mine if stored.get(name) != mine[name]]:
+        raise UsageError(
+            f"{protocol.output}: contains a reproduction with another {', '.join(changed)}; repeat its options, or "
+            "choose another --output"
+        )
+    protocol.output.mkdir(parents=True, exist_ok=True)
+    write_json(path, mine)
+
+
+def _audit(protocol: Protocol, rows: Sequence[Row]) -> tuple[list[Shortcut], int]:
+    """Probe the files for shortcuts and count those under two generators, or read what an earlier call found.
+
+    Raises DataError for images that cannot be read.
+    """
+    path = protocol.output / AUDIT_FILE
+    if not path.exists():
+        faults = check_files(rows)
+        unreadable = [f"{name}: {reason}" for name, reason in faults.unreadable]
+        raise_for(unreadable, "images cannot be read", "repair or remove them (`genforensic audit` lists all)")
+        shortcuts = [asdict(shortcut) for shortcut in probe_shortcuts(rows)]
+        write_json(path, {"shortcuts": shortcuts, "two_generators": len(faults.two_generators)})
+    stored = _read(path)
+    return [Shortcut(**shortcut) for shortcut in stored["shortcuts"]], int(stored["two_generators"])
+
+
+def _run(protocol: Protocol, rows: Sequence[Row], seed: int, technique: str) -> None:
+    """Train, export and measure a technique with a seed, unless that is done."""
+    result = _result_file(protocol, seed, technique)
+    if result.exists():
+        return
+    folder = seed_folder(protocol, seed)
+    if split_file(folder) is None:
+        shares = _shares(protocol, rows)
+        save_split(folder, rows if seed == 0 else redraw_adapt(rows, seed, shares))
+    note(f"{technique}, seed {seed} of 0 to {protocol.seeds - 1}")
+    exports = train(_options(protocol, technique, seed), evaluated=False)
+    model = Model.load(exports / f"{protocol.recipe}-{technique}.onnx", protocol.device)
+    result.parent.mkdir(exist_ok=True)
+    write_json(result, _measure(protocol, model, read_split(folder), folder))
+
+
+def _measure(protocol: Protocol, model: Model, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+    """Return the figures on every set of images that the model was not fitted on, as `genforensic evaluate` does."""
+    adapted = "adapt" in model.card.training["splits"]
+    shown = [row for row in rows if row.split == "val" or row.subject == protocol.subject]
+    sets = {
+        SEEN: [row for row in shown if row.split == "val"],
+        UNSEEN: [] if adapted else [row for row in shown if row.split in ("adapt", "test")],
+        TEST: [row for row in shown if row.split == "test"],
+    }
+    run = technique_run(folder, model.card.technique)
+    return {
+        "labels": model.card.labels,
+        "settings": model.card.training["settings"],
+        "environment": run.environment(),
+        "seconds": _seconds(run.folder / LOG_FILE),
+        "metrics": {
+            name: asdict(evaluate_model(model, chosen, name).metrics) for name, chosen in sets.items() if chosen
+        },
+    }
+
+
+def _seconds(log: Path) -> float:
+    """Return the time that all epochs took."""
+    with log.open(encoding="utf-8", newline="") as stream:
+        return sum(float(epoch.get("seconds") or 0) for epoch in csv.DictReader(stream))
+
+
+def _results(protocol: Protocol, technique: str) -> list[dict[str, Any]]:
+    paths = (_result_file(protocol, seed, technique) for seed in range(protocol.seeds))
+    return [_read(path) for path in paths if path.exists()]
+
+
+def _result_file(protocol: Protocol, seed: int, technique: str) -> Path:
+    return seed_folder(protocol, seed) / "results" / f"{technique}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a JSON object. Raises TrainingError for a damaged file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({type(error).__name__}); remove it, and run again") from error
