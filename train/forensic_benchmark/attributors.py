@@ -93,7 +93,7 @@ def run_attributor(one: Attributor, tiers: Tiers, output: Path) -> None:
             one.seed,
             "cpu",
             overrides=dict(one.settings),
-            resume=True,
+            fit=FitOptions(resume=True),
             shares=SplitShares(val=_HELD_BACK),
         )
         exports = train(options, evaluated=False)

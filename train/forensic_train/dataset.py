@@ -39,11 +39,31 @@ class Batch:
     """int64, B: index into the subjects."""
     state: Tensor
     """int64, B: index into the encoder's states."""
+    whole: int = 0
+    """Examples of all processes in this update; 0: these alone."""
+
+    @property
+    def size(self) -> int:
+        """Examples in this process."""
+        return len(self.generator)
+
+    @property
+    def share(self) -> float:
+        """Part of the update's examples that is here, 0 to 1."""
+        return self.size / (self.whole or self.size)
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Return the batch in `count` parts of nearly equal size, or fewer if it has fewer examples."""
+        whole = self.whole or self.size
+        tensors = (self.inputs, self.generator, self.subject, self.state)
+        chunks = zip(*(torch.tensor_split(part, min(count, self.size)) for part in tensors), strict=True)
+        return [Batch(i, g, s, t, whole) for i, g, s, t in chunks]
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         parts = (self.inputs, self.generator, self.subject, self.state)
-        return Batch(*(part.to(device, non_blocking=True) for part in parts))
+        inputs, generator, subject, state = (part.to(device, non_blocking=True) for part in parts)
+        return Batch(inputs, generator, subject, state, self.whole)
 
 
 Example: TypeAlias = tuple[Tensor, int, int, int]
@@ -143,19 +163,32 @@ def read_labelled(path: Path) -> Decoded:
     return decoded
 
 
-def loader(dataset: Dataset[Example], order: Sequence[int], batch_size: int, workers: int) -> DataLoader[Example]:
-    """Return the batches of one epoch in the given order of rows; the last one may be smaller."""
+def loader(
+    dataset: Dataset[Example],
+    order: Sequence[int],
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+    start: int = 0,
+) -> DataLoader[Example]:
+    """Return this process's share of the batches of one epoch in the given order of rows, from batch `start` on."""
     keys = list(enumerate(order))
     chunks = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
+    if len(chunks) > 1 and len(chunks[-1]) < world:
+        chunks[-2:] = [chunks[-2] + chunks[-1]]
+    chunks = chunks[start:]
+    wholes = iter([len(chunk) for chunk in chunks])
     return DataLoader(
         dataset,
-        batch_sampler=chunks,
-        collate_fn=_collate,
+        batch_sampler=[chunk[rank::world] for chunk in chunks],
+        collate_fn=lambda examples: _collate(examples, next(wholes)) if world > 1 else _collate(examples, 0),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _collate(examples: Sequence[Example]) -> Batch:
+def _collate(examples: Sequence[Example], whole: int) -> Batch:
     inputs, *indices = zip(*examples, strict=True)
-    return Batch(torch.stack(inputs), *map(torch.tensor, indices))
+    generator, subject, state = map(torch.tensor, indices)
+    return Batch(torch.stack(inputs), generator, subject, state, whole)

@@ -1,10 +1,12 @@
 """Encoders: they turn images into the features that the generator head judges; one class for each kind."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from forensic_cli.errors import TrainingError
 from forensic_train.measurements import Measurements
 from forensic_train.network import Encoder
 from forensic_train.spectrum import Spectrum, compression_gate, whitening
@@ -35,6 +37,18 @@ class ResNet50(Encoder):
 
         self.body = resnet50(weights=None)
         self.body.fc = nn.Identity()
+
+    def load_pretrained(self, path: Path) -> None:
+        """Start from torchvision's weights of resnet50, a state_dict in a file; its last layer is not used."""
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            self.body.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+        except Exception as error:  # a damaged archive can make torch.load raise anything
+            reason = str(error).splitlines()[0][:120]
+            raise TrainingError(
+                f"{path}: not a state_dict of torchvision's resnet50 ({reason}); save one with "
+                "torch.save(resnet50(weights=...).state_dict(), FILE)"
+            ) from error
 
     def forward(self, images: Tensor, state: Tensor) -> Tensor:
         """Encode images in [0, 1] at 224 x 224."""

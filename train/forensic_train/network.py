@@ -1,11 +1,13 @@
 """The network of every technique: an encoder (encoders.py) and a linear generator head."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from forensic_cli.card import ANY_STATE
+from forensic_cli.errors import TrainingError
 
 
 class Encoder(nn.Module):
@@ -34,6 +36,10 @@ class Encoder(nn.Module):
         """Return the distance of each signal from the training images, with a mean of 1 on these; 0: not measured."""
         del state
         return torch.zeros(signal.shape[0], device=signal.device)
+
+    def load_pretrained(self, path: Path) -> None:
+        """Start from weights in a file. Raises TrainingError: most encoders have none."""
+        raise TrainingError(f"{path}: this recipe's encoder has no pretrained weights; remove --weights")
 
     def prepare_signals(self, values: Tensor, states: Tensor, weights: Tensor) -> None:
         """Fit the fixed part to signals M x F in states M with weights M; most encoders have nothing to fit."""

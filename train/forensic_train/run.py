@@ -27,7 +27,9 @@ RUN_VERSION = 1
 SPLIT_FILE = "split.csv"
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "last.ckpt"
+BEST_FILE = "best.ckpt"
 LOG_FILE = "log.csv"
+VALIDATION_FILE = "validation.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 EXPORTS_FOLDER = "exports"
 PREPARED_FILE = "prepared.pt"
@@ -53,6 +55,8 @@ class RunConfig:
     """Hash of every row's bytes, labels and split."""
     holdout: tuple[str, ...] = ()
     """Entries of --holdout."""
+    weights_sha256: str = ""
+    """Hash of the pretrained weights that the encoder started from; empty: random ones."""
     run_version: int = RUN_VERSION
     """Version of this layout."""
 
@@ -113,22 +117,50 @@ class Run:
         except (OSError, ValueError):
             return {}
 
-    def save(self, state: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
-        """Replace the checkpoint and the log."""
+    def save(self, state: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        """Replace the checkpoint and the log. `progress`: the fields of fit.Progress."""
         with atomic(self.checkpoint) as temporary:
-            torch.save({"run_version": RUN_VERSION, "state": state, "history": list(history)}, temporary)
-        write_log(self.folder / LOG_FILE, history)
+            torch.save({"run_version": RUN_VERSION, "state": state, **progress}, temporary)
+        write_log(self.folder / LOG_FILE, progress["history"])
 
-    def load(self, device: torch.device) -> tuple[Mapping[str, Any], list[dict[str, float]]]:
-        """Return the checkpoint's state and its history, one entry per epoch. Raises TrainingError."""
+    def save_best(self, weights: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Replace the weights with the lowest validation loss."""
+        with atomic(self.folder / BEST_FILE) as temporary:
+            torch.save({"run_version": RUN_VERSION, "network": weights, "figures": dict(figures)}, temporary)
+
+    def log_validation(self, figures: Mapping[str, float]) -> None:
+        """Append a validation within an epoch to its log, one JSON object a line."""
+        with (self.folder / VALIDATION_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(figures) + "\n")
+
+    def load(self, device: torch.device) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Return the checkpoint's state, and the fields of fit.Progress. Raises TrainingError."""
+        stored = self._read(self.checkpoint, device)
+        progress = {name: value for name, value in stored.items() if name not in ("run_version", "state")}
+        return stored["state"], progress
+
+    def weights(self, keep: str) -> tuple[Mapping[str, Any], bool]:
+        """Return the weights to export, the `last` or the `best` ones, and whether the training is finished.
+
+        Raises TrainingError.
+        """
+        stored = self._read(self.checkpoint, torch.device("cpu"))
+        modules = stored["state"]["modules"]
+        last = modules.get("average", modules["network"])
+        best = self.folder / BEST_FILE
+        kept = self._read(best, torch.device("cpu"))["network"] if keep == "best" and best.exists() else last
+        epochs = len(stored["history"])
+        # Checkpoints of earlier versions do not say whether training is finished
+        return kept, stored.get("is_finished", epochs >= self.config().settings["epochs"])
+
+    def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
         try:
-            stored = torch.load(self.checkpoint, map_location=device, weights_only=True)
-            return stored["state"], [dict(entry) for entry in stored["history"]]
+            return dict(torch.load(path, map_location=device, weights_only=True))
         except FileNotFoundError as error:
             raise TrainingError(f"{self.folder}: has no checkpoint yet; train it without --resume") from error
         except Exception as error:  # a damaged archive can make torch.load raise anything
             raise TrainingError(
-                f"{self.checkpoint}: cannot be read ({type(error).__name__}); remove the run and train it again"
+                f"{path}: cannot be read ({type(error).__name__}); remove the run and train it again"
             ) from error
 
 
@@ -227,12 +259,12 @@ def trained_techniques(output: Path) -> list[str]:
 
 def load_network(run: Run, config: RunConfig, recipe: Recipe) -> Network:
     """Return the trained network of a run, on the CPU. Raises TrainingError if the training is not finished."""
-    state, history = run.load(torch.device("cpu"))
-    if len(history) < config.settings["epochs"]:
+    weights, is_finished = run.weights(config.settings.get("keep", "last"))
+    if not is_finished:
         raise TrainingError(
-            f"{run.folder}: stopped after epoch {len(history)} of {config.settings['epochs']}; "
+            f"{run.folder}: stopped before epoch {config.settings['epochs']}; "
             "finish it with `genforensic train ... --resume`"
         )
     network = Network(recipe.encoder(), len(config.labels))
-    network.load_state_dict(state["modules"]["network"])
+    network.load_state_dict(weights)
     return network

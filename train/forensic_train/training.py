@@ -11,11 +11,13 @@ import torch
 
 from forensic_cli.console import note, track
 from forensic_cli.errors import TrainingError, UsageError
+from forensic_cli.seal import file_sha256
 from forensic_train.crossfit.scores import check_folder
 from forensic_train.dataset import ImageDataset
-from forensic_train.fit import choose_device, fit, prepare_device, updates_per_epoch
+from forensic_train.fit import fit, prepare_device, updates_per_epoch
 from forensic_train.manifest import Row, count_cells, with_hashes
 from forensic_train.network import Network
+from forensic_train.processes import Processes, join
 from forensic_train.recipes import Recipe, find_recipe
 from forensic_train.run import EXPORTS_FOLDER, PREPARED_FILE, RunConfig, atomic, draw_folder, save_split, technique_run
 from forensic_train.run_export import export_run
@@ -52,28 +54,30 @@ def train(options: TrainOptions, evaluated: bool = True) -> Path:
         make_settings(kind, recipe, options.overrides or {}, strict=len(kinds) == 1)
         for folder in (options.output, *_draw_folders(options, kind)):
             technique_run(folder, kind.name).check_free(options.resume)
-    choose_device(options.device)
+    processes = join(options.device)
     if options.calibrate is not None:
         check_folder(options.calibrate)
     if options.draws > 1 and not any("adapt" in kind.splits for kind in kinds):
         raise UsageError(f"--draws repeats techniques that adapt to unseen images; {options.technique} does not")
     rows = training_rows(options)
     check_needs(options, kinds, recipe, rows)
-    if evaluated:
+    if evaluated and processes.is_first:
         note_doubts(options, rows)
-    save_split(options.output, rows)
+    processes.first_does(partial(save_split, options.output, rows))
+    export = partial(export_run, evaluated=evaluated, scores=options.calibrate, signals=options.signals)
 
     def make(kind: type[Technique]) -> None:
-        _train_one(kind, recipe, rows, options)
-        export_run(options.output, kind.name, evaluated=evaluated, scores=options.calibrate, signals=options.signals)
+        _train_one(kind, recipe, rows, options, processes)
+        processes.first_does(partial(export, options.output, kind.name))
         for draw, folder in enumerate(_draw_folders(options, kind), start=1):
             seed = options.seed + draw
             again = redraw_adapt(rows, seed, options.shares)
             check_same_split(folder, again)
-            save_split(folder, again)
+            processes.first_does(partial(save_split, folder, again))
             origin = options.origin or options.output
-            _train_one(kind, recipe, again, replace(options, output=folder, origin=origin, data=None, seed=seed))
-            export_run(folder, kind.name, evaluated=evaluated, scores=options.calibrate, signals=options.signals)
+            drawn = replace(options, output=folder, origin=origin, data=None, seed=seed)
+            _train_one(kind, recipe, again, drawn, processes)
+            processes.first_does(partial(export, folder, kind.name))
 
     go_on({kind.name: partial(make, kind) for kind in kinds})
     return options.output / EXPORTS_FOLDER
@@ -102,11 +106,13 @@ def go_on(tasks: Mapping[str, Callable[[], object]]) -> None:
         raise TrainingError(f"not exported: {', '.join(failed)}, of {len(tasks)} techniques; the reasons are above")
 
 
-def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], options: TrainOptions) -> None:
+def _train_one(
+    kind: type[Technique], recipe: Recipe, rows: Sequence[Row], options: TrainOptions, processes: Processes
+) -> None:
     """Fit one technique on its splits of the rows, and keep checkpoints below the output folder."""
     settings = make_settings(kind, recipe, options.overrides or {}, strict=False)
-    device = choose_device(options.device)
-    autocast = prepare_device(device, seed_for("weights", options.seed))
+    device = processes.device
+    prepare_device(device, seed_for("weights", options.seed))
     chosen = [row for row in rows if row.split in kind.splits]
     labels = labels_of(rows)
     subjects = tuple(sorted({row.subject for row in chosen}))
@@ -120,16 +126,18 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         subjects=subjects,
         split_sha256=split_digest(rows),
         holdout=options.holdout,
+        weights_sha256=(options.weights and file_sha256(options.weights)) or "",
     )
     network = Network(recipe.encoder(), len(labels))
     if kind.starts_from is not None:
         network, start = trained_start(kind.starts_from, options, labels, recipe)
         if options.data is None:  # the split comes from the starting run, and so do its hold-outs
             config = replace(config, holdout=start.holdout)
-    run.begin(config, device, options.resume)
+    elif options.weights is not None:
+        network.encoder.load_pretrained(options.weights)
+    processes.first_does(partial(run.begin, config, device, options.resume))
     network = network.to(device)
-    autocast = autocast and not network.encoder.pools  # whitening needs full precision
-    if device.type == "cuda" or autocast:  # convolutions in bfloat16 are fastest with channels last
+    if device.type == "cuda" or settings.precision != "32":  # 16-bit convolutions are fastest with channels last
         network = network.to(memory_format=torch.channels_last)
     context = Context(
         labels=labels,
@@ -137,15 +145,20 @@ def _train_one(kind: type[Technique], recipe: Recipe, rows: Sequence[Row], optio
         counts=count_cells(chosen),
         updates_per_epoch=updates_per_epoch(chosen, settings.batch_size),
         seed=options.seed,
-        device=device,
-        autocast=autocast,
+        processes=processes,
     )
     key = f"{recipe.name} {config.seed} {config.split_sha256}"
     dataset = make_dataset(network, chosen, context, recipe, options)
     if kind.starts_from is None and not run.checkpoint.exists():
-        _prepare(network, dataset, chosen, recipe, options.output / PREPARED_FILE, key)
+        # The first process writes what the others then read
+        prepare = partial(_prepare, network, dataset, chosen, recipe, options.output / PREPARED_FILE, key)
+        processes.first_does(prepare)
+        if not processes.is_first:
+            prepare()
+    held = [row for row in rows if row.split == "val" and row.generator in labels and row.subject in subjects]
+    validation = make_dataset(network, held, context, recipe, options) if held else None
     technique = kind(network, settings, context)
-    fit(technique, dataset, run, options.resume, options.workers)
+    fit(technique, dataset, run, options.fit, validation)
 
 
 def make_dataset(
@@ -154,6 +167,10 @@ def make_dataset(
     """Return what a technique learns from: signals in every state if the encoder pools them, otherwise images."""
     if not network.encoder.pools:
         return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed)
+    processes = context.processes
+    if processes.count > 1:  # each measures its share, and then all read what is there
+        row_signals(processes.share(rows), recipe, options)
+        processes.wait()
     signals = row_signals(rows, recipe, options)
     targets = [(context.labels.index(row.generator), context.subjects.index(row.subject)) for row in rows]
     return SignalDataset(rows, signals, targets, network.encoder.states, options.seed)
@@ -162,7 +179,7 @@ def make_dataset(
 def row_signals(rows: Sequence[Row], recipe: Recipe, options: TrainOptions) -> Signals:
     """Return the signals of images in every state; those measured by an earlier run are read from disk."""
     folder = signals_folder(options.signals or options.output, recipe.name)
-    return measure_signals(with_hashes(rows), recipe.encoder(), recipe.preprocessing, folder, options.workers)
+    return measure_signals(with_hashes(rows), recipe.encoder(), recipe.preprocessing, folder, options.fit.workers)
 
 
 def _prepare(

@@ -8,6 +8,7 @@ from pathlib import Path
 from forensic_cli.console import note
 from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_train.crossfit.scores import read_scores, scores_file
+from forensic_train.fit import FitOptions
 from forensic_train.manifest import Row, has_subjects, read_manifest, same_bytes_two_generators, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
@@ -46,18 +47,23 @@ class TrainOptions:
     """Entries such as source=NAME."""
     overrides: Mapping[str, str] | None = None
     """{setting: its value as text}."""
-    resume: bool = False
-    """Continue from the last checkpoint."""
     calibrate: Path | None = None
     """Folder of out-of-fold scores to calibrate on; unless there are hold-outs, every image is then trained on."""
-    workers: int = 0
-    """Processes that load images; 0: load them in this process."""
+    fit: FitOptions = field(default_factory=FitOptions)
+    """How the training runs."""
+    weights: Path | None = None
+    """torchvision weights that the encoder starts from; None: random ones, as in PAPER."""
     signals: Path | None = None
     """Folder where signals are kept between runs; None: the output folder."""
     shares: SplitShares = field(default_factory=SplitShares)
     """How many images calibration gets, and how many `finetune` adapts to."""
     draws: int = 1
     """How often the unseen images are divided into `adapt` and `test`; each further division is a run of its own."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether to continue from the last checkpoint."""
+        return self.fit.resume
 
 
 def training_rows(options: TrainOptions) -> list[Row]:

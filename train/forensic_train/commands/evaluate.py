@@ -144,7 +144,7 @@ def evaluate(
                 seed,
                 device,
                 overrides=parse_settings(settings),
-                workers=workers,
+                fit=FitOptions(workers=workers),
                 signals=signals,
             )
             _cross_fit(options, leave_out, folds, fold, report_format)

@@ -63,7 +63,7 @@ def _fold_model(output: Path, recipe: str, technique: str) -> Model:
 
 
 def _fold_options(options: TrainOptions, output: Path) -> TrainOptions:
-    return replace(options, data=None, output=output, resume=True, holdout=())
+    return replace(options, data=None, output=output, fit=replace(options.fit, resume=True), holdout=())
 
 
 def _joined(technique: str, parts: Sequence[Scores]) -> Scores:

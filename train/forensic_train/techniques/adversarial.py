@@ -61,6 +61,8 @@ class Adversarial(Technique):
                 schedule=None,
                 clip_norm=settings.adversary_clip if settings.stable else settings.clip_norm,
                 parameters=encoder,
+                scaler=self.precise.scaler(),
+                processes=context.processes,
             ),
         }
 
@@ -80,7 +82,7 @@ class Adversarial(Technique):
         super().start_epoch(epoch)
         self._epoch = epoch
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Tensor]:
         """Make the three updates in PAPER's order."""
         batch = replace(batch, inputs=self.network.signal(batch.inputs))
         subject_loss = self.update_subject_head(batch)
@@ -88,42 +90,53 @@ class Adversarial(Technique):
         adversary_loss = self.update_encoder(batch)
         return {
             "loss": loss,
-            "accuracy": accuracy(logits, batch.generator),
+            "accuracy": accuracy(logits, batch),
             "subject_loss": subject_loss,
             "adversary_loss": adversary_loss,
-            **self.constants(),
         }
 
-    def update_subject_head(self, batch: Batch) -> float:
+    def update_subject_head(self, batch: Batch) -> Tensor:
         """Update 1: the subject head minimises the subject loss; the encoder does not learn."""
-        with self._statistics(updated=not self._own.stable), torch.no_grad(), self.context.precision():
-            features = self.network.encoder(batch.inputs, batch.state)
-        loss = self._subject_losses(features.float(), batch).mean()
-        self.steppers["subject"].step(loss)
-        return float(loss.detach())
 
-    def update_generator(self, batch: Batch) -> tuple[Tensor, float]:
-        """Update 2: encoder and generator head minimise the generator loss."""
-        with self.context.precision():
-            logits = self.network.generator_head(self.network.encoder(batch.inputs, batch.state), batch.state)
-        loss = self.generator_loss(logits, batch.generator)
-        self.steppers["generator"].step(loss)
-        return logits.detach(), float(loss.detach())
+        def losses(part: Batch) -> tuple[Tensor, Tensor]:
+            with self._statistics(updated=not self._own.stable), torch.no_grad(), self.precise.forward_pass():
+                features = self.network.encoder(part.inputs, part.state)
+            each = self._subject_losses(features.float(), part)
+            return each.mean(), each
 
-    def update_encoder(self, batch: Batch) -> float:
+        return self.descend("subject", batch, losses)[0]
+
+    def update_generator(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Update 2: encoder and generator head minimise the generator loss; returns logits and loss."""
+
+        def losses(part: Batch) -> tuple[Tensor, Tensor]:
+            with self.precise.forward_pass():
+                logits = self.network.generator_head(self.network.encoder(part.inputs, part.state), part.state)
+            return self.generator_loss(logits, part.generator), logits
+
+        loss, logits = self.descend("generator", batch, losses)
+        return logits, loss
+
+    def update_encoder(self, batch: Batch) -> Tensor:
         """Update 3: the encoder maximises the subject loss; neither head learns."""
-        stable = self._own.stable
-        with self._statistics(updated=not stable), self.context.precision():
-            features = self.network.encoder(batch.inputs, batch.state)
-        losses = self._subject_losses(features.float(), batch)
-        strength = self._strength()
-        if strength > 0:
+        stable, strength = self._own.stable, self._strength()
+
+        def losses(part: Batch) -> tuple[Tensor, Tensor]:
+            with self._statistics(updated=not stable), self.precise.forward_pass():
+                features = self.network.encoder(part.inputs, part.state)
+            each = self._subject_losses(features.float(), part)
             # Beyond H(S|g) the head would become wrong instead of uninformed; H = 0 masks out a generator
-            goal = torch.minimum(losses, self._entropy[batch.generator]).mean() if stable else losses.mean()
+            goal = torch.minimum(each, self._entropy[part.generator]) if stable else each
+            return -goal.mean(), each
+
+        if strength > 0:
             # The rate of the third update follows the schedule of the second one: lr_adv = lambda * lr (PAPER)
             self._set_rate(self.steppers["generator"].optimizer.param_groups[0]["lr"] * strength)
-            self.steppers["adversary"].step(-goal)
-        return float(losses.detach().mean())
+            each = self.descend("adversary", batch, losses)[1]
+        else:
+            with torch.no_grad():
+                each = torch.cat([losses(part)[1] for part in batch.parts(self.settings.accumulate)])
+        return each.mean() * batch.share
 
     def _set_rate(self, lr: float) -> None:
         for group in self.steppers["adversary"].optimizer.param_groups:

@@ -1,9 +1,9 @@
 """The base class of techniques: settings, a sampler, and an update of the network with one batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from forensic_train.dataset import Batch, Example, ImageDataset
 from forensic_train.manifest import Row
 from forensic_train.network import Network
+from forensic_train.processes import Precise, Precision, Processes
 from forensic_train.seeds import generator_for
 from forensic_train.signals import SignalDataset
 from forensic_train.weights import row_weights
@@ -40,6 +41,17 @@ class Settings:
     source_balance: float = 0.0
     """0: every image once per epoch, as in PAPER. Above 0: images are drawn with replacement, in proportion to their
     weight by SourceWeigher to this power; at most 1."""
+    precision: Precision = "32"
+    """32: float32, as in PAPER. bf16-mixed and 16-mixed: 16-bit forward passes, faster on GPUs and some CPUs."""
+    accumulate: int = 1
+    """Parts that a batch is split into, one after another, to save memory. The update is that of the whole batch, but
+    BatchNorm sees the parts."""
+    patience: int = 0
+    """Epochs without a lower validation loss after which training stops; 0: it does not stop early, as in PAPER."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights are exported: the last ones, as in PAPER, or those with the lowest validation loss."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is exported; 0: no average."""
     double_softmax: bool = False
     """PAPER's literal "softmax activation" before cross entropy; bounds a 7-way loss to [1.165, 2.165]."""
 
@@ -58,14 +70,13 @@ class Context:
     """Batches in an epoch."""
     seed: int
     """Seed of the run."""
-    device: torch.device
-    """Device of the network."""
-    autocast: bool = False
-    """Whether forward passes run in bfloat16 where that is safe."""
+    processes: Processes = field(default_factory=Processes)
+    """This process among those that train together, and its device."""
 
-    def precision(self) -> AbstractContextManager[Any]:
-        """Return the mixed-precision context of a forward pass."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return self.processes.device
 
 
 @dataclass
@@ -80,15 +91,30 @@ class Stepper:
     """Largest gradient norm; 0: not clipped."""
     parameters: list[nn.Parameter]
     """The parameters that it may change."""
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Scales the loss in 16-bit precision, so that small gradients do not vanish."""
+    processes: Processes = field(default_factory=Processes)
+    """Whose gradients are added up."""
 
-    def step(self, loss: Tensor) -> None:
-        """Descend on `loss`; gradients of all other parameters stay untouched."""
+    def step(self, losses: Iterable[Tensor]) -> None:
+        """Descend on the sum of losses, over all processes; gradients of all other parameters stay untouched.
+
+        Each loss is already weighted by its share of the update's examples. They are taken one at a time, so that only
+        one graph is in memory.
+        """
+        gradients: list[Tensor] | None = None
+        for loss in losses:
+            own = torch.autograd.grad(self.scaler.scale(loss), self.parameters)
+            gradients = list(own) if gradients is None else [a + b for a, b in zip(gradients, own, strict=True)]
+        assert gradients is not None
         self.optimizer.zero_grad(set_to_none=True)
-        for parameter, gradient in zip(self.parameters, torch.autograd.grad(loss, self.parameters), strict=True):
+        for parameter, gradient in zip(self.parameters, self.processes.add(gradients), strict=True):
             parameter.grad = gradient
         if self.clip_norm:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.schedule is not None:
             self.schedule.step()
 
@@ -97,6 +123,7 @@ class Stepper:
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule and self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -104,6 +131,8 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+        if state.get("scaler"):  # empty unless the loss is scaled
+            self.scaler.load_state_dict(state["scaler"])
 
 
 class Technique(ABC):
@@ -126,7 +155,15 @@ class Technique(ABC):
         self.network = network
         self.settings = settings
         self.context = context
+        self.precise = Precise(settings.precision, context.device)
         self.steppers: dict[str, Stepper] = {}
+        self.average = deepcopy(network).requires_grad_(False) if settings.ema else None
+        """Exponential moving average of the network, if it is wanted."""
+
+    @property
+    def exported(self) -> Network:
+        """The network that is validated and exported."""
+        return self.average or self.network
 
     def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
         """Return the order of rows in an epoch: every row once, shuffled, unless sources are to be balanced."""
@@ -149,12 +186,44 @@ class Technique(ABC):
         """Finish an epoch, before its checkpoint is written."""
 
     @abstractmethod
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Improve the network with one batch; returns numbers to log, including `loss` and `accuracy`."""
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Improve the network with one batch; returns numbers to log, including `loss` and `accuracy`.
+
+        The numbers are this process's part of them: their sum over all processes is that of the update.
+        """
+
+    def descend(
+        self, stepper: str, batch: Batch, losses: Callable[[Batch], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Step an optimizer on the mean loss of a batch; returns this process's part of the loss, and its outputs.
+
+        `losses`: examples -> (their mean loss, an output for each of them).
+        """
+        parts: list[tuple[Tensor, Tensor]] = []
+
+        def weighted() -> Iterator[Tensor]:
+            for part in batch.parts(self.settings.accumulate):
+                loss, outputs = losses(part)
+                parts.append((loss.detach() * part.share, outputs.detach()))
+                yield loss * part.share
+
+        self.steppers[stepper].step(weighted())
+        return torch.stack([loss for loss, _ in parts]).sum(), torch.cat([outputs for _, outputs in parts])
+
+    def after_update(self) -> None:
+        """Move the average of the weights after every update; BatchNorm's statistics are taken as they are."""
+        if self.average is None:
+            return
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(now, 1 - self.settings.ema)
+            for statistic, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                statistic.copy_(now)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return every module that a checkpoint must store."""
-        return {"network": self.network}
+        modules: dict[str, nn.Module] = {"network": self.network}
+        return modules | ({"average": self.average} if self.average else {})
 
     def constants(self) -> dict[str, float]:
         """Return numbers to print next to the log, such as the bounds of a loss."""
@@ -197,7 +266,8 @@ class Technique(ABC):
                 final_div_factor=100,
                 cycle_momentum=False,
             )
-        return Stepper(optimizer, schedule, self.settings.clip_norm, parameters)
+        scaler, processes = self.precise.scaler(), self.context.processes
+        return Stepper(optimizer, schedule, self.settings.clip_norm, parameters, scaler, processes)
 
     def generator_loss(self, logits: Tensor, generator: Tensor) -> Tensor:
         """Return the mean cross entropy of generator logits B x K, in float32."""
@@ -207,6 +277,6 @@ class Technique(ABC):
         return nn.functional.cross_entropy(values, generator, label_smoothing=self.settings.label_smoothing)
 
 
-def accuracy(logits: Tensor, target: Tensor) -> float:
-    """Return the share of rows whose largest logit is the target."""
-    return float((logits.argmax(dim=1) == target).float().mean())
+def accuracy(logits: Tensor, batch: Batch) -> Tensor:
+    """Return this process's part of the share of examples whose largest logit is their generator."""
+    return (logits.argmax(dim=1) == batch.generator).float().mean() * batch.share

@@ -1,5 +1,7 @@
 """Baseline: Adam and cross entropy on the generator (PAPER, `baseline`)."""
 
+from torch import Tensor
+
 from forensic_train.dataset import Batch
 from forensic_train.network import Network
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
@@ -14,10 +16,13 @@ class Baseline(Technique):
         super().__init__(network, settings, context)
         self.steppers["network"] = self.adam([network])
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Tensor]:
         """Reduce the generator loss."""
-        with self.context.precision():
-            logits = self.network.classify(batch.inputs, batch.state)
-        loss = self.generator_loss(logits, batch.generator)
-        self.steppers["network"].step(loss)
-        return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}
+
+        def losses(part: Batch) -> tuple[Tensor, Tensor]:
+            with self.precise.forward_pass():
+                logits = self.network.classify(part.inputs, part.state)
+            return self.generator_loss(logits, part.generator), logits
+
+        loss, logits = self.descend("network", batch, losses)
+        return {"loss": loss, "accuracy": accuracy(logits, batch)}

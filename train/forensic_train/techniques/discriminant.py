@@ -1,12 +1,15 @@
 """Discriminant: the generator head in closed form, by Fisher's linear discriminant; the encoder does not change."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from forensic_train.dataset import Batch
 from forensic_train.network import Network
+from forensic_train.processes import Processes
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
 
 _LARGEST_LOGIT = 3.0
@@ -52,15 +55,25 @@ class Discriminant(Technique):
         self.network.eval()
 
     def end_epoch(self) -> None:
-        """Solve for the head of every state."""
+        """Solve for the head of every state, from the moments of all processes."""
         head = self.network.generator_head
         with torch.no_grad():
             for state, moments in enumerate(self.moments):
+                moments.gather(self.context.processes)
                 weight, bias = moments.solve(self._shrinkage)
+                if not self.context.processes.is_first:
+                    moments.clear()
                 head.weight[state].copy_(weight)
                 head.bias[state].copy_(bias)
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore state(); the first process alone has the moments so far."""
+        super().load(state)
+        if not self.context.processes.is_first:
+            for moments in self.moments:
+                moments.clear()
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
         """Add the batch to the moments of its states; the logged figures are those of the previous epoch's head."""
         with torch.no_grad():
             features = self.network.features(batch.inputs, batch.state)
@@ -70,7 +83,7 @@ class Discriminant(Technique):
                 here = batch.state == state
                 if here.any():
                     moments.add(features[here], batch.generator[here])
-        return {"loss": float(loss), "accuracy": accuracy(logits, batch.generator)}
+        return {"loss": loss * batch.share, "accuracy": accuracy(logits, batch)}
 
 
 class Moments(nn.Module):
@@ -91,6 +104,17 @@ class Moments(nn.Module):
         self.counts += torch.bincount(target, minlength=len(self.counts))
         self.sums.index_add_(0, target, values)
         self.products += values.T @ values
+
+    def gather(self, processes: Processes) -> None:
+        """Add up the moments of all processes."""
+        buffers = list(self.buffers())
+        for buffer, total in zip(buffers, processes.add(buffers), strict=True):
+            buffer.copy_(total)
+
+    def clear(self) -> None:
+        """Forget everything: the first process has it."""
+        for buffer in self.buffers():
+            buffer.zero_()
 
     def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
         """Return weights K x F and biases K of the discriminant; zeros if there were no features."""

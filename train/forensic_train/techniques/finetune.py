@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from forensic_cli.console import track
@@ -60,13 +61,16 @@ class Finetune(Technique):
                 features.append(self.network.features(views, state).mean(dim=0).cpu())
         return FeatureDataset(torch.stack(features).clone(), [dataset.target(i) for i in range(len(dataset))])
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Tensor]:
         """Reduce the generator loss with the head only; batches contain features, or signals of pooling encoders."""
-        features = batch.inputs
-        if self.network.encoder.pools:
-            with torch.no_grad():
-                features = self.network.features(batch.inputs, batch.state)
-        logits = self.network.generator_head(features, batch.state)
-        loss = self.generator_loss(logits, batch.generator)
-        self.steppers["head"].step(loss)
-        return {"loss": float(loss.detach()), "accuracy": accuracy(logits, batch.generator)}
+
+        def losses(part: Batch) -> tuple[Tensor, Tensor]:
+            features = part.inputs
+            if self.network.encoder.pools:
+                with torch.no_grad():
+                    features = self.network.features(part.inputs, part.state)
+            logits = self.network.generator_head(features, part.state)
+            return self.generator_loss(logits, part.generator), logits
+
+        loss, logits = self.descend("head", batch, losses)
+        return {"loss": loss, "accuracy": accuracy(logits, batch)}
