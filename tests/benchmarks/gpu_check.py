@@ -2,9 +2,9 @@
 
 usage: python tests/benchmarks/gpu_check.py [--cpu] [--output DIR]
 
-Draws its own images, trains the paper's ResNet-50 on them for a few hundred steps in each precision, exports in 32 and in
-16 bits, scans with CUDA and with the CPU, and compares. Prints Markdown tables, and ends with exit code 1 if something
-disagrees. --cpu: the same on the CPU with a small network and few images, to see that the script works.
+Draws its own images, trains the paper's ResNet-50 on them for a few hundred steps in each precision, exports in 32 and
+in 16 bits, scans with CUDA and with the CPU, and compares. Prints Markdown tables, and ends with exit code 1 if
+something disagrees. --cpu: the same on the CPU with a small network and few images, to see that the script works.
 """
 
 import argparse
@@ -43,8 +43,8 @@ TECHNIQUES = ("baseline", "adversarial")
 GENERATORS = {"smooth": 0.0, "grain": 8.0, "noise": 25.0, "waves": 3.0}
 """Standard deviation of the noise; `waves` also has a grid, as up-sampling leaves it."""
 SUBJECTS = {"dark": 60.0, "grey": 120.0, "light": 180.0}
-LARGEST_LOGIT_DIFFERENCE = 0.02
-"""Between devices, relative to the largest logit, in float32; TF32 convolutions stay below it."""
+LARGEST_DIFFERENCE = 0.02
+"""Between the probabilities that two devices give; TF32 convolutions stay below it."""
 SMALL = replace(PAPER, name="gpu-check", preprocessing=Preprocessing("whole", 32), encoder=SmallResNet)
 
 
@@ -63,7 +63,7 @@ class Size:
 
 
 ON_GPU = Size("paper", 100, 256, 5.0)
-ON_CPU = Size(SMALL.name, 6, 64, 0.3)
+ON_CPU = Size(SMALL.name, 5, 64, 0.1)
 
 
 def main() -> None:
@@ -155,9 +155,7 @@ def train_all(size: Size, device: str, data: Path, folder: Path) -> list[Trainin
 def train_one(wanted: Training, size: Size, data: Path) -> Training:
     """Train for two epochs and export. What cannot run on this device is no fault: its reason is in the table."""
     settings = {"epochs": "2", "precision": wanted.precision}
-    options = TrainOptions(
-        wanted.technique, data, wanted.output, size.recipe, 0, wanted.device, overrides=settings, resume=True, workers=0
-    )
+    options = TrainOptions(wanted.technique, data, wanted.output, size.recipe, 0, wanted.device, overrides=settings)
     if wanted.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -182,7 +180,7 @@ def training_table(trainings: Sequence[Training]) -> Table:
     for each in trainings:
         cells: list[object] = [each.reason or "failed", *[MISSING] * 4]
         if each.export is not None:
-            losses = " → ".join(f"{float(epoch['loss']):.3f}" for epoch in each.epochs)
+            losses = " → ".join(f"{loss_of(each, place):.3f}" for place in range(len(each.epochs)))
             images = each.updates * 4 / len(each.epochs)
             rate = images / max(0.1, float(each.epochs[-1]["seconds"]))
             memory = f"{each.megabytes:.0f}" if each.megabytes else MISSING
@@ -202,13 +200,18 @@ def training_table(trainings: Sequence[Training]) -> Table:
 
 
 def training_faults(trainings: Sequence[Training], device: str) -> Iterator[str]:
-    """Yield what is wrong: a precision that a GPU must offer is missing, or its loss does not fall."""
+    """Yield what is wrong: a precision that the device must offer is missing, or a loss on a GPU does not fall."""
     for each in trainings:
         name = f"{each.technique} in {each.precision} on {each.device}"
-        if each.export is None and (device == "cuda" or each.precision == "32") and "not known" not in each.reason:
+        if each.export is None and (device == "cuda" or each.precision == "32"):
             yield f"{name}: {each.reason}"
-        elif each.export is not None and float(each.epochs[-1]["loss"]) >= float(each.epochs[0]["loss"]):
+        elif each.device == "cuda" and each.technique == "baseline" and loss_of(each, -1) >= loss_of(each, 0):
             yield f"{name}: the loss does not fall"
+
+
+def loss_of(training: Training, epoch: int) -> float:
+    """Return the mean loss of an epoch."""
+    return float(training.epochs[epoch]["loss"])
 
 
 def half(run: Training) -> Path | None:
@@ -247,18 +250,18 @@ def scan(data: Path, export: Path, device: str, folder: Path) -> Scan:
     return Scan(seconds, {record["path"]: record for record in records if "path" in record})
 
 
-def logits_of(row: Mapping[str, Any]) -> list[float]:
-    """Return the logits of the one model in a row."""
-    (prediction,) = row["predictions"]
-    return [float(value) for value in prediction["logits"].values()]
-
-
 def difference(scans: Mapping[str, Scan]) -> float:
-    """Return the largest difference between the logits on two devices, relative to the largest logit."""
-    first, last = list(scans.values())[0], list(scans.values())[-1]
-    pairs = [(logits_of(row), logits_of(last.rows[path])) for path, row in first.rows.items()]
-    ours, theirs = (np.array(side) for side in zip(*pairs, strict=True))
-    return float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
+    """Return the largest difference between the probabilities on two devices; 0 if there is only one."""
+    first, *others = scans.values()
+    return max(
+        (
+            abs(probability - other.rows[path]["scores"][name])
+            for other in others
+            for path, row in first.rows.items()
+            for name, probability in row["scores"].items()
+        ),
+        default=0.0,
+    )
 
 
 def scan_table(scans: Mapping[str, Scan], size: Size) -> Table:
@@ -267,14 +270,14 @@ def scan_table(scans: Mapping[str, Scan], size: Size) -> Table:
         [device, len(each.rows), f"{each.seconds:.1f}", f"{len(each.rows) / each.seconds:.1f}"]
         for device, each in scans.items()
     ]
-    note = f"Start and reading included. Largest difference between their logits, relative: {difference(scans):.1e}."
+    note = f"Start and reading included. Largest difference between their probabilities: {difference(scans):.1e}."
     return Table(f"Scan of PNG images of {size.side} pixels", ("device", "images", "seconds", "images/s"), rows, note)
 
 
 def scan_faults(scans: Mapping[str, Scan]) -> Iterator[str]:
     """Yield whether CUDA and the CPU disagree."""
-    if (largest := difference(scans)) > LARGEST_LOGIT_DIFFERENCE:
-        yield f"the scans differ by {largest:.1e} of the largest logit, more than {LARGEST_LOGIT_DIFFERENCE}"
+    if (largest := difference(scans)) > LARGEST_DIFFERENCE:
+        yield f"the probabilities of the scans differ by {largest:.1e}, more than {LARGEST_DIFFERENCE}"
 
 
 # Sessions
@@ -327,18 +330,23 @@ def speeds_of(weights: str, path: Path, device: str, size: Size) -> Iterator[Spe
 def rates(model: Model, images: int, seconds: float) -> tuple[float, float]:
     """Return images a second with IO binding and without."""
     side = model.card.preprocessing.size
-    views = np.random.default_rng(0).integers(0, 256, (images, 1, side, side, 3)).astype(np.uint8)
-    states = [model.card.states[0]] * images
     feeds = {
-        "views": views[:, 0],
+        "views": np.random.default_rng(0).integers(0, 256, (images, side, side, 3)).astype(np.uint8),
         "image": np.arange(images, dtype=np.int64),
         "state": np.zeros(images, np.int64),
     }
     runtime, names = model.session.runtime, list(model.outputs)
-    return (
-        rate(lambda: model.judge(list(views), states), images, seconds),
-        rate(lambda: runtime.run(names, feeds), images, seconds),
-    )
+
+    def bound() -> None:
+        binding = runtime.io_binding()
+        for name, values in feeds.items():
+            binding.bind_cpu_input(name, values)
+        for name in names:
+            binding.bind_output(name)
+        runtime.run_with_iobinding(binding)
+        binding.copy_outputs_to_cpu()
+
+    return rate(bound, images, seconds), rate(lambda: runtime.run(names, feeds), images, seconds)
 
 
 def rate(run: Any, images: int, seconds: float) -> float:

@@ -13,9 +13,10 @@ from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.audit import Bias, Shortcut, bias_of_rows, check_files, probe_shortcuts
 from forensic_train.evaluate import evaluate_model
-from forensic_train.fit import choose_device
+from forensic_train.fit import FitOptions
 from forensic_train.manifest import Row, raise_for, read_manifest, with_hashes
 from forensic_train.paper import TECHNIQUES
+from forensic_train.processes import Processes, join
 from forensic_train.recipes import find_recipe
 from forensic_train.run import LOG_FILE, read_split, save_split, split_file, technique_run, write_json
 from forensic_train.settings import make_settings
@@ -82,6 +83,8 @@ class Outcome:
     """Number of files that appear under several generators."""
     results: Mapping[str, Sequence[Mapping[str, Any]]]
     """What _measure() returned for each seed, by technique; finished ones only."""
+    is_first: bool = True
+    """Whether this process writes the report, if several train together."""
 
     def count(self, *splits: str) -> int:
         """Return the number of images in some splits."""
@@ -100,13 +103,15 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     the failure is returned beside what was measured, or raised if nothing was. Raises UsageError and DataError.
     """
     rows = _split(protocol)
+    processes = join(protocol.device)
     _check(protocol, rows)
-    shortcuts, two_generators = _audit(protocol, rows)
+    processes.first_does(partial(_begin, protocol, rows))
+    shortcuts, two_generators = _audited(protocol)
     failure = None
     try:
         go_on(
             {
-                f"{technique}, seed {seed}": partial(_run, protocol, rows, seed, technique)
+                f"{technique}, seed {seed}": partial(_run, protocol, rows, seed, technique, processes)
                 for seed in range(protocol.seeds)
                 for technique in TECHNIQUES
             }
@@ -119,7 +124,7 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     if failure is not None and not any(results.values()):
         raise failure
     trained = bias_of_rows([row for row in rows if row.split == "train"])
-    return Outcome(protocol, rows, trained, shortcuts, two_generators, results), failure
+    return Outcome(protocol, rows, trained, shortcuts, two_generators, results, processes.is_first), failure
 
 
 def seed_folder(protocol: Protocol, seed: int) -> Path:
@@ -165,19 +170,17 @@ def _options(protocol: Protocol, technique: str, seed: int) -> TrainOptions:
         protocol.device,
         holdout=(protocol.holdout,),
         overrides=overrides,
-        resume=True,
-        workers=protocol.workers,
+        fit=FitOptions(resume=True, workers=protocol.workers),
         signals=protocol.output,
     )
 
 
 def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
-    """Raise for everything that can be known before hours of training, and begin the output folder."""
+    """Raise for everything that can be known before hours of training."""
     recipe = find_recipe(protocol.recipe)
     kinds = [kind for name in TECHNIQUES for kind in find_techniques(name)]
     for kind in kinds:
         make_settings(kind, recipe, protocol.overrides, strict=False)
-    choose_device(protocol.device)
     unseen = {row.generator for row in rows if row.subject == protocol.subject}
     if len(unseen) < 2:
         raise DataError(
@@ -185,6 +188,13 @@ def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
             "generators have"
         )
     check_needs(_options(protocol, TECHNIQUES[0], 0), kinds, recipe, rows)
+
+
+def _begin(protocol: Protocol, rows: Sequence[Row]) -> None:
+    """Create the output folder with the audit of the files, or check that it belongs to the same protocol.
+
+    Raises UsageError if it does not, and DataError for images that cannot be read.
+    """
     mine = {
         "split": split_digest(rows),
         "holdout": protocol.holdout,
@@ -200,13 +210,6 @@ def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
         )
     protocol.output.mkdir(parents=True, exist_ok=True)
     write_json(path, mine)
-
-
-def _audit(protocol: Protocol, rows: Sequence[Row]) -> tuple[list[Shortcut], int]:
-    """Probe the files for shortcuts and count those under two generators, or read what an earlier call found.
-
-    Raises DataError for images that cannot be read.
-    """
     path = protocol.output / AUDIT_FILE
     if not path.exists():
         faults = check_files(rows)
@@ -214,28 +217,33 @@ def _audit(protocol: Protocol, rows: Sequence[Row]) -> tuple[list[Shortcut], int
         raise_for(unreadable, "images cannot be read", "repair or remove them (`genforensic audit` lists all)")
         shortcuts = [asdict(shortcut) for shortcut in probe_shortcuts(rows)]
         write_json(path, {"shortcuts": shortcuts, "two_generators": len(faults.two_generators)})
-    stored = _read(path)
+
+
+def _audited(protocol: Protocol) -> tuple[list[Shortcut], int]:
+    """Return the shortcuts, and the number of files under several generators, that _begin() found."""
+    stored = _read(protocol.output / AUDIT_FILE)
     return [Shortcut(**shortcut) for shortcut in stored["shortcuts"]], int(stored["two_generators"])
 
 
-def _run(protocol: Protocol, rows: Sequence[Row], seed: int, technique: str) -> None:
+def _run(protocol: Protocol, rows: Sequence[Row], seed: int, technique: str, processes: Processes) -> None:
     """Train, export and measure a technique with a seed, unless that is done."""
     result = _result_file(protocol, seed, technique)
     if result.exists():
         return
     folder = seed_folder(protocol, seed)
+    if processes.is_first:
+        note(f"{technique}, seed {seed} of 0 to {protocol.seeds - 1}")
     if split_file(folder) is None:
-        shares = _shares(protocol, rows)
-        save_split(folder, rows if seed == 0 else redraw_adapt(rows, seed, shares))
-    note(f"{technique}, seed {seed} of 0 to {protocol.seeds - 1}")
+        drawn = rows if seed == 0 else redraw_adapt(rows, seed, _shares(protocol, rows))
+        processes.first_does(partial(save_split, folder, drawn))
     exports = train(_options(protocol, technique, seed), evaluated=False)
-    model = Model.load(exports / f"{protocol.recipe}-{technique}.onnx", protocol.device)
-    result.parent.mkdir(exist_ok=True)
-    write_json(result, _measure(protocol, model, read_split(folder), folder))
+    export = exports / f"{protocol.recipe}-{technique}.onnx"
+    processes.first_does(lambda: write_json(result, _measure(protocol, export, folder)))
 
 
-def _measure(protocol: Protocol, model: Model, rows: Sequence[Row], folder: Path) -> dict[str, Any]:
+def _measure(protocol: Protocol, export: Path, folder: Path) -> dict[str, Any]:
     """Return the figures on every set of images that the model was not fitted on, as `genforensic evaluate` does."""
+    model, rows = Model.load(export, protocol.device), read_split(folder)
     adapted = "adapt" in model.card.training["splits"]
     shown = [row for row in rows if row.split == "val" or row.subject == protocol.subject]
     sets = {
@@ -267,7 +275,7 @@ def _results(protocol: Protocol, technique: str) -> list[dict[str, Any]]:
 
 
 def _result_file(protocol: Protocol, seed: int, technique: str) -> Path:
-    return seed_folder(protocol, seed) / "results" / f"{technique}.json"
+    return seed_folder(protocol, seed) / f"{technique}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -116,8 +116,8 @@ def _published_rank(technique: str) -> str:
 def _accuracy_table(outcome: Outcome) -> Table:
     unseen, tested = outcome.count("adapt", "test"), outcome.count("test")
     note = (
-        f"Mean ± standard deviation over the seeds. Ranked as in the paper: finetune by the {tested} unseen images that "
-        f"it does not adapt to, drawn again for every seed, the others by all {unseen}. {_guesses(outcome)}"
+        f"Mean ± standard deviation over the seeds. Ranked as in the paper: finetune by the {tested} unseen images "
+        f"that it does not adapt to, drawn again for every seed, the others by all {unseen}. {_guesses(outcome)}"
     )
     columns = (
         *("technique", "rank", f"unseen ({unseen})", f"unseen, finetune's test ({tested})"),

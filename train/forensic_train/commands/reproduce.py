@@ -78,6 +78,8 @@ def reproduce(
 
         protocol = Protocol(data, holdout, output, recipe, seeds, val, adapt, overrides, device, workers)
         outcome, failure = run_protocol(protocol)
+        if not outcome.is_first:  # one of several processes that train together
+            return
         report = write_report(outcome)
     stdout_console().print(report_tables(outcome))
     note(f"Report: {report}")
