@@ -125,8 +125,9 @@ def test_the_ranking_is_by_mean_accuracy(finished: Path) -> None:
         name: np.mean([seed["metrics"]["test" if name == "finetune" else "unseen"]["accuracy"] for seed in seeds])
         for name, seeds in record["results"].items()
     }
-    ranked = [means[name] for name in record["ranking"]]
-    assert ranked == sorted(ranked, reverse=True)
+    assert record["ranking"] == means
+    assert list(record["ranking"].values()) == sorted(means.values(), reverse=True)
+    assert "Published: finetune > adversarial > baseline = weighted." in (finished / "report.md").read_text()
     assert {name: figures["accuracy"] for name, figures in record["published"].items()} == {
         "baseline": 0.49,
         "weighted": 0.49,

@@ -74,7 +74,9 @@ class Outcome:
     protocol: Protocol
     """What was asked for."""
     rows: Sequence[Row]
-    """All images with the split of seed 0."""
+    """Images with the split of seed 0, without those left out of all tables: see `left_out`."""
+    left_out: int
+    """Number of images of other subjects that are unseen because they share a group or bytes with the subject."""
     bias: Bias
     """Of the images that are trained on."""
     shortcuts: Sequence[Shortcut]
@@ -124,7 +126,10 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     if failure is not None and not any(results.values()):
         raise failure
     trained = bias_of_rows([row for row in rows if row.split == "train"])
-    return Outcome(protocol, rows, trained, shortcuts, two_generators, results, processes.is_first), failure
+    shown = _shown(protocol, rows)
+    left_out = len(rows) - len(shown)
+    outcome = Outcome(protocol, shown, left_out, trained, shortcuts, two_generators, results, processes.is_first)
+    return outcome, failure
 
 
 def seed_folder(protocol: Protocol, seed: int) -> Path:
@@ -149,6 +154,11 @@ def _split(protocol: Protocol) -> list[Row]:
     held = {part for row, part in zip(rows, parts, strict=True) if row.subject == subject}
     declared = [replace(row, split="test" if part in held else "train") for row, part in zip(rows, parts, strict=True)]
     return split_rows(declared, 0, shares=_shares(protocol, declared))
+
+
+def _shown(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:
+    """Leave out images of other subjects that are unseen only because they go with the subject."""
+    return [row for row in rows if row.split in ("train", "val") or row.subject == protocol.subject]
 
 
 def _shares(protocol: Protocol, rows: Sequence[Row]) -> SplitShares:
@@ -245,7 +255,7 @@ def _measure(protocol: Protocol, export: Path, folder: Path) -> dict[str, Any]:
     """Return the figures on every set of images that the model was not fitted on, as `genforensic evaluate` does."""
     model, rows = Model.load(export, protocol.device), read_split(folder)
     adapted = "adapt" in model.card.training["splits"]
-    shown = [row for row in rows if row.split == "val" or row.subject == protocol.subject]
+    shown = _shown(protocol, rows)
     sets = {
         SEEN: [row for row in shown if row.split == "val"],
         UNSEEN: [] if adapted else [row for row in shown if row.split in ("adapt", "test")],

@@ -1,8 +1,9 @@
 """The report of `genforensic reproduce`: the paper's tables, measured and published side by side."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _SETS = {
     UNSEEN: "the unseen subject",
     TEST: "the unseen subject, images that finetune did not adapt to",
 }
+_PUBLISHED_SCORES = {name: published.accuracy for name, published in PUBLISHED.items()}
 
 
 def write_report(outcome: Outcome) -> Path:
@@ -100,16 +102,16 @@ def _accuracies(outcome: Outcome, technique: str, images: str) -> list[float]:
     return _repeats(outcome, technique, images).values("accuracy")
 
 
-def _ranked(outcome: Outcome) -> list[str]:
-    """Return the techniques by accuracy, highest first, each on the images on which the paper scores it."""
-    return sorted(_finished(outcome), key=lambda name: -float(np.mean(_accuracies(outcome, name, _scored_on(name)))))
+def _scores(outcome: Outcome) -> dict[str, float]:
+    """Return the mean accuracy of each technique on the images on which the paper scores it, highest first."""
+    scores = {name: float(np.mean(_accuracies(outcome, name, _scored_on(name)))) for name in _finished(outcome)}
+    return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
-def _published_rank(technique: str) -> str:
-    """Return a technique's rank in the paper; techniques with equal accuracy share two."""
-    mine = PUBLISHED[technique].accuracy
-    first = 1 + sum(other.accuracy > mine for other in PUBLISHED.values())
-    last = sum(other.accuracy >= mine for other in PUBLISHED.values())
+def _rank(technique: str, scores: Mapping[str, float]) -> str:
+    """Return the rank of a technique by its score; equal ones share their ranks."""
+    first = 1 + sum(score > scores[technique] for score in scores.values())
+    last = sum(score >= scores[technique] for score in scores.values())
     return str(first) if first == last else f"{first} to {last}"
 
 
@@ -120,19 +122,20 @@ def _accuracy_table(outcome: Outcome) -> Table:
         f"that it does not adapt to, drawn again for every seed, the others by all {unseen}. {_guesses(outcome)}"
     )
     columns = (
-        *("technique", "rank", f"unseen ({unseen})", f"unseen, finetune's test ({tested})"),
+        *("technique", "rank", f"unseen ({unseen})", f"of these, finetune's test ({tested})"),
         *(f"seen ({outcome.count('val')})", "published, unseen", "published rank", "seeds"),
     )
     rows: list[list[object]] = []
-    for rank, technique in enumerate(_ranked(outcome), start=1):
+    scores = _scores(outcome)
+    for technique in scores:
         cells = [_accuracies(outcome, technique, images) for images in (UNSEEN, TEST, SEEN)]
         rows.append(
             [
                 technique,
-                rank,
+                _rank(technique, scores),
                 *(spread(values) if values else MISSING for values in cells),
                 f"{PUBLISHED[technique].accuracy:.2f}",
-                _published_rank(technique),
+                _rank(technique, _PUBLISHED_SCORES),
                 len(outcome.results[technique]),
             ]
         )
@@ -152,11 +155,20 @@ def _guesses(outcome: Outcome) -> str:
 
 def _order(outcome: Outcome) -> str:
     """Compare the measured order with the published one."""
-    measured = _ranked(outcome)
-    figures = [PUBLISHED[technique].accuracy for technique in measured]
-    verdict = "the same order as" if figures == sorted(figures, reverse=True) else "another order than"
-    published = "finetune > adversarial > baseline = weighted"
-    return f"Measured: {' > '.join(measured)}; this is {verdict} the published {published}."
+    scores = _scores(outcome)
+    pairs = [(a, b) for a in scores for b in scores if _PUBLISHED_SCORES[a] > _PUBLISHED_SCORES[b]]
+    kept = sum(scores[a] > scores[b] for a, b in pairs)
+    return (
+        f"Measured: {_chain(scores)}. Published: {_chain(_PUBLISHED_SCORES)}. Of {len(pairs)} pairs of techniques that "
+        f"differ in the paper, {kept} are in the same order here."
+    )
+
+
+def _chain(scores: Mapping[str, float]) -> str:
+    """Return techniques from the highest score to the lowest, with `>` or `=` between them."""
+    names = sorted(scores, key=lambda name: -scores[name])
+    signs = [" = " if scores[a] == scores[b] else " > " for a, b in pairwise(names)]
+    return "".join(name + sign for name, sign in zip(names, [*signs, ""], strict=True))
 
 
 def _class_table(outcome: Outcome, technique: str) -> Table:
@@ -203,13 +215,16 @@ def _draw(outcome: Outcome, technique: str) -> str:
 def _about(outcome: Outcome) -> str:
     protocol = outcome.protocol
     lines = [
-        f"data: {protocol.data}, {len(outcome.rows)} images by {len(outcome.bias.generators)} generators",
+        f"data: {protocol.data}, {len(outcome.rows) + outcome.left_out} images by "
+        f"{len(outcome.bias.generators)} generators",
         f"unseen subject: {protocol.subject}, {outcome.count('adapt', 'test')} images, of which finetune adapts to "
         f"{outcome.count('adapt')}",
         f"trained on {outcome.count('train')} images of other subjects; {outcome.count('val')} more are measured",
         f"recipe: {protocol.recipe}; seeds: 0 to {protocol.seeds - 1}",
         f"departs from the paper: {'; '.join(departures(outcome)) or 'in nothing'}",
     ]
+    if outcome.left_out:
+        lines.append(f"left out: {outcome.left_out} images of other subjects that share a group or bytes with it")
     missing = {name: protocol.seeds - len(results) for name, results in outcome.results.items()}
     if any(missing.values()):
         lacking = ", ".join(f"{name} ({count} of {protocol.seeds} seeds)" for name, count in missing.items() if count)
@@ -260,7 +275,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "bias": asdict(outcome.bias),
         "shortcuts": [asdict(shortcut) for shortcut in outcome.shortcuts],
         "two_generators": outcome.two_generators,
-        "ranking": _ranked(outcome),
+        "ranking": _scores(outcome),
         "published": {name: asdict(figures) for name, figures in PUBLISHED.items()},
         "results": outcome.results,
     }
