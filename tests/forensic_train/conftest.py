@@ -1,6 +1,7 @@
 """A toy recipe, toy images, and one trained run that many tests look at."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,49 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from forensic_cli.card import Preprocessing
-from forensic_train.augment import augment_patch
 from forensic_train.dataset import Batch, ImageDataset
-from forensic_train.fit import updates_per_epoch
-from forensic_train.manifest import Row, count_cells
-from forensic_train.network import Encoder, Network
+from forensic_train.manifest import Row
+from forensic_train.network import Network
 from forensic_train.recipes import RECIPES, Recipe
 from forensic_train.techniques.base import Context, Technique
 from forensic_train.training import train
 from forensic_train.training_plan import TrainOptions
+from toy_training import CELLS, TOY, ToyEncoder, make_toy_fit
 
-CELLS = (("alpha", "face"), ("alpha", "horse"), ("beta", "face"), ("beta", "horse"), ("gamma", "face"))
-"""gamma has one subject only, as LSGM in PAPER."""
 PER_CELL = 14
 NOISE = {"alpha": 1.0, "beta": 12.0, "gamma": 40.0}
 LEVEL = {"face": 90.0, "horse": 150.0}
-
-
-class ToyEncoder(Encoder):
-    """Two convolutions with BatchNorm."""
-
-    width = 6
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Conv2d(6, 6, 3, stride=2),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-        )
-
-    def forward(self, images: Tensor, state: Tensor) -> Tensor:
-        del state
-        encoded: Tensor = self.body(images)
-        return encoded.mean(dim=(2, 3))
-
-
-TOY = Recipe("toy", Preprocessing("patches", 32, grid=2), ToyEncoder, 0, augment_patch, {"batch_size": 8, "lr": 0.01})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,7 +84,7 @@ def make_technique() -> Callable[..., Technique]:
     ) -> Technique:
         torch.manual_seed(seed)
         subjects = tuple(sorted({subject for row in counts.values() for subject in row}))
-        context = Context(tuple(sorted(counts)), subjects, counts, updates, seed, torch.device("cpu"))
+        context = Context(tuple(sorted(counts)), subjects, counts, updates, seed)
         network = Network(ToyEncoder(), len(counts))
         technique = kind(network, kind.settings_type(**settings), context)
         technique.start_epoch(0)
@@ -139,14 +110,4 @@ def make_batch() -> Callable[..., Batch]:
 @pytest.fixture
 def make_fit(labelled: Path) -> Callable[..., tuple[Technique, ImageDataset]]:
     """Return a function that makes a technique and its dataset on the labelled images."""
-    rows = [Row(labelled / g / s / f"{i:02}.png", g, s, split="train") for g, s in CELLS for i in range(6)]
-
-    def make(kind: type[Technique], seed: int = 5, **settings: Any) -> tuple[Technique, ImageDataset]:
-        labels, subjects = ("alpha", "beta", "gamma"), ("face", "horse")
-        values = {"epochs": 2, "batch_size": 8, "lr": 0.01, **settings}
-        torch.manual_seed(seed)
-        context = Context(labels, subjects, count_cells(rows), updates_per_epoch(rows, 8), seed, torch.device("cpu"))
-        technique = kind(Network(ToyEncoder(), 3), kind.settings_type(**values), context)
-        return technique, ImageDataset(rows, labels, subjects, TOY, seed)
-
-    return make
+    return partial(make_toy_fit, labelled)

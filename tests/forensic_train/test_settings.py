@@ -75,13 +75,15 @@ def test_a_users_setting_beats_the_recipes_and_has_the_settings_type() -> None:
             "baseline",
             {"epoch": "3"},
             "setting 'epoch' is not known to baseline; allowed: epochs, batch_size, lr, weight_decay, "
-            "label_smoothing, schedule, clip_norm, source_balance, double_softmax",
+            "label_smoothing, schedule, clip_norm, source_balance, precision, accumulate, patience, keep, ema, "
+            "double_softmax",
         ),
         (
             "weighted",
             {"stable": "true"},
             "setting 'stable' is not known to weighted; allowed: epochs, batch_size, lr, weight_decay, "
-            "label_smoothing, schedule, clip_norm, source_balance, double_softmax",
+            "label_smoothing, schedule, clip_norm, source_balance, precision, accumulate, patience, keep, ema, "
+            "double_softmax",
         ),
         ("baseline", {"epochs": "2.5"}, "setting epochs is '2.5'; it must be a number (int)"),
         ("baseline", {"lr": "fast"}, "setting lr is 'fast'; it must be a number (float)"),

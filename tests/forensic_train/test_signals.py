@@ -456,7 +456,7 @@ def test_techniques_learn_from_signals_that_are_measured_once(
 def test_finetune_learns_from_signals_with_the_head_alone(rows: list[Row], tmp_path: Path) -> None:
     signals = measured(rows, tmp_path / "signals")
     network = fitted_network(signals, labels=2)
-    context = Context(("a", "b"), ("x",), {"a": {"x": 2}, "b": {"x": 1}}, 1, 0, torch.device("cpu"))
+    context = Context(("a", "b"), ("x",), {"a": {"x": 2}, "b": {"x": 1}}, 1, 0)
     technique = Finetune(network, FinetuneSettings(), context)
     dataset = SignalDataset(rows, signals, [(0, 0), (0, 0), (1, 0)], network.encoder.states, 0)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

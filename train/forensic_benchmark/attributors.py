@@ -18,6 +18,7 @@ from forensic_benchmark.spectra import radial_spectrum
 from forensic_cli.images.history import blur
 from forensic_cli.model import Logits, Model, softmax
 from forensic_train.evaluate import infer, measure, targets_of
+from forensic_train.fit import FitOptions
 from forensic_train.manifest import Row, write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import RECIPES

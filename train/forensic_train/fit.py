@@ -17,6 +17,7 @@ from forensic_train.dataset import Example, ImageDataset, loader
 from forensic_train.manifest import Row
 from forensic_train.processes import average_statistics
 from forensic_train.run import Run
+from forensic_train.seeds import seed_for
 from forensic_train.signals import SignalDataset
 from forensic_train.techniques.base import Technique
 
@@ -119,6 +120,11 @@ class _Fitting:
             start=progress.updates,
         )
         for batch in batches:
+            # Dropout and the like: the same after a resume, and different in every process
+            seed = seed_for(
+                "update", technique.context.seed, len(progress.history), progress.updates, self.processes.rank
+            )
+            torch.manual_seed(seed)
             for name, value in technique.update(batch.to(technique.context.device)).items():
                 self.logged[name] = self.logged[name] + value if name in self.logged else value
             technique.after_update()

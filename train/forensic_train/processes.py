@@ -5,6 +5,8 @@ added up here, not by a DistributedDataParallel wrapper: a technique steps sever
 which its hooks do not allow.
 """
 
+import atexit
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -83,6 +85,7 @@ def join(device: str) -> Processes:
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes(device=torch.device(kind))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce itself on standard error
     backend = "nccl" if kind == "cuda" else "gloo"
     fabric = Fabric(
         accelerator=kind,
@@ -91,7 +94,14 @@ def join(device: str) -> Processes:
         strategy=DDPStrategy(process_group_backend=backend, timeout=_TIMEOUT),
     )
     fabric.launch()
+    atexit.register(_leave)
     return Processes(fabric.global_rank, fabric.world_size, fabric.device, fabric)
+
+
+def _leave() -> None:
+    """Part from the other processes in good order: a process group that is still there at exit may abort."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def launch(processes: int, logs: Path) -> None:

@@ -96,7 +96,7 @@ def autoencoder_updates(
         sharpened = update >= _SHARPENED_FROM * updates
         if sharpened:
             loss = loss - _ADVERSARIAL * judge(rebuilt).mean()
-        stepper.step(loss)
+        stepper.step([loss])
         if sharpened:
             losses["discriminator"] = _judge_update(judge, rival, images, rebuilt.detach())
         yield losses
@@ -105,5 +105,5 @@ def autoencoder_updates(
 def _judge_update(judge: nn.Module, rival: Stepper, images: Tensor, rebuilt: Tensor) -> float:
     """Take one step of the hinge loss and return it."""
     loss = nn.functional.relu(1 - judge(images)).mean() + nn.functional.relu(1 + judge(rebuilt)).mean()
-    rival.step(loss)
+    rival.step([loss])
     return float(loss.item())

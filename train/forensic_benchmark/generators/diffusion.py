@@ -46,7 +46,7 @@ def diffusion_updates(
         level = torch.rand(len(clean), generator=rng)
         noisy, wanted = noised(clean, level, torch.randn(clean.shape, generator=rng))
         loss = nn.functional.mse_loss(network(noisy, level, subjects), wanted)
-        stepper.step(loss)
+        stepper.step([loss])
         averaged.update_parameters(network)
         yield {"diffusion": loss.item()}
     network.load_state_dict(averaged.module.state_dict())

@@ -120,7 +120,7 @@ def vae_updates(
         error = nn.functional.l1_loss(decoder(latents), images)
         kl = divergence(mean, log_deviation)
         loss = error + _KL_WEIGHT * min(1.0, (update + 1) / (_KL_WARM_UP * updates)) * kl
-        stepper.step(loss)
+        stepper.step([loss])
         yield {"rebuilt": error.item(), "kl": kl.item()}
     encoder.eval()
     decoder.eval()

@@ -88,7 +88,7 @@ def _transformer_updates(
         chosen = torch.randint(len(tokens), (_BATCH,), generator=rng)
         logits = transformer(subjects[chosen], tokens[chosen])
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[chosen].flatten())
-        stepper.step(loss)
+        stepper.step([loss])
         averaged.update_parameters(transformer)
         yield {"tokens": loss.item()}
     transformer.load_state_dict(averaged.module.state_dict())

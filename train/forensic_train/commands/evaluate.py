@@ -134,6 +134,7 @@ def evaluate(
                 "--robustness measures exports; the recipe native is measured in every form by --leave-out"
             )
         with training_extra("evaluate"):
+            from forensic_train.fit import FitOptions
             from forensic_train.training_plan import TrainOptions
 
             options = TrainOptions(

@@ -215,10 +215,10 @@ class Technique(ABC):
         if self.average is None:
             return
         with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - self.settings.ema)
-            for statistic, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                statistic.copy_(now)
+            for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(weight, 1 - self.settings.ema)
+            for statistic, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                statistic.copy_(current)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return every module that a checkpoint must store."""
