@@ -163,25 +163,22 @@ def test_finished_parts_are_kept(finished: Path, data: Path, run: RunCommand, tm
     assert "contains a reproduction with another settings; repeat its options" in failed(other, 2)
 
 
-def test_ctrl_c_says_how_to_go_on(arguments: Any, run: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_goes_on_after_ctrl_c_and_a_technique_that_diverges_leaves_the_others(
+    arguments: Any, run: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    command = (*arguments, "--seeds", "1", "--set", "weighted.lr=1e30")
     with monkeypatch.context() as patch:
         patch.setattr("forensic_train.techniques.weighted.Weighted.sampler", interrupt)
-        done = run(*arguments, "--seeds", "1")
+        done = run(*command)
     assert done.exit_code == 130
     assert "repeat the command to go on" in done.stderr
-    again = run(*arguments, "--seeds", "1")
-    assert again.exit_code == 0, again.stderr
-    assert "baseline, seed 0" not in again.stderr
-    assert "weighted, seed 0" in again.stderr
-
-
-def test_a_technique_that_diverges_leaves_the_others(arguments: Any, run: RunCommand, tmp_path: Path) -> None:
-    done = run(*arguments, "--seeds", "1", "--set", "weighted.lr=1e30")
-    assert done.exit_code == 4
-    assert "weighted, seed 0: " in done.stderr
+    again = run(*command)
+    assert again.exit_code == 4
+    assert "baseline, seed 0 of" not in again.stderr
+    assert "weighted, seed 0: " in again.stderr
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "**incomplete**: weighted (1 of 1 seeds) could not be trained" in text
     assert "### adversarial\n" in text
