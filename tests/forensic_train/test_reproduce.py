@@ -50,7 +50,8 @@ def arguments(data: Path, tmp_path: Path) -> tuple[Any, ...]:
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the output of two seeds; tests must not write into it."""
-    from forensic_train.reproduce import Protocol, reproduce
+    from forensic_train.protocol import Protocol
+    from forensic_train.reproduce import reproduce
     from forensic_train.reproduce_report import write_report
 
     output = tmp_path_factory.mktemp("reproduce") / "out"

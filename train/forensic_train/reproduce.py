@@ -1,70 +1,38 @@
-"""The paper's protocol on one's own data: audit, the four techniques with several seeds, and their measurement."""
+"""The paper's experiment on one's own data: audit, the four techniques with several seeds, and their measurement."""
 
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from forensic_cli.console import note
-from forensic_cli.errors import DataError, TrainingError, UsageError
+from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.audit import Bias, Shortcut, bias_of_rows, check_files, probe_shortcuts
 from forensic_train.evaluate import evaluate_model
-from forensic_train.fit import FitOptions
-from forensic_train.manifest import Row, raise_for, read_manifest, with_hashes
+from forensic_train.manifest import Row, raise_for
 from forensic_train.paper import TECHNIQUES
 from forensic_train.processes import Processes, join
-from forensic_train.recipes import find_recipe
+from forensic_train.protocol import (
+    Protocol,
+    check_protocol,
+    draw_adapt,
+    seed_folder,
+    shown_images,
+    split_images,
+    train_options,
+)
 from forensic_train.run import LOG_FILE, read_split, save_split, split_file, technique_run, write_json
-from forensic_train.settings import make_settings
-from forensic_train.splits import SplitShares, components, redraw_adapt, split_rows
-from forensic_train.techniques import find_techniques
 from forensic_train.training import go_on, train
-from forensic_train.training_plan import TrainOptions, check_needs, split_digest
+from forensic_train.training_plan import split_digest
 
 CONFIG_FILE = "reproduce.json"
 AUDIT_FILE = "audit.json"
 SEEN, UNSEEN, TEST = "seen", "unseen", "test"
 """Held-out images of seen subjects; all images of the unseen subject; those of them that finetune does not adapt to."""
-_ADAPT = 0.8
-"""Share of the unseen images that finetune adapts to (143 of 180 in PAPER)."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a user asks of `genforensic reproduce`."""
-
-    data: Path
-    """A labelled folder or a manifest without a split."""
-    holdout: str
-    """`subject=NAME`: the subject that training never sees."""
-    output: Path
-    """Folder for runs and report."""
-    recipe: str = "paper"
-    """Name in RECIPES."""
-    seeds: int = 3
-    """Number of seeds; the first is 0."""
-    val: float = 0.1
-    """Share of the images of seen subjects that is measured instead of trained on; 0 as in PAPER."""
-    adapt: int | None = None
-    """Unseen images that finetune adapts to, drawn regardless of generator; None: four fifths."""
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    """{setting: its value as text}."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    workers: int = 0
-    """Processes that load images."""
-
-    @property
-    def subject(self) -> str:
-        """The unseen subject. Raises UsageError if `holdout` is not `subject=NAME`."""
-        name, _, value = self.holdout.partition("=")
-        if name != "subject" or not value:
-            raise UsageError(f"--holdout {self.holdout!r} is not understood; write subject=NAME")
-        return value
 
 
 @dataclass(frozen=True)
@@ -104,9 +72,9 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     Everything that is missing is reported before the first epoch. If a training fails, the others are run nevertheless;
     the failure is returned beside what was measured, or raised if nothing was. Raises UsageError and DataError.
     """
-    rows = _split(protocol)
+    rows = split_images(protocol)
     processes = join(protocol.device)
-    _check(protocol, rows)
+    check_protocol(protocol, rows)
     processes.first_does(partial(_begin, protocol, rows))
     shortcuts, two_generators = _audited(protocol)
     failure = None
@@ -126,78 +94,10 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     if failure is not None and not any(results.values()):
         raise failure
     trained = bias_of_rows([row for row in rows if row.split == "train"])
-    shown = _shown(protocol, rows)
+    shown = shown_images(protocol, rows)
     left_out = len(rows) - len(shown)
     outcome = Outcome(protocol, shown, left_out, trained, shortcuts, two_generators, results, processes.is_first)
     return outcome, failure
-
-
-def seed_folder(protocol: Protocol, seed: int) -> Path:
-    """Return the run folder of a seed; it can be given to `genforensic evaluate`."""
-    return protocol.output / f"seed-{seed}"
-
-
-def _split(protocol: Protocol) -> list[Row]:
-    """Read the data and split it for seed 0; other seeds only draw `adapt` again.
-
-    All unseen images show the held-out subject, or share a group or their bytes with one that does.
-    """
-    subject = protocol.subject
-    rows = read_manifest(protocol.data)
-    if any(row.split for row in rows):
-        raise UsageError(f"{protocol.data}: has a split column; remove it, because --holdout decides the split")
-    known = sorted({row.subject for row in rows})
-    if subject not in known:
-        raise UsageError(f"--holdout {protocol.holdout!r} matches no row; subjects are: {', '.join(known[:40])}")
-    rows = with_hashes(rows)
-    parts = components(rows)
-    held = {part for row, part in zip(rows, parts, strict=True) if row.subject == subject}
-    declared = [replace(row, split="test" if part in held else "train") for row, part in zip(rows, parts, strict=True)]
-    return split_rows(declared, 0, shares=_shares(protocol, declared))
-
-
-def _shown(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:
-    """Leave out images of other subjects that are unseen only because they go with the subject."""
-    return [row for row in rows if row.split in ("train", "val") or row.subject == protocol.subject]
-
-
-def _shares(protocol: Protocol, rows: Sequence[Row]) -> SplitShares:
-    unseen = sum(row.split in ("adapt", "test") for row in rows)
-    adapt = max(1, round(_ADAPT * unseen)) if protocol.adapt is None else protocol.adapt
-    return SplitShares(val=protocol.val, adapt_images=adapt)
-
-
-def _options(protocol: Protocol, technique: str, seed: int) -> TrainOptions:
-    """Return what is asked of `train`, with only those settings that the technique has."""
-    names = {setting.name for kind in find_techniques(technique) for setting in fields(kind.settings_type)}
-    overrides = {name: text for name, text in protocol.overrides.items() if name.rpartition(".")[2] in names}
-    return TrainOptions(
-        technique,
-        None,
-        seed_folder(protocol, seed),
-        protocol.recipe,
-        seed,
-        protocol.device,
-        holdout=(protocol.holdout,),
-        overrides=overrides,
-        fit=FitOptions(resume=True, workers=protocol.workers),
-        signals=protocol.output,
-    )
-
-
-def _check(protocol: Protocol, rows: Sequence[Row]) -> None:
-    """Raise for everything that can be known before hours of training."""
-    recipe = find_recipe(protocol.recipe)
-    kinds = [kind for name in TECHNIQUES for kind in find_techniques(name)]
-    for kind in kinds:
-        make_settings(kind, recipe, protocol.overrides, strict=False)
-    unseen = {row.generator for row in rows if row.subject == protocol.subject}
-    if len(unseen) < 2:
-        raise DataError(
-            f"only {', '.join(sorted(unseen))} has images of {protocol.subject}; hold out a subject that at least two "
-            "generators have"
-        )
-    check_needs(_options(protocol, TECHNIQUES[0], 0), kinds, recipe, rows)
 
 
 def _begin(protocol: Protocol, rows: Sequence[Row]) -> None:
@@ -243,10 +143,10 @@ def _run(protocol: Protocol, rows: Sequence[Row], seed: int, technique: str, pro
     folder = seed_folder(protocol, seed)
     if processes.is_first:
         note(f"{technique}, seed {seed} of 0 to {protocol.seeds - 1}")
-    if split_file(folder) is None:
-        drawn = rows if seed == 0 else redraw_adapt(rows, seed, _shares(protocol, rows))
-        processes.first_does(partial(save_split, folder, drawn))
-    exports = train(_options(protocol, technique, seed), evaluated=False)
+    if processes.is_first and split_file(folder) is None:
+        save_split(folder, draw_adapt(protocol, rows, seed))
+    processes.wait()
+    exports = train(train_options(protocol, technique, seed), evaluated=False)
     export = exports / f"{protocol.recipe}-{technique}.onnx"
     processes.first_does(lambda: write_json(result, _measure(protocol, export, folder)))
 
@@ -255,7 +155,7 @@ def _measure(protocol: Protocol, export: Path, folder: Path) -> dict[str, Any]:
     """Return the figures on every set of images that the model was not fitted on, as `genforensic evaluate` does."""
     model, rows = Model.load(export, protocol.device), read_split(folder)
     adapted = "adapt" in model.card.training["splits"]
-    shown = _shown(protocol, rows)
+    shown = shown_images(protocol, rows)
     sets = {
         SEEN: [row for row in shown if row.split == "val"],
         UNSEEN: [] if adapted else [row for row in shown if row.split in ("adapt", "test")],

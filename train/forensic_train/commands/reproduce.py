@@ -48,7 +48,13 @@ def reproduce(
         typer.Option("--set", metavar="KEY=VALUE", help="As in `genforensic train`; can be repeated."),
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: the GPU where one works.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0: load them in this process.")] = 0,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Processes that train together, one per GPU or on the CPU."),
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that load images, for each that trains; 0: it loads them itself.")
+    ] = 0,
 ) -> None:
     """Run the paper's experiment on your own images, and compare the results with those published.
 
@@ -72,10 +78,14 @@ def reproduce(
     if epochs is not None:
         overrides["epochs"] = str(epochs)
     with training_extra("reproduce"):
-        from forensic_train.reproduce import Protocol
+        from forensic_train.processes import is_launched, launch
+        from forensic_train.protocol import Protocol
         from forensic_train.reproduce import reproduce as run_protocol
         from forensic_train.reproduce_report import report_tables, write_report
 
+        if processes > 1 and not is_launched():
+            launch(processes, output / "processes")
+            return
         protocol = Protocol(data, holdout, output, recipe, seeds, val, adapt, overrides, device, workers)
         outcome, failure = run_protocol(protocol)
         if not outcome.is_first:  # one of several processes that train together
