@@ -89,6 +89,7 @@ def test_the_report_has_the_papers_figures_beside_the_measured(finished: Path) -
     assert "gamma" not in adversarial.partition("![")[0]  # it has no image of the unseen subject
     assert "no image of the unseen subject by gamma" in text
     assert "recipe `toy`" in text
+    assert "3 generators, 2 of them among the paper's 6" in text
     assert "H(S|G)" in text
     assert "python 3." in text
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from rich.console import Group
 
+from forensic_cli.reports.text import counted
 from forensic_cli.table import MISSING, Table
 from forensic_train.audit import bias_tables, in_words
 from forensic_train.evaluation_report import paint_confusion
-from forensic_train.paper import PUBLISHED
+from forensic_train.paper import GENERATORS, PUBLISHED
 from forensic_train.repeats import FIGURES, Repeats, spread
 from forensic_train.reproduce import SEEN, TEST, UNSEEN, Outcome
 from forensic_train.run import atomic, write_json
@@ -79,9 +80,19 @@ def departures(outcome: Outcome) -> list[str]:
         found.append("settings " + ", ".join(f"`{name}={text}`" for name, text in protocol.overrides.items()))
     if protocol.val:
         found.append(f"{protocol.val:.0%} of the images of seen subjects are measured instead of trained on")
+    if shared := _shared_generators(outcome):
+        found.append(shared)
     if lacking := outcome.lacking():
         found.append(f"no image of the unseen subject by {', '.join(lacking)}")
     return found
+
+
+def _shared_generators(outcome: Outcome) -> str:
+    """Say how many of the paper's generators the data has; empty if it has those and no others."""
+    mine = set(outcome.bias.generators)
+    if mine == set(GENERATORS):
+        return ""
+    return f"{len(mine)} generators, {len(mine & set(GENERATORS))} of them among the paper's {len(GENERATORS)}"
 
 
 def _finished(outcome: Outcome) -> list[str]:
@@ -199,9 +210,10 @@ def _draw(outcome: Outcome, technique: str) -> str:
 
     sets = [name for name in (SEEN, _scored_on(technique)) if _repeats(outcome, technique, name).metrics]
     labels = outcome.results[technique][0]["labels"]
+    seeds = len(outcome.results[technique])
     side = 2.4 + 0.55 * len(labels)
     figure = Figure(figsize=(side * len(sets), side), layout="constrained")
-    figure.suptitle(f"{technique}, {outcome.protocol.recipe}, {len(outcome.results[technique])} seeds")
+    figure.suptitle(f"{technique}, {outcome.protocol.recipe}, {counted(seeds, 'seed')}")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(sets), sharey=True)), sets, strict=True):
         paint_confusion(axes, labels, _repeats(outcome, technique, name).confusion().tolist())
         axes.set_title(_SETS[name].partition(",")[0])
@@ -236,8 +248,8 @@ def _bias_words(outcome: Outcome) -> str:
     sentences = " ".join(line.rstrip(".") + "." for line in in_words(outcome.bias).splitlines())
     if suspicious := [shortcut.name for shortcut in outcome.shortcuts if shortcut.suspicious]:
         sentences += (
-            f" **{', '.join(suspicious)} of the file alone can predict the generator**: the figures above may measure "
-            "that."
+            f" **Properties of the files alone can predict the generator** ({', '.join(suspicious)}), so accuracies may "
+            "be too high."
         )
     if outcome.two_generators:
         sentences += f" Files with the same bytes under several generators: {outcome.two_generators}."
