@@ -28,7 +28,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bar
 
 COMMAND_LINE = "genforensic.command_line"
 """Key of the user's command line in the context's `meta`."""
-TRAINING_MODULES = ("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_train")
+TRAINING_MODULES = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "lightning_fabric",
+    "forensic_train",
+)
 """What the extra `train` installs, and the training package itself."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forensic_train.augment import augment_patch
+from forensic_train.augment import augment_patch, augment_whole
 
 
 @settings(max_examples=120, deadline=None)
@@ -40,3 +40,23 @@ def test_most_patches_are_pixels_of_the_image_unchanged() -> None:
         untouched += {tuple(pixel) for pixel in patch.reshape(-1, 3)} <= known
     # .9 * .97 * .97 * (1 - .2 - .03) = .65 of 200 are 130; five standard deviations are 34
     assert 96 <= untouched <= 164
+
+
+def test_whole_images_are_cropped_mirrored_and_compressed() -> None:
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[..., 0] = np.arange(90) * 2  # red grows to the right
+    views = [augment_whole(pixels, 32, np.random.default_rng(seed)) for seed in range(200)]
+    assert {view.pixels.shape for view in views} == {(32, 32, 3)}
+    rises = [int(view.pixels[16, -1, 0]) > int(view.pixels[16, 0, 0]) for view in views]
+    assert 60 < sum(rises) < 140
+    assert 30 < sum(view.compressed for view in views) < 90
+    ranges = [int(np.ptp(view.pixels[..., 0].astype(int))) for view in views if not view.compressed]
+    assert min(ranges) > 178 * 0.55  # at least half of the area, so more than half of the width
+    again = augment_whole(pixels, 32, np.random.default_rng(7)).pixels
+    assert np.array_equal(again, views[7].pixels)
+
+
+def test_an_image_of_any_size_gives_a_view() -> None:
+    for height, width in ((1, 1), (1, 300), (7, 5)):
+        view = augment_whole(np.full((height, width, 3), 9, np.uint8), 32, np.random.default_rng(0))
+        assert view.pixels.shape == (32, 32, 3)

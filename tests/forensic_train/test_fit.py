@@ -355,3 +355,19 @@ def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
         Run(tmp_path).config()
     with pytest.raises(TrainingError, match="contains no trained technique"):
         trained_techniques(tmp_path)
+
+
+def test_pretrained_weights_come_from_a_file_and_are_noted(tmp_path: Path) -> None:
+    from torchvision.models import resnet50
+
+    from forensic_train.encoders import ResNet50
+
+    torch.manual_seed(3)
+    given = resnet50(weights=None)
+    torch.save(given.state_dict(), tmp_path / "resnet50.pth")
+    encoder = ResNet50()
+    encoder.load_pretrained(tmp_path / "resnet50.pth")
+    assert torch.equal(encoder.body.conv1.weight, given.conv1.weight)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TrainingError, match=r"notes.txt: not a state_dict of torchvision's resnet50 \("):
+        encoder.load_pretrained(tmp_path / "notes.txt")

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from forensic_cli.card import Preprocessing
 from forensic_cli.images.header import Pixels
 from forensic_cli.images.history import blur, jpeg, webp
-from forensic_cli.images.views import pad
+from forensic_cli.images.views import pad, views
 
 JPEG, WEBP, RESIZE, BLUR, NOISE, COLOUR = 0.3, 0.05, 0.08, 0.03, 0.03, 0.03
 """Probability of each change."""
@@ -46,6 +47,26 @@ def augment_patch(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmen
     patch = np.rot90(_random_crop(patch, size, rng), int(rng.integers(4)))
     mirrored = np.ascontiguousarray(patch[:, ::-1] if rng.random() < 0.5 else patch)
     return Augmented(mirrored, kind < JPEG + WEBP)
+
+
+def augment_whole(pixels: Pixels, size: int, rng: np.random.Generator) -> Augmented:
+    """Cut out most of an image, resize it to S x S, mirror it in half of the cases and compress it in some.
+
+    An opt-in beside PAPER's recipe, which has no augmentation. Source: Szegedy et al. 2015 (random crops), with at
+    least half of the area.
+    """
+    area, ratio = rng.uniform(0.5, 1.0), float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
+    height, width = pixels.shape[:2]
+    rows = min(height, max(1, round(height * np.sqrt(area / ratio))))
+    columns = min(width, max(1, round(width * np.sqrt(area * ratio))))
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    part = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    view = views(part, Preprocessing("whole", size))[0]
+    if rng.random() < 0.5:
+        view = np.ascontiguousarray(view[:, ::-1])
+    if is_compressed := rng.random() < JPEG:
+        view = jpeg(view, int(rng.integers(50, 101)), full_colour=rng.random() < FULL_COLOUR)
+    return Augmented(view, is_compressed)
 
 
 def _resize(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:

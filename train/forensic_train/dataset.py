@@ -1,96 +1,68 @@
-"""Labelled images as training batches: decoded once if memory allows, each augmented with its own seed."""
+"""Labelled images as training examples: decoded once for all runs, each augmented with its own seed."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from forensic_cli import __version__
 from forensic_cli.card import REAL
-from forensic_cli.console import track
 from forensic_cli.errors import DataError
 from forensic_cli.images.decode import Decoded, decode
 from forensic_cli.images.header import Pixels, Unreadable
 from forensic_cli.images.views import views
-from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.pipeline import read_file
 from forensic_train.augment import Augmented
+from forensic_train.loader import Batch, Example, Examples, Keys, loader
 from forensic_train.manifest import Row
 from forensic_train.recipes import Recipe
 from forensic_train.seeds import generator_for
+from forensic_train.view_cache import ViewCache, open_cache
 
-MEMORY_BUDGET = 6 << 30
-"""Bytes of decoded pixels to keep in memory; images beyond that are decoded again in every epoch."""
+__all__ = ["Batch", "Example", "FeatureDataset", "ImageDataset", "cached", "loader", "read_labelled", "read_pixels"]
 
-
-@dataclass(frozen=True)
-class Batch:
-    """B training examples."""
-
-    inputs: Tensor
-    """uint8 views B x S x S x 3, or float32 features B x F for a technique that works on features."""
-    generator: Tensor
-    """int64, B: index into the labels."""
-    subject: Tensor
-    """int64, B: index into the subjects."""
-    state: Tensor
-    """int64, B: index into the encoder's states."""
-    whole: int = 0
-    """Examples of all processes in this update; 0: these alone."""
-
-    @property
-    def size(self) -> int:
-        """Examples in this process."""
-        return len(self.generator)
-
-    @property
-    def share(self) -> float:
-        """Part of the update's examples that is here, 0 to 1."""
-        return self.size / (self.whole or self.size)
-
-    def parts(self, count: int) -> "list[Batch]":
-        """Return the batch in `count` parts of nearly equal size, or fewer if it has fewer examples."""
-        whole = self.whole or self.size
-        tensors = (self.inputs, self.generator, self.subject, self.state)
-        chunks = zip(*(torch.tensor_split(part, min(count, self.size)) for part in tensors), strict=True)
-        return [Batch(i, g, s, t, whole) for i, g, s, t in chunks]
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
-        parts = (self.inputs, self.generator, self.subject, self.state)
-        inputs, generator, subject, state = (part.to(device, non_blocking=True) for part in parts)
-        return Batch(inputs, generator, subject, state, self.whole)
+VERSION = 1
+"""Increases when the decoder or views() gives other pixels, so that old caches are not mistaken for new ones."""
+_DECODERS = ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow", "pillow-heif")
 
 
-Example: TypeAlias = tuple[Tensor, int, int, int]
-"""Input, index of the generator, of the subject, of the state."""
-
-
-class ImageDataset(Dataset[Example]):
-    """Examples of one view each, augmented by the recipe. The keys are (position in the epoch, row)."""
+class ImageDataset(Examples):
+    """Examples of one view each, augmented by the recipe."""
 
     def __init__(
-        self, rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str], recipe: Recipe, seed: int
+        self,
+        rows: Sequence[Row],
+        labels: Sequence[str],
+        subjects: Sequence[str],
+        recipe: Recipe,
+        seed: int,
+        cache: ViewCache | None = None,
     ) -> None:
+        """Label the rows; without a `cache` (see cached) an image is decoded each time that it is drawn."""
         self.rows = list(rows)
-        self.epoch = 0
         self._recipe = recipe
         self._seed = seed
-        self._targets = [(labels.index(row.generator), subjects.index(row.subject)) for row in rows]
-        self._kept = self._decode_all()
+        self._cache = cache
+        self._targets = targets_of(rows, labels, subjects)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        position, index = key
-        # The position separates two draws of the same image in one epoch
-        view = self._view(index, generator_for("augment", self._seed, self.epoch, position))
-        return torch.from_numpy(view.pixels), *self._targets[index], 0
+    def batch(self, keys: Keys) -> Batch:
+        """Return uint8 views B x S x S x 3 with their labels."""
+        size = self._recipe.preprocessing.size
+        inputs = np.empty((len(keys.rows), size, size, 3), np.uint8)
+        for i, (position, index) in enumerate(zip(keys.positions.tolist(), keys.rows.tolist(), strict=True)):
+            inputs[i] = self._view(index, "augment", keys.epoch, position).pixels
+        generator, subject = torch.from_numpy(self._targets[keys.rows].T.copy())
+        return Batch(torch.from_numpy(inputs), generator, subject, torch.zeros_like(generator), keys.elsewhere)
 
     def samples(self, draws: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `draws` training views of every image, in chunks: uint8 views N x S x S x 3 and flags N.
@@ -101,94 +73,102 @@ class ImageDataset(Dataset[Example]):
         keys = [(draw, index) for index in range(len(self)) for draw in range(draws)]
         for start in range(0, len(keys), chunk):
             part = keys[start : start + chunk]
-            drawn = [self._view(index, generator_for("sample", self._seed, index, draw)) for draw, index in part]
+            drawn = [self._view(index, "sample", index, draw) for draw, index in part]
             flags = [
                 int(view.compressed) if view.compressed or self.rows[index].generator != REAL else -1
                 for view, (_, index) in zip(drawn, part, strict=True)
             ]
             yield torch.from_numpy(np.stack([view.pixels for view in drawn])), torch.tensor(flags)
 
-    def _view(self, index: int, rng: np.random.Generator) -> Augmented:
-        pixels = self._kept[index] if index < len(self._kept) else self._load(self.rows[index])
-        if self._recipe.augment is None:
-            return Augmented(pixels, False)
-        return self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
-
     def grid_views(self, index: int) -> npt.NDArray[np.uint8]:
         """Return the views V x S x S x 3 of a row, as a scan would judge them."""
-        return views(read_pixels(self.rows[index]), self._recipe.preprocessing)
+        recipe = self._recipe
+        if recipe.augment is None and recipe.preprocessing.mode == "whole":
+            return self._pixels(index)[None].copy()
+        # Without augmentation, only the first of several views is cached
+        pixels = read_pixels(self.rows[index]) if recipe.augment is None else self._pixels(index)
+        return views(pixels, recipe.preprocessing)
 
     def target(self, index: int) -> tuple[int, int]:
         """Return a row's generator and subject indices."""
-        return self._targets[index]
+        generator, subject = self._targets[index].tolist()
+        return generator, subject
 
-    def _load(self, row: Row) -> Pixels:
-        pixels = read_pixels(row)
-        return pixels if self._recipe.augment is not None else views(pixels, self._recipe.preprocessing)[0]
+    def _view(self, index: int, purpose: str, *parts: int) -> Augmented:
+        """Return a training view; `purpose` and `parts` seed its augmentation."""
+        pixels = self._pixels(index)
+        if self._recipe.augment is None:
+            return Augmented(pixels, False)
+        rng = generator_for(purpose, self._seed, *parts)
+        return self._recipe.augment(pixels, self._recipe.preprocessing.size, rng)
 
-    def _decode_all(self) -> list[Pixels]:
-        kept: list[Pixels] = []
-        total = 0
-        loaded = ordered_map(self._load, self.rows, default_workers(), 32)
-        for pixels in track(loaded, "decoding", len(self.rows)):
-            total += pixels.nbytes
-            if total > MEMORY_BUDGET:
-                break
-            kept.append(pixels)
-        return kept
+    def _pixels(self, index: int) -> Pixels:
+        return _decode_row(self.rows, self._recipe, index) if self._cache is None else self._cache[index]
 
 
-class FeatureDataset(Dataset[Example]):
-    """Features of a frozen encoder, computed once; the keys are those of ImageDataset."""
+class FeatureDataset(Examples):
+    """Features of a frozen encoder, computed once."""
+
+    in_memory = True
 
     def __init__(self, features: Tensor, targets: Sequence[tuple[int, int]]) -> None:
         self._features = features
-        self._targets = list(targets)
+        self._targets = torch.tensor(targets)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        return self._features[key[1]], *self._targets[key[1]], 0
+    def batch(self, keys: Keys) -> Batch:
+        """Return float32 features B x F with their labels."""
+        rows = torch.from_numpy(keys.rows)
+        generator, subject = self._targets[rows].T.contiguous()
+        return Batch(self._features[rows], generator, subject, torch.zeros_like(generator), keys.elsewhere)
+
+
+def targets_of(rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the generator and subject indices of rows, N x 2."""
+    generator, subject = ({name: i for i, name in enumerate(names)} for names in (labels, subjects))
+    return np.array([(generator[row.generator], subject[row.subject]) for row in rows], np.int64).reshape(-1, 2)
+
+
+def cached(rows: Sequence[Row], recipe: Recipe, output: Path) -> ViewCache:
+    """Return what training with a recipe reads of each row's image, decoded once and kept below `output`.
+
+    That is the first view where the recipe does not augment, and otherwise all pixels. The rows need hashes. Raises
+    DataError for an image that cannot be read or has changed, TrainingError if the disk is full.
+    """
+    preprocessing = asdict(recipe.preprocessing) if recipe.augment is None else {}
+    versions = {name: _version(name) for name in _DECODERS}
+    description = {"version": VERSION, "genforensic": __version__, **versions, **preprocessing}
+    stamp = hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()
+    kind = "pixels" if recipe.augment is not None else f"{recipe.preprocessing.mode}-{recipe.preprocessing.size}"
+    folder = output / "views" / f"{kind}-{stamp[:12]}"
+    return open_cache(folder, stamp, [row.sha256 for row in rows], partial(_decode_row, rows, recipe))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _decode_row(rows: Sequence[Row], recipe: Recipe, index: int) -> Pixels:
+    pixels = read_pixels(rows[index])
+    return pixels if recipe.augment is not None else views(pixels, recipe.preprocessing)[0]
 
 
 def read_pixels(row: Row) -> Pixels:
-    """Return the pixels of one labelled image. Raises DataError."""
-    return read_labelled(row.path).pixels
+    """Return the pixels of one labelled image. Raises DataError, also if the row has a hash and the file another."""
+    return read_labelled(row.path, row.sha256).pixels
 
 
-def read_labelled(path: Path) -> Decoded:
-    """Decode one labelled image. Raises DataError if that fails: training must not skip an image silently."""
+def read_labelled(path: Path, sha256: str = "") -> Decoded:
+    """Decode one labelled image. Raises DataError if that fails: training must not skip an image silently.
+
+    `sha256`: what the file's hash must be; empty: anything.
+    """
     data = read_file(path)
+    if sha256 and not isinstance(data, Unreadable) and hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path}: has changed since its hash was computed; run again when nothing writes to it")
     decoded = data if isinstance(data, Unreadable) else decode(data)
     if isinstance(decoded, Unreadable):
         raise DataError(f"{path}: {decoded.reason}; repair or remove it")
     return decoded
-
-
-def loader(
-    dataset: Dataset[Example],
-    order: Sequence[int],
-    batch_size: int,
-    workers: int,
-    rank: int = 0,
-    world: int = 1,
-    start: int = 0,
-) -> DataLoader[Example]:
-    """Return this process's share of the batches of one epoch in the given order of rows, from batch `start` on."""
-    keys = list(enumerate(order))
-    chunks = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
-    if len(chunks) > 1 and len(chunks[-1]) < world:
-        chunks[-2:] = [chunks[-2] + chunks[-1]]
-    chunks = chunks[start:]
-    wholes = iter([len(chunk) for chunk in chunks])
-    return DataLoader(
-        dataset,
-        batch_sampler=[chunk[rank::world] for chunk in chunks],
-        collate_fn=lambda examples: _collate(examples, next(wholes)) if world > 1 else _collate(examples, 0),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _collate(examples: Sequence[Example], whole: int) -> Batch:
-    inputs, *indices = zip(*examples, strict=True)
-    generator, subject, state = map(torch.tensor, indices)
-    return Batch(torch.stack(inputs), generator, subject, state, whole)

@@ -73,7 +73,7 @@ def fit(
         state, progress = run.load(technique.context.device)
         technique.load(state)
         fitting.progress = Progress(**progress)
-        fitting.progress.is_finished |= len(fitting.progress.history) >= technique.settings.epochs
+        fitting.progress.is_finished = fitting.is_at_end()
     inputs = technique.inputs(dataset)
     epochs, per_epoch = technique.settings.epochs, technique.context.updates_per_epoch
     is_first = technique.context.processes.is_first
@@ -161,8 +161,7 @@ class _Fitting:
         entry = {"epoch": epoch + 1, "seconds": round(progress.seconds, 1), **means, **technique.constants()}
         progress.history.append(entry | self._validate())
         progress.updates, progress.sums, progress.seconds = 0, {}, 0.0
-        settings = technique.settings
-        progress.is_finished = len(progress.history) >= settings.epochs or self._has_stopped_improving()
+        progress.is_finished = self.is_at_end()
         self._save()
 
     def _validate(self) -> dict[str, float]:
@@ -197,10 +196,14 @@ class _Fitting:
         if figures and self.processes.is_first:
             self.run.log_validation({"epoch": epoch + 1, "update": updates, **figures})
 
-    def _has_stopped_improving(self) -> bool:
+    def is_at_end(self) -> bool:
+        """Tell whether the last epoch is over, or validation has stopped improving."""
+        settings = self.technique.settings
+        if len(self.progress.history) >= settings.epochs:
+            return True
         losses = [entry["val_loss"] for entry in self.progress.history if "val_loss" in entry]
-        patience = self.technique.settings.patience
-        return bool(patience and losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+        is_watched = bool(settings.patience and losses)
+        return is_watched and len(losses) - 1 - losses.index(min(losses)) >= settings.patience
 
     def _is_time(self) -> bool:
         """Tell whether a checkpoint is due; the first process decides for all."""

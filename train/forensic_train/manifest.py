@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from sys import intern
 
 from forensic_cli.card import INCONCLUSIVE
 from forensic_cli.discover import LeftOut, discover
@@ -21,7 +22,7 @@ _FAULTS_SHOWN = 5
 """Faults that an error message lists one by one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One labelled image."""
 
@@ -114,6 +115,8 @@ def _read_folder(root: Path) -> list[Row]:
 
 
 def _read_csv(path: Path) -> list[Row]:
+    rows: list[Row] = []
+    faults: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -123,12 +126,16 @@ def _read_csv(path: Path) -> list[Row]:
                     f"{path}: has no column {' or '.join(lacking)}; a manifest has the columns path, generator, "
                     "subject and optionally group, source, split"
                 )
-            numbered = [(reader.line_num, record) for record in reader]
+            # Each record becomes a row at once, because a list of the records takes more memory than the rows
+            for record in reader:
+                if fault := _fault(record, path.parent):
+                    faults.append(f"line {reader.line_num}: {fault}")
+                else:
+                    rows.append(_row(record, path.parent))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV manifest ({error})") from error
-    faults = [f"line {line}: {fault}" for line, record in numbered if (fault := _fault(record, path.parent))]
     raise_for(faults, f"rows of {path} are wrong", "correct or remove them")
-    return [_row(record, path.parent) for _, record in numbered]
+    return rows
 
 
 def _fault(record: Mapping[str, str | None], root: Path) -> str | None:
@@ -145,7 +152,10 @@ def _fault(record: Mapping[str, str | None], root: Path) -> str | None:
 
 
 def _row(record: Mapping[str, str | None], root: Path) -> Row:
-    values = {name: (record.get(name) or "").strip() for name in ("generator", "subject", "group", "source", "split")}
+    # Interned, because millions of rows share a few names
+    values = {
+        name: intern((record.get(name) or "").strip()) for name in ("generator", "subject", "group", "source", "split")
+    }
     return Row(path=root / str(record["path"]), **values)
 
 

@@ -1,7 +1,7 @@
 """Recipes: network, views, augmentation and optimizer defaults. A new recipe is one more entry in RECIPES."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from forensic_cli.card import Preprocessing
 from forensic_cli.errors import UsageError
 from forensic_cli.images.header import Pixels
-from forensic_train.augment import Augmented, augment_patch
+from forensic_train.augment import Augmented, augment_patch, augment_whole
 from forensic_train.encoders import ResidualEncoder, ResNet50, SpectralEncoder, StateEncoder
 from forensic_train.network import Encoder
 
@@ -34,6 +34,8 @@ class Recipe:
 
 PAPER = Recipe("paper", Preprocessing("whole", 224), ResNet50)
 """PAPER to the letter."""
+PAPER_AUGMENTED = replace(PAPER, name="paper-augmented", augment=augment_whole)
+"""Not of PAPER: its network, trained on random crops that are mirrored and compressed at random."""
 
 NATIVE = Recipe(
     "native",
@@ -83,7 +85,9 @@ NATIVE_SMALL = Recipe(
 )
 """Log spectra of images of 32 pixels, which have room for one window only."""
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (NATIVE, RESIDUAL, PAPER, NATIVE_SMALL)}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (NATIVE, RESIDUAL, PAPER, PAPER_AUGMENTED, NATIVE_SMALL)
+}
 """Every recipe by its name; a run of the benchmark adds its own."""
 
 

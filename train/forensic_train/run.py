@@ -78,7 +78,7 @@ class Run:
         if self.checkpoint.exists() and not resume:
             raise TrainingError(f"{self.folder}: contains a run already; add --resume, or choose another --output")
 
-    def begin(self, config: RunConfig, device: torch.device, resume: bool) -> None:
+    def begin(self, config: RunConfig, device: torch.device, resume: bool, processes: int = 1) -> None:
         """Create the folder, or check that it contains the same run when resuming. Raises TrainingError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / CONFIG_FILE).exists():
@@ -90,7 +90,7 @@ class Run:
                     "repeat the options it was started with, or choose another --output"
                 )
         write_json(self.folder / CONFIG_FILE, asdict(config))
-        write_json(self.folder / ENVIRONMENT_FILE, describe_environment(device))
+        write_json(self.folder / ENVIRONMENT_FILE, describe_environment(device, processes))
 
     def config(self) -> RunConfig:
         """Read the configuration back. Raises TrainingError for another version or a damaged file."""
@@ -201,9 +201,18 @@ def save_split(output: Path, rows: Sequence[Row]) -> None:
         write_rows(temporary, rows)
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Describe the machine and the packages that make a run."""
-    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "onnx", "onnxscript")
+    packages = (
+        "torch",
+        "torchvision",
+        "lightning-fabric",
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "onnx",
+        "onnxscript",
+    )
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "genforensic": __version__,
@@ -211,6 +220,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": gpu or device.type,
+        "processes": processes,
         "packages": {name: _version(name) for name in packages},
     }
 

@@ -169,6 +169,7 @@ def _card(
             "splits": list(splits_behind(kind)),
             "starts_from": kind.starts_from,
             "split_sha256": config.split_sha256,
+            **({"weights_sha256": config.weights_sha256} if config.weights_sha256 else {}),
             "environment": dict(environment),
         },
         limits=limits,

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from forensic_cli.card import Preprocessing
 from forensic_cli.console import track
@@ -26,6 +25,7 @@ from forensic_cli.images.history import jpeg, webp
 from forensic_cli.images.views import views
 from forensic_cli.pipeline import default_workers, ordered_map
 from forensic_train.dataset import read_labelled
+from forensic_train.loader import Batch, Examples, Keys
 from forensic_train.manifest import Row
 from forensic_train.network import Encoder, as_images
 from forensic_train.run import atomic
@@ -216,8 +216,10 @@ def _pooled(encoder: Encoder, patches: npt.NDArray[np.uint8]) -> Tensor:
     return encoder.finish(torch.stack(measured).mean(dim=0, keepdim=True))[0]
 
 
-class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
-    """Examples of one signal each, in a form that is drawn again in every epoch. The keys are (position, row)."""
+class SignalDataset(Examples):
+    """Examples of one signal each, in a form that is drawn again in every epoch."""
+
+    in_memory = True
 
     def __init__(
         self,
@@ -234,9 +236,8 @@ class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
         self._states = np.array(
             [[states.index(name) if name in states else 0 for name in row] for row in signals.states]
         )
-        self._targets = list(targets)
+        self._targets = np.array(targets, np.int64).reshape(-1, 2)
         self._seed = seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -249,12 +250,19 @@ class SignalDataset(Dataset[tuple[Tensor, int, int, int]]):
         states = torch.from_numpy(self._states[image, form].astype(np.int64))
         return values, states, torch.from_numpy(weights[image].astype(np.float32))
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, int]:
-        position, index = key
-        forms = self._forms[index]
-        form = forms[seed_for("form", self._seed, self.epoch, position) % len(forms)]
-        return (
-            torch.from_numpy(self._values[index, form].astype(np.float32)),
-            *self._targets[index],
-            int(self._states[index, form]),
+    def batch(self, keys: Keys) -> Batch:
+        """Return float32 signals B x F with their labels and states."""
+        drawn = zip(keys.positions.tolist(), keys.rows.tolist(), strict=True)
+        forms = np.array([self._form(keys.epoch, position, index) for position, index in drawn])
+        generator, subject = torch.from_numpy(self._targets[keys.rows].T.copy())
+        return Batch(
+            torch.from_numpy(self._values[keys.rows, forms].astype(np.float32)),
+            generator,
+            subject,
+            torch.from_numpy(self._states[keys.rows, forms].astype(np.int64)),
+            keys.elsewhere,
         )
+
+    def _form(self, epoch: int, position: int, index: int) -> int:
+        forms = self._forms[index]
+        return int(forms[seed_for("form", self._seed, epoch, position) % len(forms)])

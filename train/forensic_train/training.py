@@ -13,7 +13,7 @@ from forensic_cli.console import note, track
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.seal import file_sha256
 from forensic_train.crossfit.scores import check_folder
-from forensic_train.dataset import ImageDataset
+from forensic_train.dataset import ImageDataset, cached
 from forensic_train.fit import fit, prepare_device, updates_per_epoch
 from forensic_train.manifest import Row, count_cells, with_hashes
 from forensic_train.network import Network
@@ -135,7 +135,7 @@ def _train_one(
             config = replace(config, holdout=start.holdout)
     elif options.weights is not None:
         network.encoder.load_pretrained(options.weights)
-    processes.first_does(partial(run.begin, config, device, options.resume))
+    processes.first_does(partial(run.begin, config, device, options.resume, processes.count))
     network = network.to(device)
     if device.type == "cuda" or settings.precision != "32":  # 16-bit convolutions are fastest with channels last
         network = network.to(memory_format=torch.channels_last)
@@ -166,7 +166,10 @@ def make_dataset(
 ) -> ImageDataset | SignalDataset:
     """Return what a technique learns from: signals in every state if the encoder pools them, otherwise images."""
     if not network.encoder.pools:
-        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed)
+        folder = options.signals or options.output
+        processes = context.processes
+        processes.first_does(partial(cached, rows, recipe, folder))  # the others then open what is there
+        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed, cached(rows, recipe, folder))
     processes = context.processes
     if processes.count > 1:  # each measures its share, and then all read what is there
         row_signals(processes.share(rows), recipe, options)

@@ -12,7 +12,7 @@ from forensic_train.commands import Device
 # The names in forensic_train.techniques and .recipes, repeated because those import PyTorch and --help must not wait
 Technique: TypeAlias = Literal["baseline", "weighted", "finetune", "adversarial", "discriminant", "all"]
 Precision: TypeAlias = Literal["32", "bf16-mixed", "16-mixed"]
-_RECIPES = ("native", "residual", "paper", "native-32")
+_RECIPES = ("native", "residual", "paper", "paper-augmented", "native-32")
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
@@ -33,7 +33,7 @@ def train(
             metavar="|".join(_RECIPES),
             autocompletion=_complete_recipe,
             help="native: spectra of patches at native resolution; residual: a network on their residuals; paper: "
-            "ResNet-50 at 224 pixels; native-32: for images of 32 pixels.",
+            "ResNet-50 at 224 pixels, paper-augmented: the same on random crops; native-32: for images of 32 pixels.",
         ),
     ] = "native",
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the run.")] = Path(
