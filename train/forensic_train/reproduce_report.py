@@ -248,8 +248,8 @@ def _bias_words(outcome: Outcome) -> str:
     sentences = " ".join(line.rstrip(".") + "." for line in in_words(outcome.bias).splitlines())
     if suspicious := [shortcut.name for shortcut in outcome.shortcuts if shortcut.suspicious]:
         sentences += (
-            f" **Properties of the files alone can predict the generator** ({', '.join(suspicious)}), so accuracies may "
-            "be too high."
+            f" **Properties of the files alone can predict the generator** ({', '.join(suspicious)}), so accuracies "
+            "may be too high."
         )
     if outcome.two_generators:
         sentences += f" Files with the same bytes under several generators: {outcome.two_generators}."
