@@ -72,7 +72,8 @@ def reproduce(
 
         genforensic reproduce --data m.csv --holdout subject=face --recipe native --output runs/native
 
-    The runs are in seed-0/, seed-1/ and so on, for `genforensic evaluate` and `genforensic scan --exports`.
+    Each seed is a run in seed-0/, seed-1/ and so on, as `genforensic evaluate` reads it. Its exports are not calibrated:
+    `genforensic export` does that before a scan.
     """
     overrides = parse_settings(settings)
     if epochs is not None:
