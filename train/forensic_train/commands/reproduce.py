@@ -72,7 +72,7 @@ def reproduce(
 
         genforensic reproduce --data m.csv --holdout subject=face --recipe native --output runs/native
 
-    Each seed is a run in seed-0/, seed-1/ and so on, as `genforensic evaluate` reads it. Its exports are not calibrated:
+    Each seed is a run in seed-0/, seed-1/ and so on, for `genforensic evaluate`. Its exports are not calibrated:
     `genforensic export` does that before a scan.
     """
     overrides = parse_settings(settings)
