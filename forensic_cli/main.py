@@ -14,7 +14,7 @@ from forensic_cli.commands import COMMAND_LINE, diff, doctor, report, scan, tria
 from forensic_cli.config import FILE, TRACEBACK, bind_environment, check_environment, load_defaults, local_settings
 from forensic_cli.console import note
 from forensic_cli.errors import ExitCode, GenforensicError
-from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, train
+from forensic_train.commands import audit, benchmark, corpus, evaluate, export, merge, reproduce, train
 
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a fault of the tool, not of its user
 
@@ -121,7 +121,8 @@ def _callback(
 
 for command in (
     *(scan.scan, report.report, verify.verify, diff.diff, triage.triage, doctor.models, doctor.doctor),
-    *(corpus.corpus, audit.audit, train.train, evaluate.evaluate, export.export, merge.merge, benchmark.benchmark),
+    *(corpus.corpus, audit.audit, train.train, evaluate.evaluate, reproduce.reproduce),
+    *(export.export, merge.merge, benchmark.benchmark),
 ):
     app.command()(command)
 

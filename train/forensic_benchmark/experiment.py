@@ -16,9 +16,9 @@ from forensic_benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
 from forensic_benchmark.samples import FULL, QUICK, Cell, Plan, draw_cells, plan_cells, tier_rows
 from forensic_cli.console import note, progress_bar
 from forensic_cli.errors import UsageError
+from forensic_train.paper import TECHNIQUES
 from forensic_train.run import write_json
 
-PAPER_TECHNIQUES = ("baseline", "weighted", "finetune", "adversarial")
 _STABLE = (("stable", "true"),)
 _STEPS = (
     ("paper-32", "baseline"),
@@ -58,9 +58,9 @@ QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),), 
 def wanted_attributors(experiment: Experiment) -> list[Attributor]:
     """Return all training runs: the techniques of the paper, the controls, and the extensions."""
     kinds = (  # the longest first, so that no core has to wait at the end
-        ("paper-32", PAPER_TECHNIQUES, ()),
+        ("paper-32", TECHNIQUES, ()),
         ("paper-32", ("adversarial",), _STABLE),
-        ("native-32", (*PAPER_TECHNIQUES, "discriminant"), ()),
+        ("native-32", (*TECHNIQUES, "discriminant"), ()),
         ("residual-32", ("baseline", "finetune"), ()),
         ("native-32", ("adversarial",), _STABLE),
         ("augmented-32", ("baseline",), ()),

@@ -8,6 +8,7 @@ import numpy as np
 from forensic_benchmark.generators.families import PAPER_FAMILIES
 from forensic_benchmark.images import read_images
 from forensic_benchmark.spectra import radial_spectrum, residual_spectrum
+from forensic_train.evaluation_report import paint_confusion
 from forensic_train.manifest import Row
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ def draw_confusion(entry: "Entry", path: Path) -> None:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     figure.suptitle(f"{entry.technique}, {entry.recipe}")
     for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), _SETS, strict=True):
-        counts = entry.confusion(name)
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (i, j), share in np.ndenumerate(shares):
-            axes.text(j, i, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.5 else "black")
-        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
+        paint_confusion(axes, labels, entry.on(name).confusion().tolist(), as_shares=True)
         axes.set_title(title)
         axes.set_xlabel("attributed to")
     figure.axes[0].set_ylabel("made by")

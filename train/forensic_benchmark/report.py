@@ -12,15 +12,15 @@ from rich.console import Group
 
 from forensic_benchmark.attributors import REENCODINGS, STRANGERS, Attributor, Tiers, read_result
 from forensic_benchmark.checkpoints import ALL_CHECKPOINTS, Checkpoint
-from forensic_benchmark.experiment import PAPER_TECHNIQUES, Experiment
+from forensic_benchmark.experiment import Experiment
 from forensic_benchmark.generators.families import PAPER_FAMILIES, SWAPPED
 from forensic_benchmark.plots import draw_confusion, draw_radial_spectra, draw_residual_spectra
 from forensic_benchmark.quality import BANDS
 from forensic_benchmark.samples import FULL, scaled_counts
 from forensic_cli.tables import MISSING, Table
+from forensic_train.paper import PUBLISHED
+from forensic_train.repeats import FIGURES, Repeats, spread
 
-PUBLISHED = {"baseline": 0.49, "weighted": 0.49, "finetune": 0.91, "adversarial": 0.56}
-"""Accuracy on the unseen subject. Source: PAPER, "Published results"."""
 PAPER_RECIPE = "paper-32"
 """The recipe that reproduces the paper's."""
 REPORT_FILE = "report.md"
@@ -44,18 +44,9 @@ class Entry:
     results: tuple[Mapping[str, Any], ...]
     """What measure_attributor() returned for each seed."""
 
-    def accuracies(self, *sets: str) -> list[float]:
-        """Return a mean accuracy over sets for each seed."""
-        return [float(np.mean([result["metrics"][name]["accuracy"] for name in sets])) for result in self.results]
-
-    def confusion(self, name: str) -> np.ndarray:
-        """Return images by true and predicted label, summed over the seeds."""
-        return np.asarray(np.sum([result["metrics"][name]["confusion"] for result in self.results], axis=0))
-
-    def recalls(self, name: str) -> list[float]:
-        """Return the recall of each label, averaged over the seeds."""
-        counts = self.confusion(name)
-        return [float(recall) for recall in np.diag(counts) / counts.sum(axis=1)]
+    def on(self, name: str) -> Repeats:
+        """Return the figures on a tier of attributors.SETS, or on `third`."""
+        return Repeats(tuple(result["metrics"][name] for result in self.results))
 
 
 def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
@@ -73,7 +64,7 @@ def collect(wanted: Sequence[Attributor], output: Path) -> list[Entry]:
 def report_tables(entries: Sequence[Entry]) -> Group:
     """Return the paper's tables for the terminal: each technique of its recipe, then all accuracies and the ranking."""
     plain = [entry for entry in entries if entry.data == "plain"]
-    best_first = sorted(plain, key=lambda entry: -float(np.mean(entry.accuracies("unseen"))))
+    best_first = sorted(plain, key=lambda entry: -float(np.mean(entry.on("unseen").values("accuracy"))))
     tables = [
         *(_class_table(entry) for entry in plain if entry.recipe == PAPER_RECIPE),
         _by_entry(
@@ -108,7 +99,7 @@ def _class_table(entry: Entry) -> Table:
     """Return precision, recall, F1 and images of a seed for each generator and their mean, on T1, then on T2."""
     rows: list[list[object]] = [[name] for name in (*PAPER_FAMILIES, "macro average")]
     for tier in ("unseen", "separate"):
-        support = entry.confusion(tier).sum(axis=1) // len(entry.results)
+        support = entry.on(tier).confusion().sum(axis=1) // len(entry.results)
         images = [*map(int, support), int(support.sum())]
         for row, figures, count in zip(rows, _class_figures(entry, tier), images, strict=True):
             row += [*(f"{value:.2f}" for value in figures), count]
@@ -154,15 +145,15 @@ def _summary(entries: Sequence[Entry]) -> Table:
         "Summary",
         columns,
         plain,
-        lambda entry: [*_accuracy_cells(entry), *map(_spread, _hard_figures(entry))],
+        lambda entry: [*_accuracy_cells(entry), *map(spread, _hard_figures(entry))],
         note,
     )
 
 
 def _accuracy_cells(entry: Entry) -> list[object]:
     published = PUBLISHED.get(entry.technique) if entry.recipe == PAPER_RECIPE else None
-    seen, unseen, separate = (_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate"))
-    return [seen, unseen, "" if published is None else f"{published:.2f}", separate]
+    seen, unseen, separate = (spread(entry.on(name).values("accuracy")) for name in ("seen", "unseen", "separate"))
+    return [seen, unseen, "" if published is None else f"{published.accuracy:.2f}", separate]
 
 
 def _hard_figures(entry: Entry) -> list[list[float]]:
@@ -179,11 +170,11 @@ def _steps(entries: Sequence[Entry]) -> Table:
     )
 
     def cells(entry: Entry) -> list[object]:
-        accuracies = [_spread(entry.accuracies(name)) for name in ("unseen", "third")]
-        return [_CHECKPOINTS[entry.data], *accuracies, *(f"{recall:.2f}" for recall in entry.recalls("third"))]
+        accuracies = [spread(entry.on(name).values("accuracy")) for name in ("unseen", "third")]
+        return [_CHECKPOINTS[entry.data], *accuracies, *(f"{recall:.2f}" for recall in entry.on("third").recalls())]
 
     chosen = [entry for entry in entries if entry.data in _CHECKPOINTS]
-    chosen.sort(key=lambda entry: float(np.mean(entry.accuracies("third"))))
+    chosen.sort(key=lambda entry: float(np.mean(entry.on("third").values("accuracy"))))
     columns = ("checkpoints", "T1", "**T2, third seed**", *PAPER_FAMILIES)
     return _by_entry("Steps towards separately trained generators", columns, chosen, cells, note)
 
@@ -196,7 +187,7 @@ def _controls(entries: Sequence[Entry]) -> Table:
     )
 
     def cells(entry: Entry) -> list[object]:
-        return [entry.data, *(_spread(entry.accuracies(name)) for name in ("seen", "unseen", "separate"))]
+        return [entry.data, *(spread(entry.on(name).values("accuracy")) for name in ("seen", "unseen", "separate"))]
 
     baselines = [entry for entry in entries if entry.technique == "baseline"]
     chosen = [entry for entry in baselines if entry.data in ("plain", "shuffled", "soft")]
@@ -231,7 +222,7 @@ def _swap(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _genuine(entry: Entry, family: str) -> np.ndarray:
-    return np.asarray(entry.confusion("third")[list(entry.results[0]["labels"]).index(family)])
+    return np.asarray(entry.on("third").confusion()[list(entry.results[0]["labels"]).index(family)])
 
 
 def _swapped(entry: Entry, changed: str) -> np.ndarray:
@@ -249,7 +240,7 @@ def _paper_tables(entries: Sequence[Entry], folder: Path) -> Iterator[str]:
     separate = partial(_classes, tier="separate")
     yield _by_entry("On separately trained generators (T2)", columns, chosen, separate).markdown(3)
     for entry in chosen:
-        if entry.technique.split()[0] in PAPER_TECHNIQUES:
+        if entry.technique.split()[0] in PUBLISHED:
             name = f"confusion-{entry.recipe}-{entry.technique.replace(' (stable)', '-stable')}.png"
             draw_confusion(entry, folder / name)
             yield f"![Confusion of {entry.technique}, {entry.recipe}, on T1 and T2]({name})"
@@ -262,10 +253,9 @@ def _classes(entry: Entry, tier: str) -> list[object]:
 
 def _class_figures(entry: Entry, tier: str) -> np.ndarray:
     """Return precision, recall and F1 of every generator and of their mean, averaged over the seeds."""
-    keys = ("precision", "recall", "f1")
-    tables = [result["metrics"][tier]["classes"] for result in entry.results]
-    figures = np.array([[[line[key] for key in keys] for line in table] for table in tables]).mean(axis=0)
-    return np.concatenate([figures, figures.mean(axis=0, keepdims=True)])
+    repeats = entry.on(tier)
+    lines = [[np.mean(repeats.of_generator(name, key)) for key in FIGURES] for name in repeats.generators()]
+    return np.array([*lines, np.mean(lines, axis=0)])
 
 
 def _generators(experiment: Experiment) -> Table:
@@ -291,8 +281,3 @@ def _generator_row(checkpoint: Checkpoint) -> list[object]:
         f"{quality['recognised']:.2f}",
         ", ".join(known["failed_gates"]) or MISSING,
     ]
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.3f}"
-    return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean

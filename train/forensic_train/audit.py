@@ -16,6 +16,7 @@ from forensic_cli.errors import DataError, UsageError
 from forensic_cli.images.decode import decode, read_header
 from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_cli.tables import Table, counts_table
 from forensic_train.manifest import Row, count_cells, same_bytes_two_generators
 from forensic_train.seeds import seed_for
 
@@ -106,6 +107,34 @@ def subject_entropies(counts: Mapping[str, Mapping[str, int]]) -> dict[str, floa
 def bias_of_rows(rows: Sequence[Row]) -> Bias:
     """Compute the bias figures of labelled images."""
     return bias_of(count_cells(rows))
+
+
+def in_words(bias: Bias) -> str:
+    """Return the figures of a bias as three lines of text."""
+    return (
+        f"H(G) {bias.generator_entropy:.3f}   H(S) {bias.subject_entropy:.3f}   "
+        f"I(G;S) {bias.mutual_information:.3f}   H(S|G) {bias.conditional_entropy:.3f} nats\n"
+        f"{bias.empty_cells} of {len(bias.generators) * len(bias.subjects)} cells are empty.\n"
+        f"A rule that sees only the subject gets {bias.subject_rule_accuracy:.1%} right."
+    )
+
+
+def bias_tables(bias: Bias, shortcuts: Sequence[Shortcut]) -> list[Table]:
+    """Return the table of cells, and the shortcut probe unless it is empty."""
+    counts = {
+        generator: dict(zip(bias.subjects, row, strict=True))
+        for generator, row in zip(bias.generators, bias.counts, strict=True)
+    }
+    tables = [counts_table("Images per cell", counts, "generator")]
+    if shortcuts:
+        rows = [
+            (shortcut.name, f"{shortcut.balanced_accuracy:.3f}", f"{shortcut.chance:.3f}") for shortcut in shortcuts
+        ]
+        suspicious = {place: "yellow" for place, shortcut in enumerate(shortcuts) if shortcut.suspicious}
+        columns = ("property", "balanced accuracy", "chance")
+        title = "Shortcut probe: the generator from the file alone"
+        tables.append(Table(title, columns, rows, styles=suspicious))
+    return tables
 
 
 def read_counts(path: Path) -> dict[str, dict[str, int]]:

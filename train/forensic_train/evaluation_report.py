@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 
@@ -12,6 +13,9 @@ from forensic_cli.tables import MISSING, Table, metrics_table
 from forensic_train.evaluate import Evaluation
 from forensic_train.robustness import RobustnessPoint, by_model
 from forensic_train.robustness_report import robustness_tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def ranked(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -103,13 +107,7 @@ def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Pat
         count = len(labels)
         figure = Figure(figsize=(2.6 + 0.75 * count, 2.2 + 0.65 * count), layout="constrained")
         axes = figure.add_subplot()
-        shares = [[n / max(1, sum(row)) for n in row] for row in metrics.confusion]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for i, row in enumerate(metrics.confusion):
-            for j, n in enumerate(row):
-                axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
-        axes.set_xticks(range(count), labels, rotation=40, ha="right")
-        axes.set_yticks(range(count), labels)
+        paint_confusion(axes, labels, metrics.confusion)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         size = f"{metrics.images} images, accuracy {metrics.accuracy:.3f}"
@@ -117,3 +115,17 @@ def draw_confusions(evaluations: Sequence[Evaluation], folder: Path) -> list[Pat
         paths.append(folder / f"{evaluation.model}-{evaluation.images}.png")
         figure.savefig(paths[-1], dpi=120)
     return paths
+
+
+def paint_confusion(
+    axes: "Axes", labels: Sequence[str], confusion: Sequence[Sequence[int]], as_shares: bool = False
+) -> None:
+    """Paint images by true label (down) and predicted label; cells show counts, or shares of the true label."""
+    for i, row in enumerate(confusion):
+        for j, n in enumerate(row):
+            share = n / max(1, sum(row))
+            text = f"{share:.2f}" if as_shares else str(n)
+            axes.text(j, i, text, ha="center", va="center", color="white" if share > 0.5 else "black")
+    axes.imshow([[n / max(1, sum(row)) for n in row] for row in confusion], cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
+    axes.set_yticks(range(len(labels)), labels)

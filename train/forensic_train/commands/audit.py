@@ -9,7 +9,6 @@ import typer
 from forensic_cli.console import print_json
 from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.record import printable
-from forensic_cli.tables import Table
 from forensic_train.commands import training_extra
 
 if TYPE_CHECKING:
@@ -92,21 +91,12 @@ def _print_faults(faults: "FileFaults") -> None:
 
 def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
     from forensic_cli.console import note, stdout_console
-    from forensic_cli.tables import counts_table
+    from forensic_train.audit import bias_tables, in_words
 
-    counts = {
-        generator: dict(zip(bias.subjects, row, strict=True))
-        for generator, row in zip(bias.generators, bias.counts, strict=True)
-    }
     console = stdout_console()
-    console.print(counts_table("Images per cell", counts, "generator").rich())
-    cells = len(bias.generators) * len(bias.subjects)
-    console.print(
-        f"H(G) {bias.generator_entropy:.3f}   H(S) {bias.subject_entropy:.3f}   "
-        f"I(G;S) {bias.mutual_information:.3f}   H(S|G) {bias.conditional_entropy:.3f} nats\n"
-        f"{bias.empty_cells} of {cells} cells are empty.\n"
-        f"A rule that sees only the subject gets {bias.subject_rule_accuracy:.1%} right."
-    )
+    cells, *probe = (table.rich() for table in bias_tables(bias, shortcuts))
+    console.print(cells)
+    console.print(in_words(bias))
     if bias.subjects == ("",):
         note(
             "The data has no subjects: adversarial training and subject hold-outs are not possible.",
@@ -114,7 +104,7 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
         )
     if not shortcuts:
         return
-    console.print(_shortcut_table(shortcuts).rich())
+    console.print(*probe)
     suspicious = [shortcut.name for shortcut in shortcuts if shortcut.suspicious]
     if suspicious:
         note(
@@ -122,10 +112,3 @@ def _print(bias: "Bias", shortcuts: "list[Shortcut]") -> None:
             "the image: save all images in one format, size and quality, and evaluate on held-out sources.",
             "yellow",
         )
-
-
-def _shortcut_table(shortcuts: "list[Shortcut]") -> Table:
-    rows = [(shortcut.name, f"{shortcut.balanced_accuracy:.3f}", f"{shortcut.chance:.3f}") for shortcut in shortcuts]
-    columns = ("property", "balanced accuracy", "chance")
-    suspicious = {place: "yellow" for place, shortcut in enumerate(shortcuts) if shortcut.suspicious}
-    return Table("Shortcut probe: the generator from the file alone", columns, rows, styles=suspicious)
