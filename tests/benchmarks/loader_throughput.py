@@ -7,7 +7,8 @@ DATA is a folder of images, or a labelled folder or manifest; `--images` takes t
 two Markdown tables. Of the cache, `cold` is the first epoch after its files have left the memory of the system, in
 which every image is read from the disk and its checksum is computed; `warm` is an epoch after that. Files are warm. An
 epoch starts with the processes already there (threads, where cached images need no augmentation). Medians of `--runs`.
-Only the fewest and the most processes are tried with the training step.
+Only the fewest and the most processes are tried with the training step, and none if `--steps` is below 3. The cache is
+made in TMPDIR, best on a disk.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{len(rows)} images of {options.data}, recipe {recipe.name}, batches of {options.batch_size}, ", end="")
     print(f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), load average {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         cached(rows, recipe, Path(folder))
         seconds = time.monotonic() - started
@@ -57,6 +58,8 @@ def main() -> None:
         rates = [loading_rates(rows, recipe, Path(folder), options, workers) for workers in options.workers]
         for name in rates[0]:
             print(f"| {name} |", " | ".join(f"{rate[name]:.0f}" for rate in rates), "|")
+        if options.steps < 3:
+            return
         print(f"\n| ResNet-50 on the {device}, batches of {options.step_batch} | step ms | waiting ms | share |")
         print("|---|---:|---:|---:|", flush=True)
         for name, cache in (("files", None), ("cache", cached(rows, recipe, Path(folder)))):
