@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from forensic_train.manifest import read_manifest, write_rows
 from forensic_train.paper import PUBLISHED, TECHNIQUES
 
 RunCommand = Callable[..., Any]
@@ -39,7 +41,11 @@ def write_images(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("reproduce") / "data")
+    """Return a folder whose manifest has one source for each generator and subject."""
+    root = write_images(tmp_path_factory.mktemp("reproduce") / "data")
+    rows = [replace(row, source=f"{row.generator} {row.subject}") for row in read_manifest(root)]
+    write_rows(root / "manifest.csv", rows)
+    return root
 
 
 @pytest.fixture
@@ -90,6 +96,9 @@ def test_the_report_has_the_papers_figures_beside_the_measured(finished: Path) -
     assert "no image of the unseen subject by gamma" in text
     assert "recipe `toy`" in text
     assert "3 generators, 2 of them among the paper's 6" in text
+    assert "100% of the images of seen subjects come from a source that the technique was fitted on" in text
+    assert "0% of the images of the unseen subject come from" in text
+    assert "100% of the images of finetune's test come from" in text
     assert "H(S|G)" in text
     assert "python 3." in text
 

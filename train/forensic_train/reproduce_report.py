@@ -1,7 +1,7 @@
 """The report of `genforensic reproduce`: the paper's tables, measured and published side by side."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -241,7 +241,21 @@ def _about(outcome: Outcome) -> str:
     if any(missing.values()):
         lacking = ", ".join(f"{name} ({count} of {protocol.seeds} seeds)" for name, count in missing.items() if count)
         lines.append(f"**incomplete**: {lacking} could not be trained")
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in [*lines, *_shared_sources(outcome)])
+
+
+def _shared_sources(outcome: Outcome) -> Iterator[str]:
+    """Say how many measured images come from a source that was fitted on, which makes them easier to name."""
+    for name, measured, fitted in (
+        ("seen subjects", ("val",), ("train",)),
+        ("the unseen subject", ("adapt", "test"), ("train",)),
+        ("finetune's test", ("test",), ("train", "adapt")),
+    ):
+        sources = [row.source for row in outcome.rows if row.split in measured]
+        known = {row.source for row in outcome.rows if row.split in fitted}
+        if sources and all(sources):
+            share = sum(source in known for source in sources) / len(sources)
+            yield f"{share:.0%} of the images of {name} come from a source that the technique was fitted on"
 
 
 def _bias_words(outcome: Outcome) -> str:
