@@ -98,7 +98,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_a_run_without_them(
         patch.setitem(TECHNIQUES, "weighted", Interrupted)  # type: ignore[arg-type]
         broken = run(*options)
     assert one_line(broken, 130) == "interrupted; everything written so far is complete"
-    assert len(Run(tmp_path / "r" / "weighted").load(CPU)[1]) == 1
+    assert len(Run(tmp_path / "r" / "weighted").load(CPU)[1]["history"]) == 1
 
     assert "contains a run already; add --resume" in one_line(run(*options), 4)
     resumed = run(*options, "--resume")
@@ -152,7 +152,7 @@ def test_a_run_of_another_version_ends_in_one_line(run: RunCommand, copied: Call
 def test_a_rate_that_is_too_high_ends_in_one_line(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
     options = ["train", "-t", "baseline", "--data", labelled, "--recipe", "toy", "--output", tmp_path / "r"]
     line = one_line(run(*options, "--device", "cpu", "--lr", 1e30), 4)
-    assert line.startswith("baseline: loss is not a finite number in epoch 1; no epoch was finished;")
+    assert line.startswith("baseline: loss is not a finite number in epoch 1; there is no checkpoint;")
 
 
 def test_finetune_without_a_baseline_says_what_to_train_first(run: RunCommand, labelled: Path, tmp_path: Path) -> None:
