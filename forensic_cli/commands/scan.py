@@ -103,7 +103,7 @@ def scan(
 
     Each image gets a headline, `generated`, `real` or `undecided`, and a verdict: the name of the generator if the
     evidence supports one, otherwise `inconclusive`, with a shortlist of candidates where that helps. Every row keeps
-    all scores and likelihood ratios. Identical files are judged once, but each has its own row.
+    all scores and likelihood ratios. Files with the same bytes are marked as copies.
 
     Examples:
 
