@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from forensic_cli.card import Preprocessing
 from forensic_train.augment import augment_patch
 from forensic_train.dataset import ImageDataset
-from forensic_train.fit import FitOptions, fit, updates_per_epoch
+from forensic_train.fit import FitOptions, fit
+from forensic_train.loader import count_batches
 from forensic_train.manifest import Row, count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.processes import Processes, join
@@ -73,7 +74,7 @@ def make_toy_fit(
     labels, subjects = ("alpha", "beta", "gamma"), ("face", "horse")
     values = {"epochs": 2, "batch_size": 8, "lr": 0.01, **settings}
     torch.manual_seed(seed)
-    updates = updates_per_epoch(rows, values["batch_size"])
+    updates = count_batches(len(rows), values["batch_size"])
     context = Context(labels, subjects, count_cells(rows), updates, seed, processes or Processes())
     technique = kind(Network(encoder(), 3), kind.settings_type(**values), context)
     return technique, ImageDataset(rows, labels, subjects, TOY, seed)

@@ -14,7 +14,6 @@ from forensic_cli.console import note, progress_bar
 from forensic_cli.errors import TrainingError
 from forensic_train.curves import draw_curves
 from forensic_train.dataset import Example, ImageDataset, loader
-from forensic_train.manifest import Row
 from forensic_train.processes import average_statistics
 from forensic_train.run import Run
 from forensic_train.seeds import seed_for
@@ -40,6 +39,11 @@ class Progress:
     """What they took."""
     is_finished: bool = False
     """Whether the last epoch is over, or training stopped early."""
+
+    @property
+    def val_losses(self) -> list[float]:
+        """Loss on the validation images after every finished epoch; empty without such images."""
+        return [entry["val_loss"] for entry in self.history if "val_loss" in entry]
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ class _Fitting:
         settings = self.technique.settings
         if len(self.progress.history) >= settings.epochs:
             return True
-        losses = [entry["val_loss"] for entry in self.progress.history if "val_loss" in entry]
+        losses = self.progress.val_losses
         is_watched = bool(settings.patience and losses)
         return is_watched and len(losses) - 1 - losses.index(min(losses)) >= settings.patience
 
@@ -217,7 +221,7 @@ class _Fitting:
 
         def write() -> None:
             self.run.save(self.technique.state(), vars(self.progress))
-            losses = [entry["val_loss"] for entry in history if "val_loss" in entry]
+            losses = self.progress.val_losses
             if self.progress.updates == 0 and losses and losses[-1] == min(losses):
                 self.run.save_best(self.technique.exported.state_dict(), history[-1])
             if self.progress.updates == 0:
@@ -249,11 +253,6 @@ class _Fitting:
 def _figures(epoch: int, epochs: int, figures: Mapping[str, float]) -> str:
     shown = [f"{name} {value:.3f}" for name, value in figures.items() if name not in ("epoch", "seconds")]
     return f"epoch {epoch}/{epochs}  {'  '.join(shown)}"
-
-
-def updates_per_epoch(rows: Sequence[Row], batch_size: int) -> int:
-    """Return the number of batches in an epoch."""
-    return math.ceil(len(rows) / batch_size)
 
 
 def prepare_device(device: torch.device, seed: int) -> None:

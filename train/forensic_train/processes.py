@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -25,6 +25,8 @@ from forensic_cli.errors import ExitCode, TrainingError
 
 Precision: TypeAlias = Literal["32", "bf16-mixed", "16-mixed"]
 """32: float32. bf16-mixed, 16-mixed: forward passes in 16 bits where that is safe; 16 with a scaled loss."""
+
+T = TypeVar("T")
 
 _TIMEOUT = timedelta(days=1)
 """How long a process waits for the others; one of them may export and evaluate for hours."""
@@ -73,6 +75,15 @@ class Processes:
         if self.is_first:
             work()
         self.wait()
+
+    def first_then_others(self, work: Callable[[], T]) -> T:
+        """Do something in every process, the first one alone: what it writes, the others then only read."""
+        if not self.is_first:
+            self.wait()
+        done = work()
+        if self.is_first:
+            self.wait()
+        return done
 
 
 def join(device: str) -> Processes:

@@ -14,7 +14,8 @@ from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.seal import file_sha256
 from forensic_train.crossfit.scores import check_folder
 from forensic_train.dataset import ImageDataset, cached
-from forensic_train.fit import fit, prepare_device, updates_per_epoch
+from forensic_train.fit import fit, prepare_device
+from forensic_train.loader import count_batches
 from forensic_train.manifest import Row, count_cells, with_hashes
 from forensic_train.network import Network
 from forensic_train.processes import Processes, join
@@ -143,18 +144,15 @@ def _train_one(
         labels=labels,
         subjects=subjects,
         counts=count_cells(chosen),
-        updates_per_epoch=updates_per_epoch(chosen, settings.batch_size),
+        updates_per_epoch=count_batches(len(chosen), settings.batch_size, processes.count),
         seed=options.seed,
         processes=processes,
     )
     key = f"{recipe.name} {config.seed} {config.split_sha256}"
     dataset = make_dataset(network, chosen, context, recipe, options)
     if kind.starts_from is None and not run.checkpoint.exists():
-        # The first process writes what the others then read
-        prepare = partial(_prepare, network, dataset, chosen, recipe, options.output / PREPARED_FILE, key)
-        processes.first_does(prepare)
-        if not processes.is_first:
-            prepare()
+        path = options.output / PREPARED_FILE
+        processes.first_then_others(partial(_prepare, network, dataset, chosen, recipe, path, key))
     held = [row for row in rows if row.split == "val" and row.generator in labels and row.subject in subjects]
     validation = make_dataset(network, held, context, recipe, options) if held else None
     technique = kind(network, settings, context)
@@ -165,12 +163,10 @@ def make_dataset(
     network: Network, rows: Sequence[Row], context: Context, recipe: Recipe, options: TrainOptions
 ) -> ImageDataset | SignalDataset:
     """Return what a technique learns from: signals in every state if the encoder pools them, otherwise images."""
-    if not network.encoder.pools:
-        folder = options.signals or options.output
-        processes = context.processes
-        processes.first_does(partial(cached, rows, recipe, folder))  # the others then open what is there
-        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed, cached(rows, recipe, folder))
     processes = context.processes
+    if not network.encoder.pools:
+        views = processes.first_then_others(partial(cached, rows, recipe, options.signals or options.output))
+        return ImageDataset(rows, context.labels, context.subjects, recipe, options.seed, views)
     if processes.count > 1:  # each measures its share, and then all read what is there
         row_signals(processes.share(rows), recipe, options)
         processes.wait()
