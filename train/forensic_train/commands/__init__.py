@@ -5,13 +5,24 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+import typer
 
 from forensic_cli.commands import TRAINING_MODULES
 from forensic_cli.errors import UsageError, pip_line
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """What --device takes; auto is the GPU where one works."""
+Processes: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=1, max=64, help="Processes that train together, one per GPU or on the CPU; torchrun works as well."
+    ),
+]
+Workers: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Processes that load images, for each that trains; 0: it loads them itself.")
+]
 
 
 def parse_settings(entries: Sequence[str] | None) -> dict[str, str]:

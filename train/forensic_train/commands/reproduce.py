@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from forensic_cli.console import note, stdout_console
-from forensic_train.commands import Device, parse_settings, training_extra
+from forensic_train.commands import Device, Processes, Workers, parse_settings, training_extra
 
 
 def reproduce(
@@ -47,13 +47,8 @@ def reproduce(
         typer.Option("--set", metavar="KEY=VALUE", help="As in `genforensic train`; can be repeated."),
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: the GPU where one works.")] = "auto",
-    processes: Annotated[
-        int,
-        typer.Option(min=1, max=64, help="Processes that train together, one per GPU or on the CPU."),
-    ] = 1,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that load images, for each that trains; 0: it loads them itself.")
-    ] = 0,
+    processes: Processes = 1,
+    workers: Workers = 0,
 ) -> None:
     """Run the paper's experiment on your own images, and compare the results with those published.
 

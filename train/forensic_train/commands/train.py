@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from forensic_cli.console import note
-from forensic_train.commands import Device, parse_settings, training_extra
+from forensic_train.commands import Device, Processes, Workers, parse_settings, training_extra
 
 # The names in forensic_train.techniques and .recipes, repeated because those import PyTorch and --help must not wait
 Technique: TypeAlias = Literal["baseline", "weighted", "finetune", "adversarial", "discriminant", "all"]
@@ -115,15 +115,8 @@ def train(
             show_default=False,
         ),
     ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(
-            min=1, max=64, help="Processes that train together, one per GPU or on the CPU; torchrun works as well."
-        ),
-    ] = 1,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that load images, for each that trains; 0: it loads them itself.")
-    ] = 0,
+    processes: Processes = 1,
+    workers: Workers = 0,
     weights: Annotated[
         Path | None,
         typer.Option(
