@@ -1,4 +1,4 @@
-"""Finds the image files that a scan's arguments name, in a stable order, without opening anything but regular files."""
+"""Finds the images that a scan's arguments name, in a stable order; on disk it opens nothing but regular files."""
 # Path.is_dir() and its siblings raise for links to names that are too long; os.path's answer False:
 # ruff: noqa: PTH110, PTH112, PTH114
 
@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 from forensic_cli.errors import UsageError
 from forensic_cli.images.decode import SUFFIXES, sniff
+from forensic_cli.objects import Location, ObjectUrl, check_reachable, is_url, location
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 """Files with these suffixes get a row even if they turn out not to be images."""
@@ -21,8 +22,10 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix i
 
 LISTED = None
 """Stands for the paths listed on standard input, `-`; not a Path, because a file may have that name as well."""
-Source: TypeAlias = Path | None
+Source: TypeAlias = Location | None
 """What an argument of a scan names."""
+_HEAD = 16
+"""Bytes of a file that tell whether it is an image."""
 _BLOCK = 1 << 16
 """Bytes of a list that are read at once."""
 _PAUSE = 0.05
@@ -33,7 +36,7 @@ _PAUSE = 0.05
 class LeftOut:
     """Something that was found but is not scanned."""
 
-    path: Path
+    path: Location
     """The path as it was found."""
     reason: str
     """In one line."""
@@ -72,6 +75,10 @@ def sources(arguments: Sequence[str]) -> list[Source]:
             if sys.stdin is None:
                 raise UsageError("-: standard input is closed; pipe a list of paths into it, or name paths")
             unique.setdefault("", LISTED)
+        elif is_url(argument):
+            url = ObjectUrl(argument)
+            check_reachable(url)
+            unique.setdefault(_location(url), url)
         else:
             path = Path(argument)
             _check_exists(path)
@@ -88,14 +95,16 @@ def _check_exists(path: Path) -> None:
         raise UsageError(f"{path}: no such file or folder; give existing images or folders") from error
 
 
-def _location(path: Path) -> str:
+def _location(path: Location) -> str:
     """Return the same text for all spellings of one path. A link is not followed: it has its own location."""
+    if isinstance(path, ObjectUrl):
+        return path.url.rstrip("/")
     if path.name in ("", ".."):
         return os.path.realpath(path)
     return f"{os.path.realpath(path.parent)}{os.sep}{path.name}"
 
 
-def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Path | LeftOut]:
+def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Location | LeftOut]:
     """Yield image files, folder by folder in name order, and everything that is left out with the reason.
 
     Files that the user names, as an argument or in the list that LISTED (`-`) stands for, are always yielded. In
@@ -105,7 +114,11 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
     named = frozenset(_location(path) for path in paths if path is not LISTED) if len(paths) > 1 else frozenset()
     for argument in paths:
         for path in listed_paths(sys.stdin.buffer) if argument is LISTED else (argument,):
-            if os.path.isdir(path):
+            if isinstance(path, ObjectUrl):
+                # A listed URL is an object unless it ends in a slash: to ask the store would take a request for each
+                is_folder = path.url.endswith("/") if argument is LISTED else _is_folder(path)
+                yield from _walk_store(path, search, named) if is_folder else (path,)
+            elif os.path.isdir(path):
                 entries = _list_folder(path, named)
                 yield from (path,) if entries is None else _walk(entries, search, named)
             elif _is_regular(path) or _is_broken_link(path) or not os.path.lexists(path):
@@ -114,19 +127,19 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Pat
                 yield LeftOut(path, "not a regular file")
 
 
-def listed_paths(stream: BinaryIO) -> Iterator[Path]:
-    """Yield the paths in a stream as they arrive: NUL-separated if the first block has NUL, else lines."""
+def listed_paths(stream: BinaryIO) -> Iterator[Location]:
+    """Yield the paths and URLs in a stream as they arrive: NUL-separated if the first block has NUL, else lines."""
     # Unbuffered, because Python crashes on exit while a thread waits inside a buffered stream
     stream = getattr(stream, "raw", stream)
     rest = block = _next_block(stream)
     separator = b"\0" if b"\0" in rest else b"\n"
     while block:
         *complete, rest = rest.split(separator)
-        yield from (Path(os.fsdecode(name)) for name in complete if name)
+        yield from (location(os.fsdecode(name)) for name in complete if name)
         block = _next_block(stream)
         rest += block
     if rest:
-        yield Path(os.fsdecode(rest))
+        yield location(os.fsdecode(rest))
 
 
 def _next_block(stream: BinaryIO) -> bytes:
@@ -150,6 +163,43 @@ def _walk(paths: Iterator[Path], search: Search, named: Set[str]) -> Iterator[Pa
                 yield path
             else:
                 levels.append(entries)
+
+
+def _is_folder(url: ObjectUrl) -> bool:
+    try:
+        return url.size() is None
+    except OSError:
+        return False  # becomes a row that says why
+
+
+def _walk_store(folder: ObjectUrl, search: Search, named: Set[str]) -> Iterator[ObjectUrl | LeftOut]:
+    """Yield what is in a folder of an object store, as _walk() does on disk."""
+    levels = [iter([(folder, True)])]
+    while levels:
+        url, is_folder = next(levels[-1], (None, False))
+        if url is None:
+            levels.pop()
+        elif url != folder and (url.url in named or _matches(url, search.exclude)):
+            if url.url not in named:
+                yield LeftOut(url, "excluded")
+        elif not is_folder:
+            yield _classify_object(url, search)
+        elif search.recursive or url == folder:
+            try:
+                levels.append(url.entries())
+            except OSError:
+                yield url  # becomes a row, like a folder on disk that cannot be listed
+
+
+def _classify_object(url: ObjectUrl, search: Search) -> ObjectUrl | LeftOut:
+    if search.include and not _matches(url, search.include):
+        return LeftOut(url, "not included")
+    if url.suffix.lower() in IMAGE_SUFFIXES:
+        return url
+    try:
+        return url if _begins_like_image(url.read(_HEAD)) else LeftOut(url, "not an image")
+    except OSError:
+        return LeftOut(url, "not an image by its name, and cannot be opened")
 
 
 def _list_folder(folder: Path, named: Set[str]) -> Iterator[Path] | None:
@@ -183,11 +233,15 @@ def _classify(path: Path, search: Search) -> Path | LeftOut | None:
         return path
     try:
         with path.open("rb") as stream:
-            head = stream.read(16)
+            head = stream.read(_HEAD)
     except OSError:
         return LeftOut(path, "not an image by its name, and cannot be opened")
+    return path if _begins_like_image(head) else LeftOut(path, "not an image")
+
+
+def _begins_like_image(head: bytes) -> bool:
     # Too many other files begin with "BM" by chance
-    return path if sniff(head) not in (None, "BMP") else LeftOut(path, "not an image")
+    return sniff(head) not in (None, "BMP")
 
 
 def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:
@@ -202,7 +256,7 @@ def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:
     yield from (entry for entry in entries if isinstance(entry, Path))
 
 
-def _matches(path: Path, globs: Sequence[str]) -> bool:
+def _matches(path: Location, globs: Sequence[str]) -> bool:
     return any(path.match(glob) for glob in globs)
 
 

@@ -147,6 +147,17 @@ def perceptual_hash(pixels: Pixels) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
+Marks: TypeAlias = tuple[str | None, int | None]
+"""A row's `duplicate_of` and `cluster`."""
+
+
+def marked(row: FileResult, duplicate_of: str | None, cluster: int | None) -> FileResult:
+    """Return a row with these marks."""
+    if (duplicate_of, cluster) == (row.duplicate_of, row.cluster):
+        return row
+    return replace(row, duplicate_of=duplicate_of, cluster=cluster)
+
+
 class Seen:
     """What a scan remembers of earlier rows; a resumed scan passes the rows that stay through it as well."""
 
@@ -157,13 +168,15 @@ class Seen:
 
     def mark(self, row: FileResult) -> FileResult:
         """Return a row with `duplicate_of` and `cluster`, and remember it."""
-        duplicate_of = None if row.sha256 is None else self._original(row.sha256, row.path)
+        return marked(row, *self.marks(row.path, row.sha256, row.phash))
+
+    def marks(self, path: str, sha256: str | None, phash: str | None) -> Marks:
+        """Return a row's `duplicate_of` and `cluster`, and remember it."""
+        duplicate_of = None if sha256 is None else self._original(sha256, path)
         cluster = None
-        if self._clusters is not None and row.phash is not None:
-            cluster = self._clusters.number(int(row.phash, 16))
-        if (duplicate_of, cluster) == (row.duplicate_of, row.cluster):
-            return row
-        return replace(row, duplicate_of=duplicate_of, cluster=cluster)
+        if self._clusters is not None and phash is not None:
+            cluster = self._clusters.number(int(phash, 16))
+        return duplicate_of, cluster
 
     def _original(self, sha256: str, path: str) -> str | None:
         """Return the first path with the same content; None if it is this one."""

@@ -1,8 +1,9 @@
 """Runs exports on ONNX Runtime: views in, logits and distances out."""
 
 import hashlib
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +117,12 @@ class Model:
         refused. Raises ModelError for a file that is not a usable export.
         """
         with open_export(path) as stream:
-            cards = read_cards(stream, path)
-            stream.seek(0)
-            data = stream.read()
+            return cls.load_bytes(path, stream.read(), device, threads)
+
+    @classmethod
+    def load_bytes(cls, path: Path, data: bytes, device: str = "cpu", threads: int = 1) -> list["Model"]:
+        """Do the same with the content of a file that may lie on another machine."""
+        cards = read_cards(io.BytesIO(data), path)
         runtime = _start(path, data, device, threads)
         turns = nullcontext() if runtime.get_providers()[0] == CPU else Lock()
         session = Session(path, hashlib.sha256(data).hexdigest(), runtime, turns)
@@ -147,15 +151,24 @@ class Model:
         return judge_samples([self], [self.card.preprocessing], samples)[0]
 
 
-def load_models(exports: Sequence[Export], device: str, threads: int = 1) -> list[Model]:
+def load_models(
+    exports: Sequence[Export], device: str, threads: int = 1, contents: Mapping[Path, bytes] | None = None
+) -> list[Model]:
     """Start one session per file, and return a model for each export, in their order.
 
-    Models that do not run on the CPU are compared with it. Raises ModelError if the results differ.
+    `contents`: what is in the files, if they lie on another machine. Models that do not run on the CPU are compared
+    with it. Raises ModelError if the results differ.
     """
-    loaded = {path: Model.load_all(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
+
+    def load(path: Path, device: str, threads: int) -> list[Model]:
+        if contents is None:
+            return Model.load_all(path, device, threads)
+        return Model.load_bytes(path, contents[path], device, threads)
+
+    loaded = {path: load(path, device, threads) for path in dict.fromkeys(export.path for export in exports)}
     for path, models in loaded.items():
         if models[0].provider != CPU:
-            for model, reference in zip(models, Model.load_all(path, "cpu"), strict=True):
+            for model, reference in zip(models, load(path, "cpu", 1), strict=True):
                 check_against_cpu(model, reference)
     by_technique = {(path, model.card.technique): model for path, models in loaded.items() for model in models}
     return [by_technique[export.path, export.card.technique] for export in exports]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import BinaryIO, TypeVar
@@ -22,6 +21,7 @@ from forensic_cli.images.header import Header, Pixels, Unreadable, state_of
 from forensic_cli.images.history import traces_of, variants
 from forensic_cli.images.views import view_warnings, views
 from forensic_cli.model import Sample
+from forensic_cli.objects import Location, ObjectUrl, in_one_line
 from forensic_cli.provenance import read_metadata
 from forensic_cli.record import Claim
 
@@ -50,7 +50,7 @@ class Reading:
 class Prepared:
     """One file, read and cut into views; its bytes and pixels are gone."""
 
-    path: Path
+    path: Location
     """As found."""
     sha256: str | None = None
     """Of its bytes; None if it could not be read."""
@@ -74,13 +74,13 @@ class Prepared:
     """What the pixels tell about earlier processing (images.history)."""
 
 
-def prepare(path: Path, reading: Reading) -> Prepared:
+def prepare(path: Location, reading: Reading) -> Prepared:
     """Read one file, hash and decode it; cut it, and each of its re-encodings, for every wanted preprocessing."""
     data = read_file(path)
     return Prepared(path, failure=data) if isinstance(data, Unreadable) else prepare_bytes(path, data, reading)
 
 
-def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
+def prepare_bytes(path: Location, data: bytes, reading: Reading) -> Prepared:
     """Prepare a file whose bytes are known; its path only matters for its suffix."""
     inspection = inspect(data)
     sha256, claims = hashlib.sha256(data).hexdigest(), read_metadata(data, inspection.blocks)
@@ -88,7 +88,7 @@ def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
     if isinstance(decoded, Unreadable):
         return Prepared(path, sha256, len(data), decoded.header, decoded, metadata=claims)
     pixels, header = decoded.pixels, decoded.header
-    warnings = {*header.warnings, *(("wrong_suffix",) if has_wrong_suffix(path, header.format) else ())}
+    warnings = {*header.warnings, *(("wrong_suffix",) if has_wrong_suffix(path.suffix, header.format) else ())}
     warnings.update(name for preprocessing in reading.wanted for name in view_warnings(pixels, preprocessing))
     return Prepared(
         path,
@@ -107,7 +107,11 @@ def prepare_bytes(path: Path, data: bytes, reading: Reading) -> Prepared:
 
 
 def work_on(
-    files: Iterable[Path], reading: Reading, work: Callable[[list[Prepared]], R], batch_size: int = 1, workers: int = 0
+    files: Iterable[Location],
+    reading: Reading,
+    work: Callable[[list[Prepared]], R],
+    batch_size: int = 1,
+    workers: int = 0,
 ) -> Iterator[R]:
     """Read files and work on `batch_size` of them together, in threads (0: one a core).
 
@@ -115,7 +119,7 @@ def work_on(
     """
     threads = workers or default_workers()
 
-    def work_on_batch(paths: list[Path]) -> R:
+    def work_on_batch(paths: list[Location]) -> R:
         return work([prepare(path, reading) for path in paths])
 
     return ordered_map(work_on_batch, batches(files, batch_size), threads, -(-AHEAD // batch_size) + threads)
@@ -125,8 +129,10 @@ def _sample(pixels: Pixels, reading: Reading, state: str) -> Sample:
     return Sample(tuple(views(pixels, preprocessing) for preprocessing in reading.wanted), state)
 
 
-def read_file(path: Path) -> bytes | Unreadable:
+def read_file(path: Location) -> bytes | Unreadable:
     """Return a file's bytes, or why they cannot be had."""
+    if isinstance(path, ObjectUrl):
+        return _read_object(path)
     try:
         # A pipe that took the file's place must not keep the scan waiting for a writer
         with open(path, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
@@ -143,13 +149,28 @@ def read_file(path: Path) -> bytes | Unreadable:
         return Unreadable("unreadable", "the file is too large for this machine's memory")
 
 
+def _read_object(url: ObjectUrl) -> bytes | Unreadable:
+    try:
+        data = url.read(MAX_BYTES + 1)
+        return data if len(data) <= MAX_BYTES else _too_large(url.size() or 0)
+    except FileNotFoundError:
+        return Unreadable("missing", "the object is gone")
+    except OSError as error:
+        return Unreadable("unreadable", f"the object cannot be read ({in_one_line(error)})")
+    except MemoryError:
+        return Unreadable("unreadable", "the object is too large for this machine's memory")
+
+
+def _too_large(size: int) -> Unreadable:
+    return Unreadable("too_large", f"{size} bytes are more than the {MAX_BYTES / (1 << 30):g} GiB that are read")
+
+
 def _read_unchanged(stream: BinaryIO) -> bytes | Unreadable:
     before = os.fstat(stream.fileno())
     if not stat.S_ISREG(before.st_mode):
         return Unreadable("unreadable", "not a regular file (any more)")
     if before.st_size > MAX_BYTES:
-        reason = f"{before.st_size} bytes are more than the {MAX_BYTES / (1 << 30):g} GiB that are read"
-        return Unreadable("too_large", reason)
+        return _too_large(before.st_size)
     data = stream.read(before.st_size + 1)  # not to the end: a file may grow faster than it is read
     after = os.fstat(stream.fileno())
     if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

@@ -18,7 +18,7 @@ import msgspec
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
-def printable(path: Path | str) -> str:
+def printable(path: "os.PathLike[str] | str") -> str:
     r"""Return a path, or a word of a command line, as text for any output; bytes that are not UTF-8 become \xNN.
 
     No two names come out the same: the backslash of a name that already looks like an escape becomes \x5c.
@@ -154,6 +154,11 @@ class FileResult:
         return {name: row.pop(name) for name in ("path", "status", "reason")} | verdict | row
 
 
+def is_nested(kind: Any) -> bool:
+    """Tell whether a field of this type is JSON text in a table of columns."""
+    return kind not in (str, int, float, tuple[str, ...], Mapping[str, float])
+
+
 def _json_ready(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
@@ -249,6 +254,11 @@ class RunHeader:
         del record["exports"]
         return record
 
+    def differences(self, before: Mapping[str, Any]) -> list[str]:
+        """Return the fields in which the record of another scan differs, without those that rows do not depend on."""
+        record = self.record()
+        return [name for name in record if name not in ("started", "command") and before.get(name) != record[name]]
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that every model of the scan knows, in the first one's order."""
@@ -285,6 +295,15 @@ class Summary:
         self.copies += row.duplicate_of is not None
         if row.cluster is not None:
             self.findings = max(self.findings or 0, row.cluster)
+
+    def merge(self, other: "Summary") -> None:
+        """Add the totals of rows that follow."""
+        for name in ("headlines", "verdicts", "answers", "statuses"):
+            getattr(self, name).update(getattr(other, name))
+        self.left_out += other.left_out
+        self.copies += other.copies
+        if other.findings is not None:
+            self.findings = max(self.findings or 0, other.findings)
 
     @property
     def judged(self) -> int:

@@ -1,15 +1,19 @@
-"""Reads a results file back: the run header, the rows, the summary and the seal of JSON Lines or a JSON document."""
+"""Reads results back: the run header, the rows, the summary and the seal of JSON Lines, a JSON document or Parquet.
 
+A scan in parts leaves a folder: files of rows, and a manifest, itself sealed JSON Lines with a line for each part.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import msgspec
 
 from forensic_cli.console import note
-from forensic_cli.errors import UsageError
-from forensic_cli.record import FileResult, RunHeader, read_row
+from forensic_cli.errors import UsageError, require
+from forensic_cli.record import FileResult, RunHeader, Summary, is_nested, read_row, row_fields
 
 RUN, FILES, SUMMARY, SEAL = "run", "files", "summary", "seal"
 """Keys of a JSON document, in their order."""
@@ -21,6 +25,63 @@ LONGEST_LINE = 1 << 24
 """Bytes; a longer line is not a row."""
 _LARGEST_DOCUMENT = 1 << 31
 """Bytes of a JSON document, which is read whole; JSON Lines have no limit."""
+
+
+MANIFEST = "manifest.jsonl"
+"""Name of the list of parts in their folder."""
+PARQUET = b"PAR1"
+"""How a Parquet file begins."""
+_PARQUET_ROWS = 256
+"""Rows of a Parquet file that are held at once."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file with some of the rows of a scan, as the manifest lists it."""
+
+    part: str
+    """Name of the file."""
+    rows: int
+    """How many rows are in it."""
+    sha256: str
+    """SHA-256 of the file, hexadecimal."""
+    answers: Mapping[str, Mapping[str, int]]
+    """{headline: {verdict: images}}."""
+    statuses: Mapping[str, int]
+    """{status other than ok: files}."""
+    copies: int
+    """Files with the same bytes as an earlier one, in this part or before it."""
+    findings: int | None
+    """Highest number of a group of near-duplicates; null unless --dedupe is set and something was judged."""
+
+    def summary(self) -> Summary:
+        """Return its totals."""
+        totals = Summary(statuses=Counter(self.statuses), copies=self.copies, findings=self.findings)
+        for headline, verdicts in self.answers.items():
+            for verdict, count in verdicts.items():
+                totals.headlines[headline] += count
+                totals.verdicts[verdict] += count
+                totals.answers[headline, verdict] += count
+        return totals
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a scan that wrote parts says about them."""
+
+    header: RunHeader
+    """What judged the files."""
+    parts: tuple[Part, ...]
+    """In the scan's order."""
+    left_out: int
+    """Entries of the folders that are not images."""
+
+    def summary(self) -> Summary:
+        """Return the totals of all parts."""
+        totals = Summary(left_out=self.left_out)
+        for part in self.parts:
+            totals.merge(part.summary())
+        return totals
 
 
 @dataclass(frozen=True)
@@ -36,15 +97,15 @@ class Results:
 
 
 def load_results(path: Path) -> Results:
-    """Read a results file whole. Raises UsageError for a file that is not one, or has a line that is not a row.
+    """Read results whole. Raises UsageError for anything else, and for a line that is not a row.
 
     A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
     """
-    parts = read_parts(path)
-    header = _header(path, next(parts)[1])
+    entries = read_entries(path)
+    header = _header(path, next(entries)[1])
     rows: list[FileResult] = []
     left_out = None
-    for kind, value in parts:
+    for kind, value in entries:
         if kind == "row":
             rows.append(_row(path, len(rows) + 1, value))
         elif kind == SUMMARY:
@@ -54,16 +115,31 @@ def load_results(path: Path) -> Results:
     return Results(header, tuple(rows), left_out if isinstance(left_out, int) else None)
 
 
-def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield (kind, JSON value): `header`, each `row`, and `summary`, `seal` or `cut`; JSON Lines one at a time.
+def stream_results(path: Path) -> tuple[RunHeader, Iterator[FileResult]]:
+    """Return the run header, and the rows one at a time. Raises UsageError as load_results() does."""
+    entries = read_entries(path)
+    header = _header(path, next(entries)[1])
+    rows = (value for kind, value in entries if kind == "row")
+    return header, (_row(path, number, value) for number, value in enumerate(rows, 1))
 
-    A row is any line between header and seal, and None if it is not a JSON object. Raises UsageError for a file that
-    does not begin like results or cannot be read.
+
+def read_entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (kind, JSON value): `header`, each `row`, and `summary`, `seal` or `cut`; a JSON document is read whole.
+
+    A row is any line between header and seal, and None if it is not a JSON object. A folder of parts is read as if it
+    were one file. Raises UsageError for what does not begin like results or cannot be read.
     """
     try:
+        if path.is_dir():
+            yield from _folder(path)
+            return
         if not path.is_file():
             raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give {WANTED}")
         with path.open("rb") as stream:
+            if stream.read(len(PARQUET)) == PARQUET:
+                yield from _parquet(path)
+                return
+            stream.seek(0)
             header = json_object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
             if isinstance(header, dict):
                 yield "header", header
@@ -73,6 +149,69 @@ def read_parts(path: Path) -> Iterator[tuple[str, Any]]:
                 yield from _document(path, stream.read(_LARGEST_DOCUMENT))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_manifest(folder: Path) -> "Manifest":
+    """Read what a scan that wrote parts says about them. Raises UsageError without such a manifest."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        begun = any(folder.glob("part-*"))
+        problem = "has parts but no manifest: the scan was stopped; go on with --resume" if begun else "has no results"
+        raise UsageError(f"{folder}: {problem}; give {WANTED}, or a folder of parts")
+    entries = read_entries(path)
+    header = _header(path, next(entries)[1])
+    parts, left_out = [], 0
+    for kind, value in entries:
+        if kind != "row":
+            continue
+        try:
+            if isinstance(value, dict) and set(value) == {"left_out"}:
+                left_out = int(value["left_out"])
+            else:
+                parts.append(msgspec.convert(value, Part))
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            raise _unusable(path, f"line {len(parts) + 2}", error) from error
+    return Manifest(header, tuple(parts), left_out)
+
+
+def _folder(folder: Path) -> Iterator[tuple[str, Any]]:
+    manifest = read_manifest(folder)
+    yield "header", manifest.header.record()
+    for part in manifest.parts:
+        path = folder / part.part
+        if PurePath(part.part).name != part.part or not path.is_file():
+            raise UsageError(f"{folder}: its part {part.part} is gone; see `genforensic verify`")
+        yield from (entry for entry in read_entries(path) if entry[0] == "row")
+    yield SUMMARY, manifest.summary().record()
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the header, the rows and the summary of a Parquet file; nested values are JSON text there."""
+    require(("pyarrow", "pyarrow.parquet"), "parquet", str(path))
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            about = file.metadata.metadata or {}
+            header = json_object(about.get(JSONL_RUN.encode(), b""))
+            if not header:
+                raise UsageError(f"{path}: not the results of a scan; give {WANTED}")
+            yield "header", header
+            kinds = row_fields()
+            for batch in file.iter_batches(_PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    yield "row", {name: _from_column(kinds.get(name), value) for name, value in row.items()}
+            yield SUMMARY, json_object(about.get(SUMMARY.encode(), b""))
+    except (pyarrow.ArrowException, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({str(error).splitlines()[0]}); give {WANTED}") from error
+
+
+def _from_column(kind: Any, value: Any) -> Any:
+    """Return a field of a record from its column; see reports.columns.ParquetReport."""
+    if value is not None and kind == Mapping[str, float]:
+        return dict(value)
+    return msgspec.json.decode(value) if isinstance(value, str) and is_nested(kind) else value
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
@@ -126,5 +265,5 @@ def _header(path: Path, value: Any) -> RunHeader:
     return header
 
 
-def _unusable(path: Path, where: str, error: msgspec.ValidationError) -> UsageError:
+def _unusable(path: Path, where: str, error: Exception) -> UsageError:
     return UsageError(f"{path}: {where} cannot be read ({error}); give {WANTED}, and see `genforensic verify`")

@@ -13,13 +13,13 @@ from forensic_cli.console import note
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.images.header import Unreadable
 from forensic_cli.judge import Seen
+from forensic_cli.objects import Location
+from forensic_cli.parts import RowStub
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
 from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, json_object
 from forensic_cli.seal import refuse_broken_seal
 
-_MAY_DIFFER = ("started", "command")
-"""Fields of the run header that may differ between a scan and its continuation."""
 _HEADER = f'{{"{JSONL_RUN}": {{'.encode()
 """How a report begins."""
 _FOREIGN = "not a JSON Lines report of genforensic; choose another --output"
@@ -31,7 +31,7 @@ class Kept:
 
     length: int
     """Bytes of the report that stay: its header and whole rows; 0 starts over."""
-    files: Iterator[Path]
+    files: Iterator[Location]
     """Files left to judge, in order."""
     rows: int
     """Rows that stay."""
@@ -39,7 +39,7 @@ class Kept:
     """What these rows tell about the files left to judge."""
 
 
-def keep_rows(path: Path, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
+def keep_rows(path: Path, header: RunHeader, files: Iterator[Location], summary: Summary) -> Kept:
     """Compare a report with the files, row by row, and count the rows that stay.
 
     A row stays if the same path still has the same bytes. The first one that does not ends them, at the batch before
@@ -76,8 +76,7 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
     before = json_object(line).get(JSONL_RUN)
     if not isinstance(before, dict):
         raise UsageError(f"{path}: {_FOREIGN}")
-    changed = [name for name, value in header.record().items() if name not in _MAY_DIFFER and before.get(name) != value]
-    if changed:
+    if changed := header.differences(before):
         raise UsageError(
             f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "
             "choose another --output, or start over with --force and without --resume"
@@ -97,10 +96,10 @@ def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:
 
 def _keep(path: Path, rows: Iterator[tuple[FileResult, int]], start: Kept, header: RunHeader, summary: Summary) -> Kept:
     files, end, kept = start.files, start.length, 0
-    batch: list[tuple[Path, FileResult]] = []
+    batch: list[tuple[Location, FileResult]] = []
     for row, offset in rows:
         file = next(files, None)
-        if file is None or not _holds(row, file):
+        if file is None or not holds(row, file):
             again = [earlier for earlier, _ in batch] + ([] if file is None else [file])
             if not kept and not batch and (file is None or row.path != printable(file)):
                 raise UsageError(
@@ -120,14 +119,14 @@ def _keep(path: Path, rows: Iterator[tuple[FileResult, int]], start: Kept, heade
     return Kept(end, chain([file for file, _ in batch], [following], files), kept, start.seen)
 
 
-def _stay(batch: list[tuple[Path, FileResult]], summary: Summary, seen: Seen) -> int:
+def _stay(batch: list[tuple[Location, FileResult]], summary: Summary, seen: Seen) -> int:
     """Count and remember the rows of a whole batch; returns how many they are."""
     for _, row in batch:
         summary.add(seen.mark(row))
     return len(batch)
 
 
-def _holds(row: FileResult, file: Path) -> bool:
+def holds(row: FileResult | RowStub, file: Location) -> bool:
     """Tell whether a file is still what its row was made of. The verdict in the row is taken as it stands."""
     if row.path != printable(file):
         return False

@@ -23,6 +23,7 @@ from forensic_cli.errors import UsageError
 from forensic_cli.images.decode import MAX_PIXELS
 from forensic_cli.judge import Judge, Seen, perceptual_hash
 from forensic_cli.model import Model, images_at_once
+from forensic_cli.objects import Location
 from forensic_cli.pipeline import Reading, work_on
 from forensic_cli.record import FileResult, RunHeader, Summary, UsedModel, printable
 from forensic_cli.reports import Selection, check_verdicts, make_report, worth_unfinished
@@ -89,10 +90,10 @@ def report_scan(
     check_verdicts("--only", target.selection.only, Judge(models).labels)
     summary = Summary()
     arriving = _watched(paths, search) if target.watch else None
-    files = _images(paths, search, summary)
+    files = find_images(paths, search, summary)
     first = next(files, None)
     if first is None and arriving is None:
-        raise UsageError(_nothing_found(paths, summary.left_out))
+        raise UsageError(nothing_found(paths, summary.left_out))
     selection = {} if target.selection.is_all else asdict(target.selection)
     header = replace(run_header(models, settings), search=asdict(search), selection=selection)
     kept = _kept(target, header, files if first is None else chain([first], files), summary)
@@ -102,7 +103,7 @@ def report_scan(
     with Output(target.output, target.force or target.resume, kept.length, unfinished) as out:
         # Rows on a terminal are progress enough, and a bar would run through them
         quiet = target.quiet or out.is_terminal
-        total = None if quiet or LISTED in paths else sum(1 for _ in _images(paths, search, Summary())) - kept.rows
+        total = None if quiet else count_images(paths, search, kept.rows)
         if target.output and isinstance(report, JsonLinesReport) and kept.length:
             report.go_on(kept_lines(target.output, kept.length))
         else:
@@ -124,14 +125,18 @@ def report_scan(
 
 
 def scan(
-    files: Iterable[Path], models: Sequence[Model], settings: ScanSettings, seen: Seen | None = None
+    files: Iterable[Location], models: Sequence[Model], settings: ScanSettings, seen: Seen | None = None
 ) -> Iterator[FileResult]:
     """Judge files with one or more models of the same labels; yields a row for each file, in the files' order.
 
     `seen` remembers the rows before these. Raises ModelError if the models' labels differ. A bad file is a row with a
     status, never an exception.
     """
-    seen = seen or Seen(settings.dedupe)
+    return map((seen or Seen(settings.dedupe)).mark, judge_files(files, models, settings))
+
+
+def judge_files(files: Iterable[Location], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
+    """Judge files as `scan` does, but without looking for copies: the one step that other engines take over."""
     judge = Judge(models, settings.fusion, settings.threshold, stability=bool(settings.reencodings))
     reading = Reading(
         wanted=judge.preprocessings,
@@ -141,7 +146,7 @@ def scan(
     )
     batch_size = settings.batch_size or images_at_once(models)
     for rows in work_on(files, reading, judge.rows, batch_size, settings.workers):
-        yield from map(seen.mark, rows)
+        yield from rows
 
 
 def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:
@@ -209,7 +214,8 @@ def _decision_record(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Path]:
+def find_images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterator[Location]:
+    """Yield the images, and count in the summary what is left out."""
     for entry in discover(paths, search):
         if isinstance(entry, LeftOut):
             summary.left_out += 1
@@ -217,12 +223,20 @@ def _images(paths: Sequence[Source], search: Search, summary: Summary) -> Iterat
             yield entry
 
 
-def _nothing_found(paths: Sequence[Source], left_out: int) -> str:
+def count_images(paths: Sequence[Source], search: Search, fewer: int = 0) -> int | None:
+    """Return how many images there are, less `fewer`; None where that would use up a list or list a store twice."""
+    if not all(isinstance(path, Path) for path in paths):
+        return None
+    return sum(1 for _ in find_images(paths, search, Summary())) - fewer
+
+
+def nothing_found(paths: Sequence[Source], left_out: int) -> str:
+    """Say that there is nothing to scan."""
     places = ", ".join("the list on standard input" if path is LISTED else str(path) for path in paths)
     return f"no images found in {places} ({left_out} other entries left out); give a folder with images"
 
 
-def _kept(target: Target, header: RunHeader, files: Iterator[Path], summary: Summary) -> Kept:
+def _kept(target: Target, header: RunHeader, files: Iterator[Location], summary: Summary) -> Kept:
     """Return what stays of the target's file; nothing unless it is to be resumed."""
     if not target.resume:
         return Kept(0, files, 0, Seen(header.dedupe))
@@ -253,7 +267,9 @@ def _watched(paths: Sequence[Source], search: Search) -> Iterator[list[Path]]:
 
 
 def _and_arriving(
-    rows: Iterator[FileResult], arriving: Iterator[list[Path]], judge: Callable[[Sequence[Path]], Iterator[FileResult]]
+    rows: Iterator[FileResult],
+    arriving: Iterator[list[Path]],
+    judge: Callable[[Iterable[Location]], Iterator[FileResult]],
 ) -> Iterator[FileResult]:
     """Yield rows, and then those of files that arrive; a file that is found again unchanged gets none."""
     last = LastRows()

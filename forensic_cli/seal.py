@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,20 @@ import msgspec
 
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import export_folders
+from forensic_cli.images.header import Unreadable
+from forensic_cli.objects import Location, ObjectUrl, is_url
+from forensic_cli.pipeline import read_file
 from forensic_cli.record import path_bytes
-from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, SEAL, read_parts
+from forensic_cli.results_file import (
+    JSONL_RUN,
+    LONGEST_LINE,
+    MANIFEST,
+    PARQUET,
+    SEAL,
+    Part,
+    read_entries,
+    read_manifest,
+)
 
 MOST_MARKS = 1024
 """Marks in one seal; in longer files a mark stands for 2, 4, 8, ... rows."""
@@ -33,6 +45,7 @@ _JSON_ROWS_END = b"],\n"
 
 KINDS = (
     *("header_edited", "rows_changed", "end_edited", "rows_appended", "seal_missing", "seal_edited", "resealed"),
+    *("part_changed", "part_missing"),
     *("row_unreadable", "file_changed", "file_missing", "model_changed", "model_missing"),
 )
 """Every kind of fault."""
@@ -120,16 +133,45 @@ class Checked:
 
 
 def check_results(path: Path, noted: str | None = None) -> Checked:
-    """Compare a results file with its seal, and the seal with a hash that was noted elsewhere.
+    """Compare results with their seal, and the seal with a hash that was noted elsewhere.
 
-    Raises UsageError for a file that does not hold results, and for a noted hash that cannot be one.
+    Of a folder of parts the manifest holds the seal, and the hash of each part. Raises UsageError for what does not
+    hold results, and for a noted hash that cannot be one.
     """
+    if not path.is_dir():
+        return _check_sealed(path, noted)
+    manifest = read_manifest(path)
+    checked = _check_sealed(path / MANIFEST, noted)
+    faults = [fault for part in manifest.parts if (fault := _check_part(path, part)) is not None]
+    return replace(checked, rows=sum(part.rows for part in manifest.parts), faults=(*checked.faults, *faults))
+
+
+def _check_part(folder: Path, part: Part) -> Fault | None:
+    """Compare a part with its line in the manifest; its own seal, if it has one, tells which row was changed."""
+    now = file_sha256(folder / part.part)
+    if now is None:
+        return Fault("part_missing", part.part, f"{part.part}: the part is gone or cannot be read")
+    if now == part.sha256:
+        return None
+    try:
+        faults = _check_sealed(folder / part.part, None).faults
+    except UsageError:
+        faults = ()
+    detail = f" ({faults[0].message})" if faults and faults[0].kind != "seal_missing" else ""
+    return Fault("part_changed", part.part, f"{part.part}: has another sha256 than the manifest says{detail}")
+
+
+def _check_sealed(path: Path, noted: str | None) -> Checked:
+    """Compare one file with its seal."""
     wanted = None if noted is None else noted.strip().lower()
     if wanted is not None and not _HASH.fullmatch(wanted):
         raise UsageError(
             f"--seal {noted!r} is not a seal; give the 64 hexadecimal digits that `genforensic verify` printed"
         )
-    header = next(read_parts(path))[1]
+    header = next(read_entries(path))[1]
+    if _is_parquet(path):
+        fault = Fault("seal_missing", "", "no seal: a Parquet file has none; a manifest of parts or JSON Lines has")
+        return Checked(header, 0, None, (fault,))
     found, seal_text, appended = _hash_again(path)
     if seal_text is None:
         causes = "the scan was stopped before its end, the seal was removed, or the file was reformatted"
@@ -156,6 +198,11 @@ def refuse_broken_seal(path: Path) -> None:
             f"{path}: its seal does not hold, {checked.faults[0].message}; see `genforensic verify`, "
             "choose another --output, or start over with --force and without --resume"
         )
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(PARQUET)) == PARQUET
 
 
 def _hash_again(path: Path, every: int | None = None) -> tuple[dict[str, Any], bytes | None, int]:
@@ -211,14 +258,14 @@ def _split(marks: str) -> list[str]:
 
 def _path_of_row(path: Path, number: int) -> str:
     """Return the path in a row, counted from 1; nothing if there is no such row."""
-    rows = (value for kind, value in read_parts(path) if kind == "row")
+    rows = (value for kind, value in read_entries(path) if kind == "row")
     row = next(islice(rows, number - 1, None), None)
     return str(row.get("path", "")) if isinstance(row, dict) else ""
 
 
 def check_files(path: Path, root: Path) -> Iterator[Fault | None]:
     """Compare every image with its row, in the rows' order; None for one that holds. Relative paths start at `root`."""
-    rows = (value for kind, value in read_parts(path) if kind == "row")
+    rows = (value for kind, value in read_entries(path) if kind == "row")
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict) and isinstance(row.get("path"), str):
             yield check_file(row["path"], row.get("sha256"), str(row.get("status")), root)
@@ -250,7 +297,7 @@ def check_file(name: str, sha256: str | None, status: str, root: Path) -> Fault 
         if sha256 is None:
             return None
         return Fault("file_missing", name, f"{name}: the file is gone; relative paths start at {root}")
-    now = file_sha256(file)
+    now = content_sha256(file)
     # What was too large was refused by its size, before a byte of it was read
     if now == sha256 or (sha256 is None and status == "too_large"):
         return None
@@ -260,11 +307,21 @@ def check_file(name: str, sha256: str | None, status: str, root: Path) -> Fault 
     return Fault("file_changed", name, f"{name}: {problem}")
 
 
-def find_file(name: str, root: Path) -> Path | None:
+def find_file(name: str, root: Path) -> Location | None:
     r"""Return the file that a row names, in which bytes that are not UTF-8 stand as \xNN; None if there is none."""
     text = os.fsdecode(path_bytes(name))
+    if is_url(text):
+        return ObjectUrl(text)
     file = root / text
     return file if "\0" not in text and os.path.lexists(file) else None
+
+
+def content_sha256(file: Location) -> str | None:
+    """Hash an image; None if it cannot be read."""
+    if isinstance(file, Path):
+        return file_sha256(file)
+    data = read_file(file)
+    return None if isinstance(data, Unreadable) else hashlib.sha256(data).hexdigest()
 
 
 def file_sha256(file: Path) -> str | None:

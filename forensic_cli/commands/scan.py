@@ -15,10 +15,12 @@ from forensic_cli.reports import choose_format
 Format: TypeAlias = Literal["table", "jsonl", "json", "csv", "sarif", "parquet", "html"]
 Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
+Engine: TypeAlias = Literal["local", "ray"]
 
 # The sections of the help page; options that other commands share come before them
-_files, _models, _answers, _output, _speed = (
-    partial(typer.Option, rich_help_panel=heading) for heading in ("Files", "Models", "Answers", "Output", "Speed")
+_files, _models, _answers, _output, _speed, _cluster = (
+    partial(typer.Option, rich_help_panel=heading)
+    for heading in ("Files", "Models", "Answers", "Output", "Speed", "Cluster")
 )
 
 
@@ -27,7 +29,8 @@ def scan(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Images and folders of images, or - for a list of paths on standard input, in lines or NUL-separated.",
+            help="Images and folders of images, on disk or in an object store (s3://BUCKET/..., gs://...), or - for a "
+            "list of them on standard input, in lines or NUL-separated.",
             show_default=False,
         ),
     ],
@@ -77,7 +80,10 @@ def scan(
         _answers(metavar="ANSWER", help="Exit with 10 if an image has this headline or verdict. May be repeated."),
     ] = None,
     output: Annotated[
-        Path | None, _output("--output", "-o", metavar="FILE", help="Write the report to this file.")
+        Path | None,
+        _output(
+            "--output", "-o", metavar="FILE", help="Write the report to this file, or with --engine ray to this folder."
+        ),
     ] = None,
     report_format: Annotated[
         Format | None, _output("--format", "-f", help="Report format. Default: by the suffix of --output, else table.")
@@ -94,10 +100,19 @@ def scan(
     ] = 0.0,
     quiet: Quiet = False,
     batch_size: Annotated[int, _speed(min=0, max=4096, help="Images per run; 0: 1 on a CPU and 32 on a GPU.")] = 0,
-    workers: Annotated[int, _speed(min=0, max=256, help="Threads that judge images; 0 means one per core.")] = 0,
+    workers: Annotated[
+        int, _speed(min=0, max=256, help="Threads that judge images, or Ray workers; 0 means one per core.")
+    ] = 0,
     threads: Annotated[
         int, _speed(min=1, max=256, help="Threads within each run of a model; more helps if images are few.")
     ] = 1,
+    engine: Annotated[
+        Engine, _cluster(help="ray: many processes or machines write parts into a folder. Needs ray.")
+    ] = "local",
+    address: Annotated[
+        str | None, _cluster(metavar="HOST:PORT", help="Head of a Ray cluster. Default: one on this machine.")
+    ] = None,
+    part_size: Annotated[int, _cluster(metavar="N", min=1, help="Files in a part that a worker judges.")] = 1024,
 ) -> None:
     """Tell whether images are AI-generated, and by which generator, with the evidence for each answer.
 
@@ -114,6 +129,7 @@ def scan(
         genforensic scan inbox/ --watch --output inbox.jsonl
         genforensic scan incoming/ --fail-on generated --quiet
         find case-17/ -name "*.png" -print0 | genforensic scan - --format csv
+        genforensic scan s3://case-17/images --engine ray --address 10.0.0.5:6379 --output case-17-parts
 
     Exit codes: 0 success; 1 success, but some files could not be read; 2 wrong usage; 3 no usable exports; 10 an image
     has one of the answers of --fail-on; 130 interrupted.
@@ -130,12 +146,12 @@ def scan(
 
     named = sources(paths)
     given, setting = (report_format, None) if on_command_line(ctx, "report_format") else (None, report_format)
-    chosen = choose_format(output, given, setting)
+    chosen = (given or "jsonl") if engine == "ray" else choose_format(output, given, setting)
     if watch:
         check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
     chosen_exports = select(peek_exports(export_files(exports)), technique or [], recipe)
-    models = load_models(chosen_exports, "cuda" if require_gpu else device, threads)
+    device = "cuda" if require_gpu else device
     settings = ScanSettings(
         ensemble,
         threshold,
@@ -146,11 +162,19 @@ def scan(
         dedupe=dedupe_distance() if dedupe else None,
         command=command_line(ctx),
     )
-    check_verdicts("--fail-on", fail_on or (), check_labels(models))
-    if sort and not quiet:
-        note("With --sort, no row is written before all images have been judged")
+    check_verdicts("--fail-on", fail_on or (), check_labels(chosen_exports))
     shown = Selection(sort, tuple(only or ()), min_confidence)
-    summary = report_scan(named, search, models, settings, Target(output, chosen, force, quiet, resume, shown, watch))
+    target = Target(output, chosen, force, quiet, resume, shown, watch)
+    if engine == "ray":
+        from forensic_cli.ray_engine import Cluster, scan_in_parts
+
+        cluster = Cluster(address, device, part_size)
+        summary = scan_in_parts(named, search, chosen_exports, settings, cluster, target)
+    else:
+        if sort and not quiet:
+            note("With --sort, no row is written before all images have been judged")
+        models = load_models(chosen_exports, device, threads)
+        summary = report_scan(named, search, models, settings, target)
     if any(summary.verdicts.get(name) or summary.headlines.get(name) for name in fail_on or ()):
         raise typer.Exit(ExitCode.VERDICT_FOUND)
     raise typer.Exit(ExitCode.SOME_UNREADABLE if summary.unreadable else ExitCode.DONE)

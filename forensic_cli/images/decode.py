@@ -3,7 +3,6 @@
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -142,9 +141,9 @@ def _decode(data: bytes, header: Header, inspection: Inspection) -> Decoded | Un
     return Unreadable("unsupported", f"{header.format} files cannot be decoded", header)
 
 
-def has_wrong_suffix(path: Path, name: str) -> bool:
-    """Tell whether a file's suffix promises another format than `name`, which its bytes have."""
-    promised = [promised for promised, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes]
+def has_wrong_suffix(suffix: str, name: str) -> bool:
+    """Tell whether a file's suffix, such as `.png`, promises another format than `name`, which its bytes have."""
+    promised = [promised for promised, suffixes in SUFFIXES.items() if suffix.lower() in suffixes]
     return bool(promised) and name not in promised
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from forensic_cli.card import UNKNOWN
 from forensic_cli.errors import require
-from forensic_cli.record import FileResult, Prediction, RunHeader, Summary, field_types, row_fields
+from forensic_cli.record import FileResult, Prediction, RunHeader, Summary, field_types, is_nested, row_fields
 from forensic_cli.reports import Report
+from forensic_cli.results_file import JSONL_RUN, SUMMARY
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a terminal obeys; a tab and a newline within quotes are plain CSV."""
@@ -69,7 +70,7 @@ class CsvReport(Report):
         elif kind == tuple[str, ...]:
             yield name, ";".join(value or ())
         else:
-            yield name, (json.dumps(value, ensure_ascii=False) if value else None) if _is_nested(kind) else value
+            yield name, (json.dumps(value, ensure_ascii=False) if value else None) if is_nested(kind) else value
 
 
 class ParquetReport(Report):
@@ -88,7 +89,7 @@ class ParquetReport(Report):
         """Return the magic bytes."""
         import pyarrow.parquet
 
-        about = {"genforensic": json.dumps(header.record(), ensure_ascii=False)}
+        about = {JSONL_RUN: json.dumps(header.record(), ensure_ascii=False)}
         columns = [(name, _arrow_type(kind)) for name, kind in row_fields().items()]
         self._schema = pyarrow.schema(columns, metadata=about)
         self._writer = pyarrow.parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
@@ -103,7 +104,7 @@ class ParquetReport(Report):
     def end(self, summary: Summary) -> bytes:
         """Return the last row group and the footer, with the totals in its metadata."""
         last = self._flush() if self._held else b""
-        self._writer.add_key_value_metadata({"summary": json.dumps(summary.record())})
+        self._writer.add_key_value_metadata({SUMMARY: json.dumps(summary.record())})
         self._writer.close()
         return last + self._sink.take()
 
@@ -113,10 +114,6 @@ class ParquetReport(Report):
         self._writer.write_table(pyarrow.Table.from_pylist(self._held, schema=self._schema))
         self._held = []
         return self._sink.take()
-
-
-def _is_nested(kind: Any) -> bool:
-    return kind not in (str, int, float, tuple[str, ...], Mapping[str, float])
 
 
 def _arrow_type(kind: Any) -> Any:
@@ -130,7 +127,7 @@ def _arrow_type(kind: Any) -> Any:
 def _parquet_value(kind: Any, value: Any) -> Any:
     if value is not None and kind == Mapping[str, float]:
         return list(value.items())
-    return json.dumps(value, ensure_ascii=False) if value is not None and _is_nested(kind) else value
+    return json.dumps(value, ensure_ascii=False) if value is not None and is_nested(kind) else value
 
 
 class _Sink(io.BytesIO):

@@ -9,7 +9,7 @@ from pathlib import Path
 from sys import intern
 
 from forensic_cli.card import INCONCLUSIVE
-from forensic_cli.discover import LeftOut, discover
+from forensic_cli.discover import discover
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
@@ -105,7 +105,7 @@ def count_cells(rows: Iterable[Row], first: str = "generator", second: str = "su
 def _read_folder(root: Path) -> list[Row]:
     rows = []
     for path in discover([root]):
-        if isinstance(path, LeftOut):
+        if not isinstance(path, Path):
             continue
         inside = path.relative_to(root).parts
         if len(inside) < 2:

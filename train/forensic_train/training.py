@@ -137,9 +137,8 @@ def _train_one(
     elif options.weights is not None:
         network.encoder.load_pretrained(options.weights)
     processes.first_does(partial(run.begin, config, device, options.resume, processes.count))
-    network = network.to(device)
-    if device.type == "cuda" or settings.precision != "32":  # 16-bit convolutions are fastest with channels last
-        network = network.to(memory_format=torch.channels_last)
+    # Convolutions are fastest with channels last: on CPUs by a tenth to a half, with 16 bits on GPUs by more
+    network = network.to(memory_format=torch.channels_last).to(device)
     context = Context(
         labels=labels,
         subjects=subjects,

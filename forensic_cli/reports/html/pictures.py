@@ -72,7 +72,8 @@ class Closer:
 def picture_of(row: FileResult, root: Path, max_pixels: int, wanted: Sequence[Preprocessing] | None) -> Picture | str:
     """Read the file of a row again; `wanted` is None for a thumbnail alone. Returns a name from NOTES on failure."""
     file = find_file(row.path, root)
-    if file is None or not os.path.isfile(file):  # noqa: PTH113  # Path.is_file() may raise; a pipe would never end
+    # Path.is_file() may raise; a pipe would never end
+    if file is None or (isinstance(file, Path) and not os.path.isfile(file)):  # noqa: PTH113
         return MISSING
     data = read_file(file)
     if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != row.sha256:

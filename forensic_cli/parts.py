@@ -1,0 +1,174 @@
+"""Results in parts: writes the files of a folder and its manifest, and finds the parts of a scan that was stopped.
+
+Each part is a whole report of some rows, so it can be read alone. The manifest is sealed JSON Lines: the run header, a
+line for each part with its hash and totals, and the number of entries that were left out.
+"""
+
+import json
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from forensic_cli.console import Output, already_there
+from forensic_cli.errors import OutputError, UsageError
+from forensic_cli.judge import Marks
+from forensic_cli.record import FileResult, RunHeader, Summary
+from forensic_cli.reports import make_report
+from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, stream_results
+from forensic_cli.seal import Sealer, file_sha256, refuse_broken_seal, seal_line
+
+FORMATS = ("jsonl", "parquet")
+"""Formats that parts may have."""
+_UNFINISHED = f".{MANIFEST}"
+"""The manifest until the scan is done; its lock keeps a second scan out of the folder."""
+
+Key: TypeAlias = tuple[str, str | None, str | None]
+"""Of a row: path, sha256 and phash, which tell copies and near-duplicates."""
+
+
+def key_of(row: FileResult) -> Key:
+    """Return what marks of copies depend on."""
+    return row.path, row.sha256, row.phash
+
+
+def part_name(number: int, report_format: str) -> str:
+    """Return the name of the n-th part, from 0; names sort like numbers up to a million of them."""
+    return f"part-{number:06d}.{report_format}"
+
+
+def write_part(path: Path, header: RunHeader, rows: Iterable[FileResult]) -> Part:
+    """Write rows to a file that appears when it is whole. Raises OutputError."""
+    report, summary, count = make_report(path.suffix[1:], quiet=True), Summary(), 0
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with Output(temporary, force=True, unfinished="all parts before it are whole") as out:
+            out.write(report.begin(header))
+            for row in rows:
+                summary.add(row)
+                count += 1
+                out.write(report.row(row))
+            out.write(report.end(summary))
+        part = _describe(temporary, path.name, count, summary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); all parts before it are whole") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return part
+
+
+def _describe(path: Path, name: str, rows: int, summary: Summary) -> Part:
+    answers: dict[str, dict[str, int]] = {}
+    for (headline, verdict), count in sorted(summary.answers.items()):
+        answers.setdefault(headline, {})[verdict] = count
+    statuses = dict(sorted(summary.statuses.items()))
+    return Part(name, rows, file_sha256(path) or "", answers, statuses, summary.copies, summary.findings)
+
+
+class RowStub(NamedTuple):
+    """What a row of an earlier scan is compared by."""
+
+    path: str
+    status: str
+    reason: str | None
+    sha256: str | None
+    phash: str | None
+    duplicate_of: str | None
+    cluster: int | None
+
+    @property
+    def key(self) -> Key:
+        """What marks of copies depend on."""
+        return self.path, self.sha256, self.phash
+
+    @property
+    def marks(self) -> Marks:
+        """The marks that it has."""
+        return self.duplicate_of, self.cluster
+
+
+@dataclass(frozen=True)
+class EarlierPart:
+    """A part that an earlier scan of the same files left."""
+
+    part: Part
+    """Its line of the manifest."""
+    rows: Sequence[RowStub]
+    """Its rows."""
+
+
+def read_earlier(path: Path, header: RunHeader) -> EarlierPart | None:
+    """Read a part of an earlier scan; None if there is none, or if it is damaged or was made by another scan."""
+    try:
+        before, rows = stream_results(path)
+        if header.differences(before.record()):
+            return None
+        summary, stubs = Summary(), []
+        for row in rows:
+            summary.add(row)
+            stubs.append(RowStub(*(getattr(row, name) for name in RowStub._fields)))
+        return EarlierPart(_describe(path, path.name, len(stubs), summary), stubs)
+    except UsageError:
+        return None
+
+
+def start_folder(folder: Path, force: bool, resume: bool) -> None:
+    """Make a folder ready for parts. Raises OutputError for one that has results already, or cannot be made.
+
+    `force` removes earlier parts; `resume` keeps them unless the seal of their manifest does not hold.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume and (folder / MANIFEST).exists():
+            refuse_broken_seal(folder)
+        elif not resume and any(folder.glob("part-*")) | (folder / MANIFEST).exists():
+            if not force:
+                raise already_there(folder)
+            remove_parts(folder, set())
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def remove_parts(folder: Path, keep: Set[str]) -> None:
+    """Remove the parts that are not among `keep`."""
+    for path in folder.glob("part-*"):
+        if path.name not in keep:
+            path.unlink()
+
+
+class ManifestWriter:
+    """Writes the manifest of a folder, which appears when the scan is done."""
+
+    def __init__(self, folder: Path, header: RunHeader) -> None:
+        """Open it. Raises OutputError, also if another scan writes into the folder."""
+        self._folder = folder
+        self._out = Output(folder / _UNFINISHED, force=True, unfinished="all parts before it are whole")
+        line = _line({JSONL_RUN: header.record()})
+        self._sealer = Sealer(line)
+        self._out.write(line)
+
+    def add(self, part: Part) -> None:
+        """Append a part."""
+        self._append(asdict(part))
+
+    def finish(self, left_out: int) -> None:
+        """Append what is not in the parts, and the seal."""
+        self._append({"left_out": left_out})
+        self._out.write(seal_line(self._sealer.seal()))
+        (self._folder / _UNFINISHED).replace(self._folder / MANIFEST)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; without finish() the unfinished manifest stays behind."""
+        self._out.__exit__()
+
+    def _append(self, record: Any) -> None:
+        line = _line(record)
+        self._sealer.add_row(line)
+        self._out.write(line)
+
+
+def _line(record: Any) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
