@@ -15,7 +15,7 @@ from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.judge import Marks
 from forensic_cli.record import FileResult, RunHeader, Summary
 from forensic_cli.reports import make_report
-from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, stream_results
+from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, open_results
 from forensic_cli.seal import Sealer, file_sha256, refuse_broken_seal, seal_line
 
 FORMATS = ("jsonl", "parquet")
@@ -101,11 +101,11 @@ class EarlierPart:
 def read_earlier(path: Path, header: RunHeader) -> EarlierPart | None:
     """Read a part of an earlier scan; None if there is none, or if it is damaged or was made by another scan."""
     try:
-        before, rows = stream_results(path)
-        if header.differences(before.record()):
+        before = open_results(path)
+        if header.differences(before.header.record()):
             return None
         summary, stubs = Summary(), []
-        for row in rows:
+        for row in before.rows():
             summary.add(row)
             stubs.append(RowStub(*(getattr(row, name) for name in RowStub._fields)))
         return EarlierPart(_describe(path, path.name, len(stubs), summary), stubs)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forensic_cli.console import note, progress_bar
-from forensic_cli.discover import Search, Source
+from forensic_cli.discover import LISTED, Search, Source
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.exports import Export
 from forensic_cli.judge import Judge, Marks, Seen, marked
@@ -33,9 +33,9 @@ from forensic_cli.parts import (
     write_part,
 )
 from forensic_cli.pipeline import batches, default_workers
-from forensic_cli.ray_workers import Pool, Task, WorkerSpec, connect, running_versions
+from forensic_cli.ray_workers import Pool, Task, WorkerSpec, connected, running_versions
 from forensic_cli.record import FileResult, RunHeader, Summary, printable
-from forensic_cli.results_file import Part, stream_results
+from forensic_cli.results_file import Part, open_results
 from forensic_cli.scan import ScanSettings, Target, count_images, find_images, nothing_found, run_header
 
 PART_SIZE = 1024
@@ -96,16 +96,11 @@ def scan_in_parts(
     if first is None:
         raise UsageError(nothing_found(paths, summary.left_out))
     start_folder(folder, target.force, target.resume)
-    ray = connect(cluster.address, settings.workers or default_workers())
-    try:
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if cluster.device != "cpu" else 0
-        size = settings.workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        contents = {path: path.read_bytes() for path in {export.path for export in exports}}
-        spec = WorkerSpec(exports, contents, settings, cluster.device, running_versions())
-        pool = Pool(ray, spec, size, gpus)
-        pool.wait()
+    with connected(cluster.address, settings.workers or default_workers()) as ray:
+        folder_of_paths = Path.cwd() if any(_is_relative(path) for path in paths) else None
+        pool = _start_workers(ray, exports, settings, cluster, folder_of_paths)
         header = replace(run_header(models, settings), search=asdict(search), providers=pool.providers or ())
-        flow = _Flow(ray, pool, header, folder, target, Seen(settings.dedupe))
+        flow = _Flow(ray, pool, header, target)
         size = -(-cluster.part_size // header.batch_size) * header.batch_size
         total = None if target.quiet else count_images(paths, search)
         manifest = ManifestWriter(folder, header)
@@ -122,10 +117,27 @@ def scan_in_parts(
             raise KeyboardInterrupt("the parts that were written are whole") from interrupt
         finally:
             manifest.close()
-        remove_parts(folder, flow.names)
-    finally:
-        ray.shutdown()
+    remove_parts(folder, flow.names)
     return summary
+
+
+def _is_relative(path: Source) -> bool:
+    """Tell whether paths under an argument depend on the working folder; those in a list may."""
+    return path is LISTED or (isinstance(path, Path) and not path.is_absolute())
+
+
+def _start_workers(
+    ray: Any, exports: Sequence[Export], settings: ScanSettings, cluster: Cluster, start: Path | None
+) -> Pool:
+    """Start a worker for each core, or for each GPU if there are any, and wait until one can judge."""
+    resources = ray.cluster_resources()
+    gpus = 0 if cluster.device == "cpu" else int(resources.get("GPU", 0))
+    size = settings.workers or gpus or max(1, int(resources.get("CPU", 1)))
+    contents = {path: path.read_bytes() for path in {export.path for export in exports}}
+    spec = WorkerSpec(exports, contents, settings, cluster.device, running_versions(), start)
+    pool = Pool(ray, spec, size, gpus > 0)
+    pool.wait()
+    return pool
 
 
 def _check_target(target: Target) -> Path:
@@ -141,15 +153,15 @@ def _check_target(target: Target) -> Path:
             "--engine ray writes the rows of all files in their order; leave out --watch, --sort, --only and "
             "--min-confidence"
         )
-    return target.output
+    return target.output.absolute()
 
 
 class _Flow:
     """The parts between the list of files and the manifest."""
 
-    def __init__(self, ray: Any, pool: Pool, header: RunHeader, folder: Path, target: Target, seen: Seen) -> None:
-        self._ray, self._pool, self._folder, self._target, self._seen = ray, pool, folder, target, seen
-        self._header, self._header_reference = header, ray.put(header)
+    def __init__(self, ray: Any, pool: Pool, header: RunHeader, target: Target) -> None:
+        self._ray, self._pool, self._target, self._folder = ray, pool, target, _check_target(target)
+        self._header, self._header_reference, self._seen = header, ray.put(header), Seen(header.dedupe)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), False
         )
@@ -172,6 +184,8 @@ class _Flow:
             while self._open and (part := self._open[0].written) is not None:
                 self._open.popleft()
                 yield part
+            if not self._open:
+                continue  # a worker that never starts is not waited for
             writing = {part.writing: part for part in self._open if part.writing is not None}
             if references := self._pool.references() + list(writing):
                 ready, _ = self._ray.wait(references)
@@ -242,5 +256,5 @@ class _Flow:
 
 def _write(path: Path, header: RunHeader, marks: Sequence[Marks], *pieces: Path | Sequence[FileResult]) -> Part:
     """Write a part in a Ray task: rows that were judged, or those that are in the file already, with new marks."""
-    rows = chain.from_iterable(stream_results(piece)[1] if isinstance(piece, Path) else piece for piece in pieces)
+    rows = chain.from_iterable(open_results(piece).rows() if isinstance(piece, Path) else piece for piece in pieces)
     return write_part(path, header, (marked(row, *mark) for row, mark in zip(rows, marks, strict=True)))

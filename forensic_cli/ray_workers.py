@@ -7,13 +7,15 @@ that does it, which then gets a row that says so.
 import os
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from forensic_cli import __version__
+from forensic_cli.console import note
 from forensic_cli.errors import GenforensicError, UsageError, require
 from forensic_cli.exports import Export
 from forensic_cli.model import load_models
@@ -51,6 +53,8 @@ class WorkerSpec:
     """auto, cpu or cuda."""
     versions: Mapping[str, str]
     """What the driver runs on; see running_versions()."""
+    folder: Path | None = None
+    """Where relative paths start; None if there are none."""
 
 
 @dataclass(eq=False)
@@ -90,6 +94,11 @@ class JudgingWorker:
     def __init__(self, spec: WorkerSpec) -> None:
         """Start the sessions. What is wrong is kept for about(): an exception here would hide its own message."""
         self._spec, self._problem = spec, _unlike(spec.versions)
+        if spec.folder is not None:
+            try:
+                os.chdir(spec.folder)
+            except OSError as error:
+                self._problem = f"cannot enter {spec.folder} ({error.strerror}), where relative paths start"
         try:
             self._models = [] if self._problem else load_models(spec.exports, spec.device, 1, spec.contents)
         except GenforensicError as error:
@@ -127,29 +136,37 @@ def _unlike(wanted: Mapping[str, str]) -> str | None:
     return f"has {', '.join(differing)}; install the same versions on every machine" if differing else None
 
 
-def connect(address: str | None, cpus: int) -> Any:
-    """Join a Ray cluster, or start one on this machine with `cpus` workers' places; returns the module `ray`.
+@contextmanager
+def connected(address: str | None, cpus: int) -> Iterator[Any]:
+    """Join a Ray cluster, or start one on this machine with `cpus` workers' places; yields the module `ray`.
 
     Raises UsageError if Ray is not installed or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about a case leaves the machine
+    # Ray copies its daemons' messages to standard output; this skips every line, and they are in its logs as well
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     require(("ray",), "ray", "--engine ray")
     import ray
 
-    if ray.is_initialized():
-        return ray
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _check_answers(address)
+    if ray.is_initialized():  # by a program that calls this one
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if address is None:
         ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-        return ray
-    _check_answers(address)
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
     try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
-    return ray
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
@@ -259,6 +276,7 @@ class Pool:
                 "use fewer --workers, and see the logs in Ray's session folder"
             )
         self.workers[self.workers.index(dead)] = self._start()
+        note("A worker died; its files are judged again", "yellow")
         for place, (task, _) in reversed(list(enumerate(dead.queue))):
             if place == 0:
                 self._suspect(task)

@@ -84,43 +84,41 @@ class Manifest:
         return totals
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """A results file in memory."""
+    """The results of a scan, whose rows are read one at a time."""
 
+    path: Path
+    """Where they are."""
     header: RunHeader
     """What judged the files."""
-    rows: tuple[FileResult, ...]
-    """In the scan's order."""
-    left_out: int | None
-    """Entries of the folders that are not images; None in JSON Lines, which have no summary."""
+    entries: Iterator[tuple[str, Any]]
+    """What follows the header; see read_entries()."""
+    quiet: bool = False
+    """Whether to say nothing about a line that was cut off."""
+    left_out: int | None = None
+    """Entries of the folders that are not images; known after the last row, and None in JSON Lines."""
+
+    def rows(self) -> Iterator[FileResult]:
+        """Yield the rows in the scan's order, once. Raises UsageError for a line that is not a row.
+
+        A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
+        """
+        number = 0
+        for kind, value in self.entries:
+            if kind == "row":
+                number += 1
+                yield _row(self.path, number, value)
+            elif kind == SUMMARY and isinstance(value.get("left_out"), int):
+                self.left_out = value["left_out"]
+            elif kind == "cut" and not self.quiet:
+                note(f"{self.path}: the last line is cut off and was left out", "yellow")
 
 
-def load_results(path: Path) -> Results:
-    """Read results whole. Raises UsageError for anything else, and for a line that is not a row.
-
-    A last line that was cut off, as a scan that was stopped may leave it, is left out with a note.
-    """
+def open_results(path: Path, quiet: bool = False) -> Results:
+    """Read the header of results. Raises UsageError for anything else, and for what cannot be read."""
     entries = read_entries(path)
-    header = _header(path, next(entries)[1])
-    rows: list[FileResult] = []
-    left_out = None
-    for kind, value in entries:
-        if kind == "row":
-            rows.append(_row(path, len(rows) + 1, value))
-        elif kind == SUMMARY:
-            left_out = value.get("left_out")
-        elif kind == "cut":
-            note(f"{path}: the last line is cut off and was left out", "yellow")
-    return Results(header, tuple(rows), left_out if isinstance(left_out, int) else None)
-
-
-def stream_results(path: Path) -> tuple[RunHeader, Iterator[FileResult]]:
-    """Return the run header, and the rows one at a time. Raises UsageError as load_results() does."""
-    entries = read_entries(path)
-    header = _header(path, next(entries)[1])
-    rows = (value for kind, value in entries if kind == "row")
-    return header, (_row(path, number, value) for number, value in enumerate(rows, 1))
+    return Results(path, _header(path, next(entries)[1]), entries, quiet)
 
 
 def read_entries(path: Path) -> Iterator[tuple[str, Any]]:

@@ -260,7 +260,8 @@ def _path_of_row(path: Path, number: int) -> str:
     """Return the path in a row, counted from 1; nothing if there is no such row."""
     rows = (value for kind, value in read_entries(path) if kind == "row")
     row = next(islice(rows, number - 1, None), None)
-    return str(row.get("path", "")) if isinstance(row, dict) else ""
+    # A manifest has parts where results have rows
+    return str(row.get("path") or row.get("part") or "") if isinstance(row, dict) else ""
 
 
 def check_files(path: Path, root: Path) -> Iterator[Fault | None]:

@@ -1,10 +1,10 @@
 """`genforensic diff`: what changed between two scans, by image, in the models and in the settings."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -13,7 +13,6 @@ from forensic_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from forensic_cli.record import FileResult, RunHeader
-    from forensic_cli.results_file import Results
 
 TOLERANCE = 0.001
 """Probabilities that differ by no more count as the same; another batch size moves the sixth digit."""
@@ -24,12 +23,14 @@ _PROBABILITIES = ("p_generated", "confidence")
 _NOT_SETTINGS = ("models", "started", "command")
 """Fields of the run header that are not settings."""
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
+_Rows: TypeAlias = dict[str, dict[str, Any]]
+"""Records by path."""
 _SHORT = 12
 """Characters of a sha256 that the table shows."""
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines or JSON of a scan.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="JSON Lines, JSON, Parquet or folder of parts of a scan.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of another scan.")],
     tolerance: Annotated[
         float, typer.Option(metavar="N", min=0, max=1, help="Probabilities that differ by no more are the same.")
@@ -49,15 +50,14 @@ def diff(
 
     Exit code: 0 the same, 12 different, 2 wrong use.
     """
-    from forensic_cli.results_file import load_results
-
-    comparison = compare(load_results(old), load_results(new), tolerance)
+    comparison = compare(old, new, tolerance)
     if images_only:
         comparison = replace(comparison, models=[], settings=[])
     if report_format == "json":
         print_json(comparison.record())
     else:
-        print_text("\n".join(_lines(comparison)))
+        for line in _lines(comparison):
+            print_text(line)
     raise typer.Exit(ExitCode.DONE if comparison.same else ExitCode.DIFFERENT)
 
 
@@ -80,7 +80,7 @@ class _ImageChange:
     """Which fields; of an added or removed image its headline and verdict, or its status if it has none."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
     """What changed between two scans."""
 
@@ -88,47 +88,67 @@ class Comparison:
     """By technique: the sha256 of its export."""
     settings: list[_Change]
     """Of the run header: threshold, batch size, versions, ..."""
-    images: list[_ImageChange]
-    """In the new scan's order, then what was removed."""
-    unchanged: int
-    """Images that are the same in both."""
+    images: Iterator[_ImageChange]
+    """In the new scan's order, then what was removed; each is counted as it is taken."""
+    rows: int
+    """Of the new scan."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Images by kind, and changed ones by field, as far as they were taken."""
+
+    def changes(self) -> Iterator[_ImageChange]:
+        """Yield the images that differ, and count them."""
+        for image in self.images:
+            self.counts[image.kind] += 1
+            self.counts.update(change.name for change in image.changes if image.kind == "changed")
+            yield image
 
     @property
     def same(self) -> bool:
-        """Tell whether nothing differs."""
-        return not (self.models or self.settings or self.images)
+        """Tell whether nothing differs, once all images were taken."""
+        return not (self.models or self.settings or self.counts)
 
     @property
     def totals(self) -> dict[str, int]:
         """Return how many images were added, removed, changed and not changed, and how many changed in each field."""
-        kinds = Counter(image.kind for image in self.images)
-        names = Counter(change.name for image in self.images if image.kind == "changed" for change in image.changes)
-        by_kind = {kind: kinds[kind] for kind in _MARKS}
-        return {**by_kind, "unchanged": self.unchanged} | {name: names[name] for name in (*_COMPARED, *_PROBABILITIES)}
+        unchanged = self.rows - self.counts["added"] - self.counts["changed"]
+        names = (*_COMPARED, *_PROBABILITIES)
+        return {kind: self.counts[kind] for kind in _MARKS} | {
+            "unchanged": unchanged,
+            **{name: self.counts[name] for name in names},
+        }
 
     def record(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        changes = asdict(self)
-        del changes["unchanged"]  # among the totals
-        return {"same": self.same, "totals": self.totals} | changes
+        images = [asdict(image) for image in self.changes()]
+        models, settings = ([asdict(change) for change in changes] for changes in (self.models, self.settings))
+        return {"same": self.same, "totals": self.totals, "models": models, "settings": settings, "images": images}
 
 
-def compare(old: "Results", new: "Results", tolerance: float = TOLERANCE) -> Comparison:
-    """Compare two scans, image by image by the path in their rows."""
-    before, after = _by_path(old.rows), _by_path(new.rows)
-    images = []
-    for path, row in after.items():
-        if path not in before:
-            images.append(_whole(path, "added", row))
-        elif changes := _row_changes(before[path], row, tolerance):
-            images.append(_ImageChange(path, "changed", changes))
-    unchanged = len(after) - len(images)
-    images += [_whole(path, "removed", row) for path, row in before.items() if path not in after]
-    models, settings = (_changes(of(old.header), of(new.header)) for of in (_models, _settings))
-    return Comparison(models, settings, images, unchanged)
+def compare(old: Path, new: Path, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two scans, image by image by the path in their rows; of parts, only what differs is in memory."""
+    from forensic_cli.queries import changed_pairs, count_rows
+    from forensic_cli.results_file import open_results
+
+    if old.is_dir() or new.is_dir():
+        headers = open_results(old).header, open_results(new).header
+        pairs, rows = changed_pairs(old, new, tolerance), count_rows(new)
+    else:
+        before, after = open_results(old), open_results(new)
+        headers = before.header, after.header
+        one_side, other_side = _by_path(before.rows()), _by_path(after.rows())
+        pairs, rows = _pairs(one_side, other_side), len(other_side)
+    images = filter(None, (_compare_rows(path, one, other, tolerance) for path, one, other in pairs))
+    models, settings = (_changes(*map(of, headers)) for of in (_models, _settings))
+    return Comparison(models, settings, images, rows)
 
 
-def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
+def _pairs(before: _Rows, after: _Rows) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield (path, old row, new row), with an empty row where there is none."""
+    yield from ((path, before.get(path, {}), row) for path, row in after.items())
+    yield from ((path, row, {}) for path, row in before.items() if path not in after)
+
+
+def _by_path(rows: "Iterable[FileResult]") -> _Rows:
     """Key records by path; a path that was scanned several times also by its turn."""
     turns: Counter[str] = Counter()
     records = {}
@@ -137,6 +157,14 @@ def _by_path(rows: "Sequence[FileResult]") -> dict[str, dict[str, Any]]:
         again = f" (scanned again, {turns[row.path]})" if turns[row.path] > 1 else ""
         records[row.path + again] = row.record()
     return records
+
+
+def _compare_rows(path: str, old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> _ImageChange | None:
+    """Return how an image differs; None if it does not."""
+    if not old or not new:
+        return _whole(path, "removed", old) if old else _whole(path, "added", new)
+    changes = _row_changes(old, new, tolerance)
+    return _ImageChange(path, "changed", changes) if changes else None
 
 
 def _row_changes(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> list[_Change]:
@@ -181,15 +209,15 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[_Change]:
 def _lines(comparison: Comparison) -> Iterator[str]:
     from forensic_cli.reports.text import counted, visible
 
-    if comparison.same:
-        yield f"The scans are the same: {counted(comparison.unchanged, 'image')}."
-        return
     for title, changes in (("model", comparison.models), ("setting", comparison.settings)):
         yield from (f"{title} {visible(_arrow(change))}" for change in changes)
-    for image in comparison.images:
+    for image in comparison.changes():
         describe = _arrow if image.kind == "changed" else _only_value
         described = ", ".join(map(describe, image.changes))
         yield f"{_MARKS[image.kind]} {visible(image.path)}: {visible(described)}"
+    if comparison.same:
+        yield f"The scans are the same: {counted(comparison.rows, 'image')}."
+        return
     totals = comparison.totals
     yield ", ".join(f"{totals[name]} {name}" for name in (*_MARKS, "unchanged"))
     if fields := [f"{name} {totals[name]}" for name in (*_COMPARED, *_PROBABILITIES) if totals[name]]:

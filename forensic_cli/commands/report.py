@@ -8,10 +8,16 @@ import typer
 from forensic_cli.commands import Exports, Force, Quiet, Root
 from forensic_cli.console import note
 
+SAMPLE = 2000
+"""Images on the page of a folder of parts, if the command line does not say."""
+
 
 def report(
     results: Annotated[
-        Path, typer.Argument(help="Results of `genforensic scan`, .jsonl or .json.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Results of `genforensic scan`: JSON Lines, JSON, Parquet or a folder.", show_default=False
+        ),
     ],
     html: Annotated[
         Path, typer.Option("--html", metavar="FILE", help="Write one self-contained page here.", show_default=False)
@@ -24,6 +30,16 @@ def report(
     pictures: Annotated[
         int, typer.Option(min=0, metavar="MB", help="Most megabytes of thumbnails; images beyond that have none.")
     ] = 48,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Show N images, as many of each answer, the surest first; the totals stay those of all. Default: all, "
+            f"or {SAMPLE} of a folder of parts. Needs duckdb.",
+            show_default=False,
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,14 +61,15 @@ def report(
     from forensic_cli.errors import ModelError
     from forensic_cli.exports import export_files
     from forensic_cli.record import printable
-    from forensic_cli.reports.html import PageSettings, Source, build_page
+    from forensic_cli.reports.html import PageSettings, Source, build_page, choose_rows
     from forensic_cli.reports.text import visible
-    from forensic_cli.results_file import load_results
+    from forensic_cli.results_file import MANIFEST
     from forensic_cli.seal import check_results, file_sha256
 
     if html.exists() and not force:
         raise already_there(html)
-    loaded = load_results(results)
+    most = sample or (SAMPLE if results.is_dir() else None)
+    shown = choose_rows(results, most)
     checked = check_results(results)
     if checked.faults:
         note(f"{printable(results)}: {visible(str(checked))}; the page says so", "yellow")
@@ -63,8 +80,10 @@ def report(
             raise
         files = []  # the page says which models are missing
     settings = PageSettings(root, evidence, pictures * 1_000_000, quiet)
-    source = Source(printable(Path(results.name)), file_sha256(results) or "", str(checked), not checked.faults)
-    page = build_page(loaded.header, loaded.rows, loaded.left_out, files, settings, source)
+    sealed = results / MANIFEST if results.is_dir() else results
+    name = printable(Path(results.resolve().name))
+    source = Source(name, file_sha256(sealed) or "", str(checked), not checked.faults)
+    page = build_page(shown, files, settings, source)
     # Last, so that a failure neither leaves an empty page nor empties an old one
     with Output(html, force, unfinished="the page is unfinished and cannot be used") as out:
         out.write(page)

@@ -8,7 +8,7 @@ import typer
 
 from forensic_cli.commands import Device, Exports, Force, Quiet, command_line, on_command_line
 from forensic_cli.console import note
-from forensic_cli.errors import ExitCode
+from forensic_cli.errors import ExitCode, UsageError
 from forensic_cli.reports import choose_format
 
 # The names in reports.REPORTS, verdict.FUSIONS and reports.SORTS; a test compares them
@@ -147,6 +147,8 @@ def scan(
     named = sources(paths)
     given, setting = (report_format, None) if on_command_line(ctx, "report_format") else (None, report_format)
     chosen = (given or "jsonl") if engine == "ray" else choose_format(output, given, setting)
+    if engine == "local" and address:
+        raise UsageError("--address names a Ray cluster; add --engine ray")
     if watch:
         check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))

@@ -6,7 +6,7 @@ Decisions stand beside a results file and never in it: lines appended to RESULTS
 import getpass
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,9 @@ _STOP = "q"
 
 
 def triage(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="JSON Lines or JSON of a scan.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="JSON Lines, JSON, Parquet or folder of parts of a scan.")
+    ],
     analyst: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who decides; default: the account's name.", show_default=False)
     ] = None,
@@ -50,19 +52,23 @@ def triage(
     """
     from forensic_cli.record import printable
     from forensic_cli.reports.text import visible
-    from forensic_cli.results_file import load_results
+    from forensic_cli.results_file import open_results
     from forensic_cli.seal import check_results
 
-    loaded, sidecar = load_results(results), results.with_name(f"{results.name}.decisions.jsonl")
+    results = results if results.name else results.resolve()
+    sidecar = results.with_name(f"{results.name}.decisions.jsonl")
+    scanned = open_results(results)
     who = analyst or _account()
     if faults := check_results(results).faults:
         note(f"{results}: {faults[0].message}; decisions are recorded all the same", "yellow")
-    rows = to_decide(loaded.rows, read_decisions(sidecar))
-    choices = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *loaded.header.labels, UNKNOWN]))
+    earlier = read_decisions(sidecar)
+    # Counted first and read again then, so that rows of any number fit into memory
+    total = sum(1 for _ in to_decide(scanned.rows(), earlier))
+    choices = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *scanned.header.labels, UNKNOWN]))
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(choices, 1))
     decided = 0
-    for place, (row, verdict) in enumerate(rows, 1):
-        print_text("\n".join(["", *map(visible, _shown(row, verdict, f"{place} of {len(rows)}", root))]))
+    for place, (row, verdict) in enumerate(to_decide(open_results(results, quiet=True).rows(), earlier), 1):
+        print_text("\n".join(["", *map(visible, _shown(row, verdict, f"{place} of {total}", root))]))
         answer = _ask(f"decision ({visible(listed)}; empty skips, {_STOP} stops): ", choices)
         if answer == _STOP:
             break
@@ -73,7 +79,7 @@ def triage(
                 sidecar, AnalystDecision(*machine, answer[:MOST_TEXT], why[:MOST_TEXT], who[:MOST_TEXT], now)
             )
             decided += 1
-    print_text(f"{decided} of {len(rows)} decided; {printable(sidecar)}")
+    print_text(f"{decided} of {total} decided; {printable(sidecar)}")
 
 
 @dataclass(frozen=True)
@@ -131,16 +137,15 @@ def append_decision(path: Path, decision: AnalystDecision) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def to_decide(rows: "Sequence[FileResult]", decided: Sequence[Mapping[str, Any]]) -> "list[tuple[FileResult, Verdict]]":
-    """Return the uncertain rows without a decision: undecided ones, and those on which techniques disagree."""
+def to_decide(
+    rows: "Iterable[FileResult]", decided: Sequence[Mapping[str, Any]]
+) -> "Iterator[tuple[FileResult, Verdict]]":
+    """Yield the uncertain rows without a decision: undecided ones, and those on which techniques disagree."""
     done = {(decision.get("path"), decision.get("sha256")) for decision in decided}
-    return [
-        (row, row.verdict)
-        for row in rows
-        if row.verdict is not None
-        and (row.verdict.headline == UNDECIDED or row.verdict.agreement < 1)
-        and (row.path, row.sha256) not in done
-    ]
+    for row in rows:
+        is_uncertain = row.verdict and (row.verdict.headline == UNDECIDED or row.verdict.agreement < 1)
+        if row.verdict and is_uncertain and (row.path, row.sha256) not in done:
+            yield row, row.verdict
 
 
 def _account() -> str:

@@ -19,7 +19,7 @@ _SHOWN = 50
 
 
 def verify(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="JSON Lines or JSON of a scan.")],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="JSON Lines, JSON or folder of parts of a scan.")],
     root: Root = Path(),
     exports: Exports = None,
     seal: Annotated[

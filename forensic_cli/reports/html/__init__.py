@@ -22,11 +22,13 @@ from forensic_cli.images.header import OTHER_COMPRESSION, UNJUDGED, UNLIKE_TRAIN
 from forensic_cli.model import CUDA, Model
 from forensic_cli.pipeline import default_workers, ordered_map
 from forensic_cli.provenance import CLAIMS, CONFLICT
+from forensic_cli.queries import sample
 from forensic_cli.record import FileResult, RunHeader, Summary, printable
 from forensic_cli.reports import Report
 from forensic_cli.reports.html.pictures import NOT_JUDGED, NOTES, OVER_LIMIT, Picture, evidence_maps, picture_of
 from forensic_cli.reports.html.rows import ShortRecords, answer_of, as_base64, as_json, findings, in_turn, interest
 from forensic_cli.reports.text import NO_PROOF, P_MEANING, visible
+from forensic_cli.results_file import open_results
 from forensic_cli.seal import file_sha256
 from forensic_cli.tables import RATIO_MEANING, Table, card_tables
 from forensic_cli.verdict import known_labels
@@ -54,7 +56,7 @@ class HtmlReport(Report):
     def end(self, summary: Summary) -> str:
         """Return the whole page."""
         settings = PageSettings(quiet=self.quiet)
-        return build_page(self._header, self._rows, summary.left_out, self._header.exports, settings)
+        return build_page(Shown(self._header, self._rows, summary), self._header.exports, settings)
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,37 @@ class Source:
     """Whether it does."""
 
 
-def build_page(
-    header: RunHeader,
-    rows: Sequence[FileResult],
-    left_out: int | None,
-    exports: Sequence[Path],
-    settings: PageSettings,
-    source: Source | None = None,
-) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a scan."""
+
+    header: RunHeader
+    """What judged the files."""
+    rows: Sequence[FileResult]
+    """All rows, or a sample of them, in the scan's order."""
+    summary: Summary
+    """Totals of all rows."""
+
+
+def choose_rows(results: Path, most: int | None) -> Shown:
+    """Read results; of more than `most` rows a sample (queries.sample). Raises UsageError for anything else."""
+    opened = open_results(results)
+    chosen = None if most is None else sample(results, most)
+    summary, kept = Summary(), []
+    for number, row in enumerate(opened.rows()):
+        summary.add(row)
+        if chosen is None or number in chosen:
+            kept.append(row)
+    summary.left_out = opened.left_out or 0
+    return Shown(opened.header, kept, summary)
+
+
+def build_page(shown: Shown, exports: Sequence[Path], settings: PageSettings, source: Source | None = None) -> str:
     """Return the page. `exports`: where the scan's models may be; `source`: None if a scan makes the page itself.
 
     The same results, files and exports give the same bytes.
     """
-    summary = Summary(left_out=left_out or 0)
-    for row in rows:
-        summary.add(row)
+    header, rows, summary = shown.header, shown.rows, shown.summary
     models, records, groups = _load(header, exports), ShortRecords(header, rows), findings(rows)
     thumbnails, evidence = _gather(header, rows, records, models, settings)
     several = [members for members in groups if len(members) > 1]
@@ -108,6 +126,8 @@ def build_page(
         case=source.name if source else _folder_name([row.path for row in rows]),
         source=source,
         summary=summary,
+        shown=len(rows),
+        shown_judged=sum(row.verdict is not None for row in rows),
         named=[item for item in summary.record()["verdicts"].items() if item[0] not in (REAL, INCONCLUSIVE)],
         disagreeing=sum(row.verdict.agreement < 1 for row in rows if row.verdict),
         conflicting=sum(CONFLICT in row.warnings for row in rows),
