@@ -41,34 +41,42 @@ class ObjectUrl:
 
     def read(self, most: int) -> bytes:
         """Return the first `most` bytes of the object, or all that there are. Raises OSError."""
-        with _as_os_error(), self._store.open_input_file(self._place) as file:
+        place = self._reachable()
+        with _as_os_error(), self._store.open_input_file(place) as file:
             return bytes(file.read(min(most, file.size())))
 
     def size(self) -> int | None:
         """Return the size of an object in bytes; None for a folder. Raises FileNotFoundError, or another OSError."""
+        place = self._reachable()
         with _as_os_error():
-            info = self._store.get_file_info(self._place)
+            info = self._store.get_file_info(place)
         if info.type.name == "NotFound":
             raise FileNotFoundError(self.url)
         return None if info.size is None else int(info.size)
 
     def entries(self) -> Iterator[tuple["ObjectUrl", bool]]:
-        """Return what lies in a folder and whether each is a folder itself, in name order. Raises OSError.
-
-        A key with an empty part, as in `a//b`, cannot be reached: its folder is returned as if it were an object.
-        """
+        """Return what lies in a folder and whether each is a folder itself, in name order. Raises OSError."""
         from pyarrow.fs import FileSelector
 
+        place = self._reachable()
         with _as_os_error():
-            infos = self._store.get_file_info(FileSelector(self._place.rstrip("/"), recursive=False))
-        names = sorted((info.path, info.type.name == "Directory") for info in infos)
+            infos = self._store.get_file_info(FileSelector(place, recursive=False))
         scheme = self.url.partition("://")[0]
-        return ((ObjectUrl(f"{scheme}://{path}"), is_folder and _is_reachable(path)) for path, is_folder in names)
+        # An empty name inside appears as the folder itself
+        names = sorted((f"{place}//" if info.path == place else info.path, info.type.name) for info in infos)
+        return ((ObjectUrl(f"{scheme}://{path}"), kind == "Directory") for path, kind in names)
 
     @property
     def _place(self) -> str:
         """Bucket and key."""
         return self.url.partition("://")[2]
+
+    def _reachable(self) -> str:
+        """Return bucket and key. Raises OSError for one for which a server would answer with something else."""
+        place = self._place.removesuffix("/")
+        if not {"", ".", ".."}.isdisjoint(place.split("/")):
+            raise OSError("a key with an empty part or one of dots cannot be asked for")
+        return place
 
     @property
     def _store(self) -> Any:
@@ -89,10 +97,6 @@ def is_url(text: str) -> bool:
     """Tell whether a text is the URL of an object."""
     scheme, separator, place = text.partition("://")
     return bool(separator and place) and scheme in SCHEMES
-
-
-def _is_reachable(folder: str) -> bool:
-    return not folder.endswith("/") and PurePosixPath(folder).name not in (".", "..")
 
 
 def check_reachable(url: ObjectUrl) -> None:
