@@ -42,6 +42,9 @@ PART_SIZE = 1024
 """Files in a part: ten to twenty seconds of a core, so that workers finish at about the same time."""
 _WRITERS = 4
 """Parts that are written at once."""
+_AHEAD = 4
+"""Parts under way for each worker: two that it has and two that wait, so that a part which is judged again, while all
+those after it wait to be marked, leaves no worker idle."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class _Flow:
         """Yield what was written, in order; as many parts are under way as keep the workers busy."""
         upcoming = enumerate(lists)
         while True:
-            ahead = 2 * len(self._pool.workers) + _WRITERS
+            ahead = _AHEAD * len(self._pool.workers) + _WRITERS
             while len(self._open) < ahead and (following := next(upcoming, None)) is not None:
                 self._begin(*following)
             if not self._open:

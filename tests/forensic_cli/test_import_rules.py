@@ -12,7 +12,7 @@ from toys import ROOT, child_environment
 
 NEVER_IN_A_SCAN = (
     *("torch", "torchvision", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "forensic_benchmark"),
-    *("imagehash", "watchfiles"),
+    *("imagehash", "watchfiles", "ray", "duckdb", "pyarrow"),
 )
 NEVER_IN_HELP = (*NEVER_IN_A_SCAN, "cv2", "onnxruntime", "numpy", "PIL", "jinja2")
 SOURCES = sorted((ROOT / "forensic_cli").rglob("*.py"))

@@ -351,7 +351,7 @@ def test_a_file_that_holds_no_results_is_wrong_use(content: str, why: str, run: 
 
 
 def test_a_missing_results_file_and_a_folder_are_wrong_use(run: Any, tmp_path: Path) -> None:
-    for path, why in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "not a file")):
+    for path, why in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "has no results")):
         done = run("verify", path)
         assert done.exit_code == 2
         assert done.stderr.startswith(f"genforensic: {path}: {why}; give what `genforensic scan")

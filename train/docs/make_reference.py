@@ -24,6 +24,7 @@ from forensic_cli.exports import Export
 from forensic_cli.images.header import STATUSES, WARNINGS
 from forensic_cli.main import app
 from forensic_cli.provenance import CLAIMS
+from forensic_cli.results_file import Part
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path(__file__).with_name("reference.md")
@@ -267,6 +268,7 @@ _PARTS = {
     "prediction": lambda: _fields(record.Prediction),
     "stability": lambda: _fields(record.Stability),
     "claim": lambda: _fields(record.Claim),
+    "part": lambda: _fields(Part),
     "decision": lambda: _fields(AnalystDecision),
     "statuses": lambda: _name_table("status", {"ok": "the image was judged", **STATUSES}),
     "warnings": lambda: _name_table("warning", WARNINGS),

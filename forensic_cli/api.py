@@ -1,0 +1,71 @@
+"""The Python API: a scanner that keeps its models, for notebooks, services and other programs."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from forensic_cli.discover import LeftOut, Search, discover, sources
+from forensic_cli.exports import export_files, peek_exports, select
+from forensic_cli.images.decode import MAX_PIXELS
+from forensic_cli.judge import Judge
+from forensic_cli.model import load_models
+from forensic_cli.pipeline import Reading, prepare_bytes
+from forensic_cli.record import FileResult, RunHeader
+from forensic_cli.scan import ScanSettings, run_header, scan
+
+
+class Scanner:
+    """Judges images with models that are loaded once. Its methods may be called from several threads.
+
+    Rows are those of `genforensic scan`; a bad image is a row with a status, never an exception.
+    """
+
+    def __init__(
+        self,
+        techniques: Sequence[str] = (),
+        *,
+        exports: Path | None = None,
+        recipe: str | None = None,
+        device: str = "auto",
+        fusion: str = "mean",
+        threshold: float | None = None,
+        workers: int = 0,
+    ) -> None:
+        """Load the models; the arguments are the options of `genforensic scan`.
+
+        `techniques`: names, or `all`; none: the default one. `device`: auto, cpu or cuda. `fusion`: mean or vote.
+        `workers`: threads of one scan; 0: one a core. Raises ModelError without usable exports, and UsageError for
+        names that no export has.
+        """
+        chosen = select(peek_exports(export_files(exports)), techniques, recipe)
+        self._models = load_models(chosen, device)
+        self._settings = ScanSettings(fusion, threshold, workers=workers)
+
+    @cached_property
+    def header(self) -> RunHeader:
+        """What judges: models with their hashes, versions, settings. Keep it beside the rows."""
+        return run_header(self._models, self._settings)
+
+    def scan(self, paths: Iterable[str | os.PathLike[str]], search: Search | None = None) -> Iterator[FileResult]:
+        """Yield a row for each image at or below paths or URLs of object stores, as soon as it is known, in order.
+
+        Raises UsageError at once for a path that does not exist.
+        """
+        found = sources([os.fspath(path) for path in paths])
+        files = (entry for entry in discover(found, search or Search()) if not isinstance(entry, LeftOut))
+        return scan(files, self._models, self._settings)
+
+    def judge(self, data: bytes, name: str = "") -> FileResult:
+        """Return the row of an image in memory, such as an upload; `name` becomes its path, for the reader."""
+        reading = Reading(self._judge.preprocessings, max_pixels=MAX_PIXELS)
+        return self._judge.rows([prepare_bytes(Path(name), data, reading)])[0]
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return Judge(self._models, self._settings.fusion, self._settings.threshold)
+
+
+def scan_files(paths: Iterable[str | os.PathLike[str]], techniques: Sequence[str] = ()) -> Iterator[FileResult]:
+    """Judge images with the models that ship; see Scanner for everything else."""
+    return Scanner(techniques).scan(paths)
