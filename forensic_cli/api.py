@@ -6,13 +6,18 @@ from functools import cached_property
 from pathlib import Path
 
 from forensic_cli.discover import LeftOut, Search, discover, sources
+from forensic_cli.errors import UsageError
 from forensic_cli.exports import export_files, peek_exports, select
 from forensic_cli.images.decode import MAX_PIXELS
 from forensic_cli.judge import Judge
 from forensic_cli.model import load_models
+from forensic_cli.objects import location
 from forensic_cli.pipeline import Reading, prepare_bytes
 from forensic_cli.record import FileResult, RunHeader
 from forensic_cli.scan import ScanSettings, run_header, scan
+from forensic_cli.verdict import FUSIONS
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class Scanner:
@@ -38,6 +43,9 @@ class Scanner:
         `workers`: threads of one scan; 0: one a core. Raises ModelError without usable exports, and UsageError for
         names that no export has.
         """
+        for name, value, allowed in (("device", device, DEVICES), ("fusion", fusion, tuple(FUSIONS))):
+            if value not in allowed:
+                raise UsageError(f"{name} {value!r} is not known; allowed: {', '.join(allowed)}")
         chosen = select(peek_exports(export_files(exports)), techniques, recipe)
         self._models = load_models(chosen, device)
         self._settings = ScanSettings(fusion, threshold, workers=workers)
@@ -56,10 +64,10 @@ class Scanner:
         files = (entry for entry in discover(found, search or Search()) if not isinstance(entry, LeftOut))
         return scan(files, self._models, self._settings)
 
-    def judge(self, data: bytes, name: str = "") -> FileResult:
+    def judge(self, data: bytes, name: str = "image") -> FileResult:
         """Return the row of an image in memory, such as an upload; `name` becomes its path, for the reader."""
         reading = Reading(self._judge.preprocessings, max_pixels=MAX_PIXELS)
-        return self._judge.rows([prepare_bytes(Path(name), data, reading)])[0]
+        return self._judge.rows([prepare_bytes(location(name), data, reading)])[0]
 
     @cached_property
     def _judge(self) -> Judge:

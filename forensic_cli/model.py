@@ -224,7 +224,12 @@ def formula_views(size: int) -> Views:
 
 def images_at_once(models: Sequence[Model]) -> int:
     """Return the best number of images per run: 1 on a CPU, because of its caches, and 32 on a GPU."""
-    return 1 if all(model.provider == CPU for model in models) else 32
+    return images_per_run([model.provider for model in models])
+
+
+def images_per_run(providers: Sequence[str]) -> int:
+    """Do the same for models that may be on another machine."""
+    return 1 if all(provider == CPU for provider in providers) else 32
 
 
 def _start(path: Path, data: bytes, device: str, threads: int) -> Any:
@@ -258,10 +263,15 @@ def _start(path: Path, data: bytes, device: str, threads: int) -> Any:
         raise ModelError(f"{path}: not a usable ONNX file ({reason}); copy it again or export it again") from error
 
 
+def has_cuda_runtime() -> bool:
+    """Tell whether this ONNX Runtime can use CUDA, whatever the machine has."""
+    return CUDA in ort.get_available_providers()
+
+
 def _has_gpu() -> bool:
     """Tell whether CUDA is worth a try; onnxruntime-gpu lists it as available on machines without a GPU as well."""
     device_exists = sys.platform == "win32" or any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
-    return device_exists and CUDA in ort.get_available_providers()
+    return device_exists and has_cuda_runtime()
 
 
 def _check_signature(models: Sequence[Model]) -> None:

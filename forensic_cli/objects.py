@@ -1,4 +1,4 @@
-"""Images in object stores: s3://BUCKET/KEY, gs://BUCKET/KEY or abfs://..., listed and read through PyArrow.
+"""Images in object stores: s3://BUCKET/KEY or gs://BUCKET/KEY, listed and read through PyArrow.
 
 Credentials, region and endpoint come from the environment, as the stores' own tools read them (AWS_ACCESS_KEY_ID,
 AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from forensic_cli.errors import UsageError, require
 
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
+SCHEMES = ("s3", "gs")
 """Of the URLs that name objects."""
 
 
@@ -130,7 +130,7 @@ def _as_os_error() -> Iterator[None]:
     """PyArrow raises ValueError for keys that it cannot express, and its own classes for what a store says."""
     try:
         yield
-    except OSError:
+    except (OSError, ImportError):
         raise
     except Exception as error:
         raise OSError(in_one_line(error)) from error

@@ -5,7 +5,8 @@ line for each part with its hash and totals, and the number of entries that were
 """
 
 import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -15,8 +16,8 @@ from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.judge import Marks
 from forensic_cli.record import FileResult, RunHeader, Summary
 from forensic_cli.reports import make_report
-from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, open_results
-from forensic_cli.seal import Sealer, file_sha256, refuse_broken_seal, seal_line
+from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, open_results, part_files, read_entries
+from forensic_cli.seal import Sealer, check_results, file_sha256, refuse_broken_seal, seal_line
 
 FORMATS = ("jsonl", "parquet")
 """Formats that parts may have."""
@@ -98,9 +99,14 @@ class EarlierPart:
     """Its rows."""
 
 
-def read_earlier(path: Path, header: RunHeader) -> EarlierPart | None:
-    """Read a part of an earlier scan; None if there is none, or if it is damaged or was made by another scan."""
+def read_earlier(path: Path, header: RunHeader, known: Mapping[str, str]) -> EarlierPart | None:
+    """Read a part of an earlier scan; None if there is none, or if it is damaged, edited or was made by another scan.
+
+    `known`: the hashes in that scan's manifest. A part that is not there must hold by its own seal.
+    """
     try:
+        if known.get(path.name) != file_sha256(path) and (path.name in known or check_results(path).faults):
+            return None
         before = open_results(path)
         if header.differences(before.header.record()):
             return None
@@ -113,41 +119,80 @@ def read_earlier(path: Path, header: RunHeader) -> EarlierPart | None:
         return None
 
 
-def start_folder(folder: Path, force: bool, resume: bool) -> None:
-    """Make a folder ready for parts. Raises OutputError for one that has results already, or cannot be made.
+def check_folder(folder: Path, force: bool, resume: bool) -> None:
+    """Raise UsageError for a folder that cannot take parts, without changing it.
 
-    `force` removes earlier parts; `resume` keeps them unless the seal of their manifest does not hold.
+    With `resume` it may have parts, unless the seal of their manifest does not hold; with `force` anything.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if resume and (folder / MANIFEST).exists():
-            refuse_broken_seal(folder)
-        elif not resume and any(folder.glob("part-*")) | (folder / MANIFEST).exists():
-            if not force:
-                raise already_there(folder)
-            remove_parts(folder, set())
-        (folder / MANIFEST).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: --engine ray writes a folder of parts, and this is a file")
+    if resume and (folder / MANIFEST).is_file():
+        refuse_broken_seal(folder)
+    elif not resume and not force and (part_files(folder) or (folder / MANIFEST).exists()):
+        raise already_there(folder)
 
 
-def remove_parts(folder: Path, keep: Set[str]) -> None:
+def check_same_scan(folder: Path, header: RunHeader, first: str) -> None:
+    """Raise UsageError if the parts in a folder are of other models, settings or files than the scan that goes on.
+
+    `first`: path in the first row.
+    """
+    for path in part_files(folder)[:1]:
+        try:
+            before = open_results(path, quiet=True)
+            row = next(before.rows(), None)
+        except UsageError:
+            continue  # damaged: it is judged again
+        check_same_settings(folder, before.header.record(), header)
+        if path.name.startswith(part_name(0, "")) and row is not None and row.path != first:
+            raise UsageError(
+                f"{folder}: holds rows of other files, the first of {row.path}; give the same paths, "
+                "choose another --output, or start over with --force and without --resume"
+            )
+
+
+def check_same_settings(path: Path, before: Mapping[str, Any], header: RunHeader) -> None:
+    """Raise UsageError if a record of a run header differs from another in what rows depend on."""
+    if changed := header.differences(before):
+        raise UsageError(
+            f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "
+            "choose another --output, or start over with --force and without --resume"
+        )
+
+
+def remove_parts(folder: Path, keep: Set[str] = frozenset()) -> None:
     """Remove the parts that are not among `keep`."""
-    for path in folder.glob("part-*"):
+    for path in part_files(folder):
         if path.name not in keep:
             path.unlink()
+
+
+def known_hashes(folder: Path) -> dict[str, str]:
+    """Return {part: SHA-256} from the manifest in a folder, finished or not."""
+    hashes = {}
+    for path in (folder / _UNFINISHED, folder / MANIFEST):
+        with suppress(UsageError):
+            for kind, line in read_entries(path):
+                if kind == "row" and isinstance(line, dict) and "part" in line:
+                    hashes[str(line["part"])] = str(line.get("sha256"))
+    return hashes
 
 
 class ManifestWriter:
     """Writes the manifest of a folder, which appears when the scan is done."""
 
     def __init__(self, folder: Path, header: RunHeader) -> None:
-        """Open it. Raises OutputError, also if another scan writes into the folder."""
+        """Open it, and remove a finished one. Raises OutputError, also if another scan writes into the folder."""
         self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
         self._out = Output(folder / _UNFINISHED, force=True, unfinished="all parts before it are whole")
         line = _line({JSONL_RUN: header.record()})
         self._sealer = Sealer(line)
         self._out.write(line)
+        (folder / MANIFEST).unlink(missing_ok=True)
 
     def add(self, part: Part) -> None:
         """Append a part."""

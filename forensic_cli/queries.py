@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forensic_cli.errors import UsageError, require
-from forensic_cli.results_file import WANTED, read_manifest
+from forensic_cli.results_file import read_manifest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -99,11 +99,15 @@ def _rows_of(**results: Path) -> "Iterator[DuckDBPyConnection]":
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="genforensic-") as scratch:
+        # DuckDB takes names for patterns and wants them in UTF-8, so it gets links with plain ones
+        links = {name: Path(scratch) / f"{name}{path.suffix}" for name, path in results.items()}
+        for name, path in results.items():
+            links[name].symlink_to(path.absolute())
         settings: Mapping[str, Any] = {"memory_limit": _MEMORY, "temp_directory": scratch}
         with duckdb.connect(config=dict(settings)) as database:
             try:
-                for name, path in results.items():
-                    _rows(database, path).create_view(f"{name}_read")
+                for name, path in links.items():
+                    _rows(database, path, results[name]).create_view(f"{name}_read")
                     database.execute(
                         f"CREATE TABLE {name} AS SELECT *, row_number() OVER () - 1 AS number FROM {name}_read"
                     )
@@ -113,14 +117,14 @@ def _rows_of(**results: Path) -> "Iterator[DuckDBPyConnection]":
                 raise UsageError(f"{', '.join(map(str, results.values()))}: cannot be read ({reason})") from error
 
 
-def _rows(database: "DuckDBPyConnection", results: Path) -> Any:
-    """Return the rows of a folder of parts, of JSON Lines or of Parquet as a relation."""
+def _rows(database: "DuckDBPyConnection", results: Path, name: Path) -> Any:
+    """Return the rows of a folder of parts, of JSON Lines or of Parquet as a relation; `name` is for messages."""
     files = [str(results / part.part) for part in read_manifest(results).parts] if results.is_dir() else [str(results)]
     if Path(files[0]).suffix == ".parquet":
-        return database.read_parquet(files).project(", ".join(_COLUMNS))
+        return database.read_parquet(files, hive_partitioning=False).project(", ".join(_COLUMNS))
     if Path(files[0]).suffix != ".jsonl":
-        raise UsageError(f"{results}: with a folder of parts on one side, give one, .jsonl or .parquet; not {WANTED}")
+        raise UsageError(f"{name}: this needs a folder of parts, .jsonl or .parquet")
     lines = database.read_json(
-        files, columns=_COLUMNS, format="newline_delimited", maximum_object_size=1 << 24, union_by_name=False
+        files, columns=_COLUMNS, format="newline_delimited", maximum_object_size=1 << 24, hive_partitioning=False
     )
     return lines.filter("path IS NOT NULL")  # neither header nor seal

@@ -20,21 +20,24 @@ from forensic_cli.discover import LISTED, Search, Source
 from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.exports import Export
 from forensic_cli.judge import Judge, Marks, Seen, marked
-from forensic_cli.model import load_models
-from forensic_cli.objects import Location
+from forensic_cli.model import has_cuda_runtime, images_per_run, load_models
+from forensic_cli.objects import Location, ObjectUrl, in_one_line
 from forensic_cli.parts import (
     FORMATS,
     EarlierPart,
     ManifestWriter,
+    check_folder,
+    check_same_scan,
+    known_hashes,
     part_name,
     read_earlier,
     remove_parts,
-    start_folder,
     write_part,
 )
 from forensic_cli.pipeline import batches, default_workers
-from forensic_cli.ray_workers import Pool, Task, WorkerSpec, connected, running_versions
+from forensic_cli.ray_workers import Pool, Task, WorkerSpec, connected, fetch, running_versions
 from forensic_cli.record import FileResult, RunHeader, Summary, printable
+from forensic_cli.reports import make_report
 from forensic_cli.results_file import Part, open_results
 from forensic_cli.scan import ScanSettings, Target, count_images, find_images, nothing_found, run_header
 
@@ -57,13 +60,16 @@ class Cluster:
     """auto, cpu or cuda."""
     part_size: int = PART_SIZE
     """Files in a part."""
+    threads: int = 1
+    """Threads within each run of a model."""
 
 
 @dataclass(eq=False)
 class _OpenPart:
     """A part that is not written yet."""
 
-    number: int
+    path: Path
+    """The file that it becomes."""
     files: tuple[Location, ...]
     task: Task
     earlier: EarlierPart | None
@@ -98,49 +104,71 @@ def scan_in_parts(
     first = next(files, None)
     if first is None:
         raise UsageError(nothing_found(paths, summary.left_out))
-    start_folder(folder, target.force, target.resume)
     with connected(cluster.address, settings.workers or default_workers()) as ray:
-        folder_of_paths = Path.cwd() if any(_is_relative(path) for path in paths) else None
-        pool = _start_workers(ray, exports, settings, cluster, folder_of_paths)
-        header = replace(run_header(models, settings), search=asdict(search), providers=pool.providers or ())
-        flow = _Flow(ray, pool, header, target)
-        size = -(-cluster.part_size // header.batch_size) * header.batch_size
-        total = None if target.quiet else count_images(paths, search)
-        manifest = ManifestWriter(folder, header)
+        pool = _start_workers(ray, paths, exports, settings, cluster)
         try:
-            with progress_bar(disable=target.quiet) as bars:
-                bar = bars.add_task("scanning", total=total, info="")
-                for part in flow.parts(batches(chain([first], files), size)):
-                    manifest.add(part)
-                    summary.merge(part.summary())
-                    bars.advance(bar, part.rows)
-            manifest.finish(summary.left_out)
-        except KeyboardInterrupt as interrupt:
-            note("To go on, give the same command with --resume")
-            raise KeyboardInterrupt("the parts that were written are whole") from interrupt
+            pool.wait()
+            providers = pool.providers or ()
+            settings = replace(settings, batch_size=settings.batch_size or images_per_run(providers))
+            header = replace(run_header(models, settings), search=asdict(search), providers=providers)
+            if target.resume:
+                check_same_scan(folder, header, printable(first))
+            known = known_hashes(folder) if target.resume else {}
+            # Its lock keeps other scans out; nothing is removed before
+            manifest = ManifestWriter(folder, header)
+            if not target.resume:
+                remove_parts(folder)
+            flow = _Flow(ray, pool, header, folder, known if target.resume else None)
+            size = -(-cluster.part_size // settings.batch_size) * settings.batch_size
+            total = None if target.quiet else count_images(paths, search)
+            parts = flow.parts(batches(chain([first], files), size), target.format)
+            _write_manifest(manifest, parts, summary, total, target.quiet)
+            remove_parts(folder, flow.names)
         finally:
-            manifest.close()
-    remove_parts(folder, flow.names)
+            pool.close()
     return summary
 
 
-def _is_relative(path: Source) -> bool:
-    """Tell whether paths under an argument depend on the working folder; those in a list may."""
-    return path is LISTED or (isinstance(path, Path) and not path.is_absolute())
+def _write_manifest(
+    manifest: ManifestWriter, parts: Iterator[Part], summary: Summary, total: int | None, quiet: bool
+) -> None:
+    """Take parts as they are written, and count them."""
+    try:
+        with progress_bar(disable=quiet) as bars:
+            bar = bars.add_task("scanning", total=total, info="")
+            for part in parts:
+                manifest.add(part)
+                summary.merge(part.summary())
+                bars.advance(bar, part.rows)
+        manifest.finish(summary.left_out)
+    except KeyboardInterrupt as interrupt:
+        note("To go on, give the same command with --resume")
+        raise KeyboardInterrupt("the parts that were written are whole") from interrupt
+    finally:
+        manifest.close()
 
 
 def _start_workers(
-    ray: Any, exports: Sequence[Export], settings: ScanSettings, cluster: Cluster, start: Path | None
+    ray: Any, paths: Sequence[Source], exports: Sequence[Export], settings: ScanSettings, cluster: Cluster
 ) -> Pool:
-    """Start a worker for each core, or for each GPU if there are any, and wait until one can judge."""
+    """Start a worker for each core, or for each GPU if there are any that ONNX Runtime can use."""
     resources = ray.cluster_resources()
-    gpus = 0 if cluster.device == "cpu" else int(resources.get("GPU", 0))
+    gpus = int(resources.get("GPU", 0)) if cluster.device != "cpu" and has_cuda_runtime() else 0
     size = settings.workers or gpus or max(1, int(resources.get("CPU", 1)))
-    contents = {path: path.read_bytes() for path in {export.path for export in exports}}
-    spec = WorkerSpec(exports, contents, settings, cluster.device, running_versions(), start)
-    pool = Pool(ray, spec, size, gpus > 0)
-    pool.wait()
-    return pool
+    named = [path for path in paths if path is not LISTED]
+    # What a list names may be relative as well
+    is_relative = LISTED in paths or not all(isinstance(path, ObjectUrl) or path.is_absolute() for path in named)
+    spec = WorkerSpec(
+        exports=exports,
+        contents={path: path.read_bytes() for path in {export.path for export in exports}},
+        settings=settings,
+        device=cluster.device,
+        versions=running_versions(),
+        threads=cluster.threads,
+        folder=Path.cwd() if is_relative else None,
+        sources=named,
+    )
+    return Pool(ray, spec, size, gpus > 0)
 
 
 def _check_target(target: Target) -> Path:
@@ -149,21 +177,23 @@ def _check_target(target: Target) -> Path:
         raise UsageError(f"--engine ray writes parts; --format is {' or '.join(FORMATS)}, not {target.format}")
     if target.output is None:
         raise UsageError("--engine ray writes a folder of parts; add --output FOLDER")
-    if target.output.is_file():
-        raise UsageError(f"{target.output}: --engine ray writes a folder of parts, and this is a file")
     if target.watch or not target.selection.is_all:
         raise UsageError(
             "--engine ray writes the rows of all files in their order; leave out --watch, --sort, --only and "
             "--min-confidence"
         )
-    return target.output.absolute()
+    make_report(target.format)  # a package that is missing is missed now
+    folder = target.output.absolute()
+    check_folder(folder, target.force, target.resume)
+    return folder
 
 
 class _Flow:
     """The parts between the list of files and the manifest."""
 
-    def __init__(self, ray: Any, pool: Pool, header: RunHeader, target: Target) -> None:
-        self._ray, self._pool, self._target, self._folder = ray, pool, target, _check_target(target)
+    def __init__(self, ray: Any, pool: Pool, header: RunHeader, folder: Path, known: dict[str, str] | None) -> None:
+        """`known`: hashes of the parts of an earlier scan that goes on; None starts a new one."""
+        self._ray, self._pool, self._folder, self._known = ray, pool, folder, known
         self._header, self._header_reference, self._seen = header, ray.put(header), Seen(header.dedupe)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), False
@@ -174,13 +204,13 @@ class _Flow:
         self.names: set[str] = set()
         """Of the parts so far."""
 
-    def parts(self, lists: Iterator[list[Location]]) -> Iterator[Part]:
+    def parts(self, lists: Iterator[list[Location]], report_format: str) -> Iterator[Part]:
         """Yield what was written, in order; as many parts are under way as keep the workers busy."""
         upcoming = enumerate(lists)
         while True:
             ahead = _AHEAD * len(self._pool.workers) + _WRITERS
             while len(self._open) < ahead and (following := next(upcoming, None)) is not None:
-                self._begin(*following)
+                self._begin(*following, report_format)
             if not self._open:
                 return
             self._mark_and_write()
@@ -190,34 +220,34 @@ class _Flow:
             if not self._open:
                 continue  # a worker that never starts is not waited for
             writing = {part.writing: part for part in self._open if part.writing is not None}
-            if references := self._pool.references() + list(writing):
-                ready, _ = self._ray.wait(references)
-                self._pool.settle(ready)
-                for reference in ready:
-                    if reference in writing:
-                        self._settle_writer(writing[reference])
+            ready = self._pool.wait_for(list(writing))
+            self._pool.settle(ready)
+            for reference in ready:
+                if reference in writing:
+                    self._settle_writer(writing[reference])
 
-    def _begin(self, number: int, files: Sequence[Location]) -> None:
-        name = part_name(number, self._target.format)
+    def _begin(self, number: int, files: Sequence[Location], report_format: str) -> None:
+        name = part_name(number, report_format)
         self.names.add(name)
-        earlier = read_earlier(self._folder / name, self._header) if self._target.resume else None
+        path = self._folder / name
+        earlier = None if self._known is None else read_earlier(path, self._header, self._known)
         if earlier and [stub.path for stub in earlier.rows] != [printable(file) for file in files]:
             earlier = None
         task = Task(tuple(files), earlier.rows if earlier else None)
-        self._open.append(_OpenPart(number, task.files, task, earlier))
+        self._open.append(_OpenPart(path, task.files, task, earlier))
         self._pool.submit(task)
 
     def _mark_and_write(self) -> None:
         """Mark the parts whose turn it is, and have them written."""
+        for part in self._open:
+            if part.task.still_hold is False:
+                self._judge_again(part)
         writers = sum(part.writing is not None for part in self._open)
         for part in self._open:
             if not part.task.is_done:
                 if part.marks is None:
                     return  # copies are marked in the order of the files
                 continue
-            if part.task.still_hold is False:
-                self._judge_again(part)
-                return
             if part.marks is None:
                 part.marks = [self._seen.marks(*key) for key in self._keys(part)]
             if part.written or part.writing is not None or writers >= _WRITERS:
@@ -225,9 +255,8 @@ class _Flow:
             if part.earlier and part.marks == [stub.marks for stub in part.earlier.rows]:
                 part.written = part.earlier.part
                 continue
-            path = self._folder / part_name(part.number, self._target.format)
-            rows = [path] if part.earlier else [piece.rows for piece in part.task.pieces()]
-            part.writing = self._write(path, self._header_reference, part.marks, *rows)
+            rows = [part.path] if part.earlier else [piece.rows for piece in part.task.pieces()]
+            part.writing = self._write(part.path, self._header_reference, part.marks, *rows)
             writers += 1
 
     def _keys(self, part: _OpenPart) -> Iterator[Any]:
@@ -242,17 +271,13 @@ class _Flow:
     def _settle_writer(self, part: _OpenPart) -> None:
         errors = self._ray.exceptions
         try:
-            part.written = self._ray.get(part.writing)
-        except OutputError as error:
-            raise OutputError(str(getattr(error, "cause", None) or error)) from error
-        except (errors.ObjectLostError, errors.OwnerDiedError, errors.RayTaskError) as error:
-            if not isinstance(error, errors.ObjectLostError) and not isinstance(
-                getattr(error, "cause", None), errors.ObjectLostError
-            ):
-                raise
+            part.written = fetch(self._ray, part.writing)
+        except errors.ObjectLostError:
             self._judge_again(part)  # the machine that held the rows is gone
-        except errors.WorkerCrashedError as error:
-            raise OutputError("the process that writes parts died; perhaps memory is short here") from error
+        except errors.RayError as error:
+            raise OutputError(
+                f"the process that writes parts died ({in_one_line(error)}); perhaps memory or disk is short here"
+            ) from error
         finally:
             part.writing = None
 

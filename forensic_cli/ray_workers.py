@@ -4,6 +4,7 @@ A list whose worker dies is judged again; if that kills the next worker too, it 
 that does it, which then gets a row that says so.
 """
 
+import hashlib
 import os
 import socket
 from collections import deque
@@ -18,12 +19,14 @@ from forensic_cli import __version__
 from forensic_cli.console import note
 from forensic_cli.errors import GenforensicError, UsageError, require
 from forensic_cli.exports import Export
-from forensic_cli.model import load_models
-from forensic_cli.objects import Location, ObjectUrl
+from forensic_cli.images.header import Unreadable
+from forensic_cli.model import Model, load_models
+from forensic_cli.objects import Location, ObjectUrl, in_one_line
 from forensic_cli.parts import Key, RowStub, key_of
+from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, printable
 from forensic_cli.resume import holds
-from forensic_cli.scan import ScanSettings, judge_files, versions
+from forensic_cli.scan import ScanSettings, installed, judge_files, versions
 
 _CONNECT_SECONDS = 5.0
 """Within which the head of a cluster answers."""
@@ -53,8 +56,12 @@ class WorkerSpec:
     """auto, cpu or cuda."""
     versions: Mapping[str, str]
     """What the driver runs on; see running_versions()."""
+    threads: int = 1
+    """Threads within each run of a model."""
     folder: Path | None = None
     """Where relative paths start; None if there are none."""
+    sources: Sequence[Location] = ()
+    """What a worker must be able to see."""
 
 
 @dataclass(eq=False)
@@ -93,14 +100,11 @@ class JudgingWorker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         """Start the sessions. What is wrong is kept for about(): an exception here would hide its own message."""
-        self._spec, self._problem = spec, _unlike(spec.versions)
-        if spec.folder is not None:
-            try:
-                os.chdir(spec.folder)
-            except OSError as error:
-                self._problem = f"cannot enter {spec.folder} ({error.strerror}), where relative paths start"
+        self._spec, self._models = spec, list[Model]()
+        self._problem = _unlike(spec.versions) or _cannot_see(spec)
         try:
-            self._models = [] if self._problem else load_models(spec.exports, spec.device, 1, spec.contents)
+            if not self._problem:
+                self._models = load_models(spec.exports, spec.device, spec.threads, spec.contents)
         except GenforensicError as error:
             self._problem = str(error)
 
@@ -125,15 +129,43 @@ def running_versions() -> dict[str, str]:
     import onnxruntime
 
     own = {"genforensic": __version__, "onnxruntime": onnxruntime.__version__}
-    return own | {name: version for name, version in versions().items() if name not in ("python", "platform")}
+    extras = {name: installed(name) for name in ("pyarrow", "imagehash")}
+    return own | extras | {name: text for name, text in versions().items() if name not in ("python", "platform")}
 
 
 def _unlike(wanted: Mapping[str, str]) -> str | None:
     here = running_versions()
-    differing = [
+    other = [
         f"{name} {here.get(name)} (this scan: {wanted[name]})" for name in wanted if here.get(name) != wanted[name]
     ]
-    return f"has {', '.join(differing)}; install the same versions on every machine" if differing else None
+    return f"has {', '.join(other)}; install the same versions on every machine" if other else None
+
+
+def _cannot_see(spec: WorkerSpec) -> str | None:
+    """Enter the folder where relative paths start; returns what cannot be seen from here."""
+    try:
+        if spec.folder is not None:
+            os.chdir(spec.folder)
+        for source in spec.sources:
+            if isinstance(source, ObjectUrl):
+                source.size()
+            else:
+                source.lstat()
+    except OSError as error:
+        return f"does not see the images ({in_one_line(error)}); mount them there under the same path"
+    return None
+
+
+def fetch(ray: Any, reference: Any) -> Any:
+    """Return a result. Raises the GenforensicError that a task ended with, and Ray's own errors as they are."""
+    errors = ray.exceptions
+    try:
+        return ray.get(reference)
+    except errors.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, GenforensicError | errors.RayError):
+            raise cause from None
+        raise UsageError(f"a worker failed ({type(cause).__name__}: {in_one_line(cause)})") from error
 
 
 @contextmanager
@@ -148,39 +180,38 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
     require(("ray",), "ray", "--engine ray")
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
+    option = "--address" if address else "RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS") or None
     if address is not None:
-        _check_answers(address)
+        _check_answers(option, address)
     if ray.is_initialized():  # by a program that calls this one
         yield ray
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    if address is None:
-        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-    else:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"--address {address}: no Ray cluster can be joined there ({reason})") from error
+    own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address or "local", **({} if address else own), **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f"{option} {address}: no Ray cluster can be joined there" if address else "Ray cannot start here"
+        raise UsageError(f"{where} ({in_one_line(error)})") from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(option: str, address: str) -> None:
     """Raise UsageError at once for an address at which nothing answers: Ray itself tries for a minute."""
     if address in ("auto", "local"):
         return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
-        raise UsageError(f"--address {address!r} is not understood; give HOST:PORT of the cluster's head, or auto")
+        raise UsageError(f"{option} {address!r} is not understood; give HOST:PORT of the cluster's head, or auto")
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise UsageError(
-            f"--address {address}: nothing answers there ({error}); start a head with `ray start --head`"
+            f"{option} {address}: nothing answers there ({error}); start a head with `ray start --head`"
         ) from error
 
 
@@ -208,16 +239,27 @@ class Pool:
         self.providers: tuple[str, ...] | None = None
         self.workers = [self._start() for _ in range(size)]
 
-    def wait(self, seconds: float = _START_SECONDS) -> None:
+    def wait(self) -> None:
         """Return when some worker can judge. Raises UsageError if none starts, or it cannot judge."""
         while self.providers is None:
-            ready, _ = self._ray.wait(self.references(), timeout=seconds)
-            if not ready:
-                raise UsageError(
-                    f"no worker has started within {seconds:.0f} seconds: the cluster has {self._free()}; "
-                    "add machines, or wait until others have finished"
-                )
-            self.settle(ready)
+            self.settle(self.wait_for(()))
+
+    def wait_for(self, others: Sequence[Any]) -> list[Any]:
+        """Return references that are ready, of the workers or `others`. Raises UsageError if no worker starts."""
+        starting = all(worker.starting is not None for worker in self.workers)
+        seconds = _START_SECONDS if starting and not others else None
+        ready, _ = self._ray.wait([*self.references(), *others], timeout=seconds)
+        if not ready:
+            raise UsageError(
+                f"no worker has started within {seconds:.0f} seconds: the cluster has {self._free()}; "
+                "add machines, or wait until others have finished"
+            )
+        return list(ready)
+
+    def close(self) -> None:
+        """Stop all workers."""
+        for worker in self.workers:
+            self._ray.kill(worker.actor)
 
     def submit(self, task: Task, first: bool = False) -> None:
         """Have a task done; `first`: before those that wait."""
@@ -232,20 +274,31 @@ class Pool:
     def settle(self, ready: Sequence[Any]) -> None:
         """Take in the results that are ready. Raises GenforensicError for what no other worker could do better."""
         done = set(ready)
+        errors = self._ray.exceptions
         for worker in list(self.workers):
             try:
                 if worker.starting in done:
                     self._welcome(worker)
                 while worker.queue and worker.queue[0][1] in done:
                     task, reference = worker.queue[0]
-                    self._take(task, self._ray.get(reference))
+                    self._take(task, reference)
                     worker.queue.popleft()
                     done |= set(self._ray.wait([worker.queue[0][1]], timeout=0)[0]) if worker.queue else set()
-            except self._ray.exceptions.RayActorError:
+            except (errors.RayActorError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
+                if worker.starting is not None and getattr(error, "actor_init_failed", False):
+                    raise UsageError(
+                        f"a worker cannot start ({str(error).strip().splitlines()[-1][:200]}); "
+                        "install the same genforensic on every machine"
+                    ) from error
                 self._replace(worker)
         self._hand_out()
 
-    def _take(self, task: Task, result: Any) -> None:
+    def _take(self, task: Task, reference: Any) -> None:
+        try:
+            result = fetch(self._ray, reference)
+        except self._ray.exceptions.ObjectLostError:  # the machine that held it is gone
+            self._waiting.appendleft(task)
+            return
         if task.earlier is None:
             task.keys = result
         else:
@@ -257,7 +310,7 @@ class Pool:
         return _Worker(actor, actor.about.remote())
 
     def _welcome(self, worker: _Worker) -> None:
-        providers, problem = self._ray.get(worker.starting)
+        providers, problem = fetch(self._ray, worker.starting)
         if problem:
             raise UsageError(problem)
         if self.providers not in (None, providers):
@@ -276,7 +329,8 @@ class Pool:
                 "use fewer --workers, and see the logs in Ray's session folder"
             )
         self.workers[self.workers.index(dead)] = self._start()
-        note("A worker died; its files are judged again", "yellow")
+        if dead.queue:
+            note("A worker died; its files are judged again", "yellow")
         for place, (task, _) in reversed(list(enumerate(dead.queue))):
             if place == 0:
                 self._suspect(task)
@@ -294,8 +348,9 @@ class Pool:
             task.rows, task.keys, self._deaths = [row], [key_of(row)], 0
         else:
             middle = len(task.files) // 2
-            # A half has one death on its account: the file is in one of them
-            task.halves = tuple(Task(files, deaths=1) for files in (task.files[:middle], task.files[middle:]))
+            # A half has one death on its account, as the file is in one of them; a single file must kill twice itself
+            halves = (task.files[:middle], task.files[middle:])
+            task.halves = tuple(Task(files, deaths=min(1, len(files) - 1)) for files in halves)
             self._waiting.extendleft(reversed(task.halves))
 
     def _hand_out(self) -> None:
@@ -318,5 +373,7 @@ class Pool:
 
 
 def _row_of_killer(file: Location) -> FileResult:
+    data = read_file(file)
+    sha256, size = (None, None) if isinstance(data, Unreadable) else (hashlib.sha256(data).hexdigest(), len(data))
     reason = "the process that judged the file died, twice; the file may be made to crash decoders"
-    return FileResult(printable(file), "unreadable", reason, None, None, None, None, None, None, None, 0, ())
+    return FileResult(printable(file), "unreadable", reason, None, None, sha256, size, None, None, None, 0, ())

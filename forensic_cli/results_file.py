@@ -3,10 +3,11 @@
 A scan in parts leaves a folder: files of rows, and a manifest, itself sealed JSON Lines with a line for each part.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -29,6 +30,7 @@ _LARGEST_DOCUMENT = 1 << 31
 
 MANIFEST = "manifest.jsonl"
 """Name of the list of parts in their folder."""
+_PART_NAME = re.compile(r"part-(\d{6,})\.(jsonl|parquet)")
 PARQUET = b"PAR1"
 """How a Parquet file begins."""
 _PARQUET_ROWS = 256
@@ -63,6 +65,13 @@ class Part:
                 totals.verdicts[verdict] += count
                 totals.answers[headline, verdict] += count
         return totals
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """The last line of a manifest before its seal."""
+
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -153,23 +162,26 @@ def read_manifest(folder: Path) -> "Manifest":
     """Read what a scan that wrote parts says about them. Raises UsageError without such a manifest."""
     path = folder / MANIFEST
     if not path.is_file():
-        begun = any(folder.glob("part-*"))
+        begun = bool(part_files(folder))
         problem = "has parts but no manifest: the scan was stopped; go on with --resume" if begun else "has no results"
         raise UsageError(f"{folder}: {problem}; give {WANTED}, or a folder of parts")
     entries = read_entries(path)
     header = _header(path, next(entries)[1])
-    parts, left_out = [], 0
-    for kind, value in entries:
-        if kind != "row":
-            continue
-        try:
-            if isinstance(value, dict) and set(value) == {"left_out"}:
-                left_out = int(value["left_out"])
-            else:
-                parts.append(msgspec.convert(value, Part))
-        except (msgspec.ValidationError, ValueError, TypeError) as error:
-            raise _unusable(path, f"line {len(parts) + 2}", error) from error
-    return Manifest(header, tuple(parts), left_out)
+    lines = [value for kind, value in entries if kind in ("row", "cut")]
+    try:
+        parts = [msgspec.convert(line, Part) for line in lines[:-1]]
+        (last,) = msgspec.convert(lines[-1:], list[_LeftOut])
+    except (msgspec.ValidationError, ValueError) as error:
+        raise _unusable(path, "a line", error) from error
+    numbers = [match and int(match[1]) for match in (_PART_NAME.fullmatch(part.part) for part in parts)]
+    if not parts or numbers != list(range(len(parts))):
+        raise UsageError(f"{path}: does not list parts one after another; see `genforensic verify`")
+    return Manifest(header, tuple(parts), last.left_out)
+
+
+def part_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that have the name of a part, in order; all others are left alone."""
+    return sorted(path for path in folder.glob("part-*") if _PART_NAME.fullmatch(path.name) and path.is_file())
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -177,7 +189,7 @@ def _folder(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "header", manifest.header.record()
     for part in manifest.parts:
         path = folder / part.part
-        if PurePath(part.part).name != part.part or not path.is_file():
+        if not path.is_file():
             raise UsageError(f"{folder}: its part {part.part} is gone; see `genforensic verify`")
         yield from (entry for entry in read_entries(path) if entry[0] == "row")
     yield SUMMARY, manifest.summary().record()

@@ -14,7 +14,7 @@ from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.images.header import Unreadable
 from forensic_cli.judge import Seen
 from forensic_cli.objects import Location
-from forensic_cli.parts import RowStub
+from forensic_cli.parts import RowStub, check_same_settings
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
 from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, json_object
@@ -76,11 +76,7 @@ def _check_header(path: Path, line: bytes, header: RunHeader) -> None:
     before = json_object(line).get(JSONL_RUN)
     if not isinstance(before, dict):
         raise UsageError(f"{path}: {_FOREIGN}")
-    if changed := header.differences(before):
-        raise UsageError(
-            f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "
-            "choose another --output, or start over with --force and without --resume"
-        )
+    check_same_settings(path, before, header)
 
 
 def _rows(stream: BinaryIO, offset: int) -> Iterator[tuple[FileResult, int]]:

@@ -189,13 +189,14 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
-        "simplejpeg": _installed("simplejpeg"),
-        "pillow-heif": _installed("pillow-heif"),
-        "c2pa": _installed("c2pa-python"),
+        "simplejpeg": installed("simplejpeg"),
+        "pillow-heif": installed("pillow-heif"),
+        "c2pa": installed("c2pa-python"),
     }
 
 
-def _installed(package: str) -> str:
+def installed(package: str) -> str:
+    """Return the version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

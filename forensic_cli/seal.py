@@ -30,6 +30,7 @@ from forensic_cli.results_file import (
     PARQUET,
     SEAL,
     Part,
+    part_files,
     read_entries,
     read_manifest,
 )
@@ -45,7 +46,7 @@ _JSON_ROWS_END = b"],\n"
 
 KINDS = (
     *("header_edited", "rows_changed", "end_edited", "rows_appended", "seal_missing", "seal_edited", "resealed"),
-    *("part_changed", "part_missing"),
+    *("part_changed", "part_missing", "part_added"),
     *("row_unreadable", "file_changed", "file_missing", "model_changed", "model_missing"),
 )
 """Every kind of fault."""
@@ -143,6 +144,12 @@ def check_results(path: Path, noted: str | None = None) -> Checked:
     manifest = read_manifest(path)
     checked = _check_sealed(path / MANIFEST, noted)
     faults = [fault for part in manifest.parts if (fault := _check_part(path, part)) is not None]
+    listed = {part.part for part in manifest.parts}
+    faults += [
+        Fault("part_added", file.name, f"{file.name}: is not in the manifest")
+        for file in part_files(path)
+        if file.name not in listed
+    ]
     return replace(checked, rows=sum(part.rows for part in manifest.parts), faults=(*checked.faults, *faults))
 
 

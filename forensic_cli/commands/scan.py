@@ -89,7 +89,9 @@ def scan(
         Format | None, _output("--format", "-f", help="Report format. Default: by the suffix of --output, else table.")
     ] = None,
     force: Force = False,
-    resume: Annotated[bool, _output("--resume", help="Continue a stopped scan into the same JSON Lines file.")] = False,
+    resume: Annotated[
+        bool, _output("--resume", help="Continue a stopped scan into the same JSON Lines, or parts.")
+    ] = False,
     sort: Annotated[Sort | None, _output(help="Order of the rows; all are held in memory until the end.")] = None,
     only: Annotated[
         list[str] | None,
@@ -146,9 +148,9 @@ def scan(
 
     named = sources(paths)
     given, setting = (report_format, None) if on_command_line(ctx, "report_format") else (None, report_format)
-    chosen = (given or "jsonl") if engine == "ray" else choose_format(output, given, setting)
-    if engine == "local" and address:
-        raise UsageError("--address names a Ray cluster; add --engine ray")
+    chosen = (given or setting or "jsonl") if engine == "ray" else choose_format(output, given, setting)
+    if engine == "local" and (address or on_command_line(ctx, "part_size")):
+        raise UsageError("--address and --part-size are for scans on a cluster; add --engine ray")
     if watch:
         check_watch(named, chosen, resume, sort, fail_on or ())
     search = Search(recursive, tuple(include or ()), tuple(exclude or ()))
@@ -170,7 +172,7 @@ def scan(
     if engine == "ray":
         from forensic_cli.ray_engine import Cluster, scan_in_parts
 
-        cluster = Cluster(address, device, part_size)
+        cluster = Cluster(address, device, part_size, threads)
         summary = scan_in_parts(named, search, chosen_exports, settings, cluster, target)
     else:
         if sort and not quiet:

@@ -46,15 +46,18 @@ def verify(
     from forensic_cli.seal import check_files, check_models, check_results
 
     checked = check_results(results, seal)
-    images = list(track(check_files(results, root), "comparing images", checked.rows)) if files else []
-    used = list(check_models(checked.header, exports)) if models else []
-    faults = [fault for fault in (*checked.faults, *images, *used) if fault is not None]
+    faults, counts = list(checked.faults), {"rows": checked.rows, "images": 0, "models": 0}
+    images = track(check_files(results, root), "comparing images", checked.rows) if files else ()
+    used = check_models(checked.header, exports) if models else ()
+    for kind, compared in (("images", images), ("models", used)):
+        for fault in compared:
+            counts[kind] += 1
+            faults += [] if fault is None else [fault]
     if as_json:
-        counts = {"rows": checked.rows, "images": len(images), "models": len(used)}
         record = {"holds": not faults, "seal": checked.seal, "compared": counts}
         print_json(record | {"faults": [asdict(fault) for fault in faults]})
     else:
-        print_text("\n".join(_lines(results, checked, faults, len(images), len(used))))
+        print_text("\n".join(_lines(results, checked, faults, counts["images"], counts["models"])))
     raise typer.Exit(ExitCode.NOT_HELD if faults else ExitCode.DONE)
 
 

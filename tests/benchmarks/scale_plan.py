@@ -398,13 +398,13 @@ def failures_table(f: Figures, seed: int) -> Table:
     failing = f | dict.fromkeys(("store_bytes_per_second", "node_bytes_per_second"), math.inf)
     failing |= {name: 0.0 for name in f if name.startswith(("driver_", "writer_", "listing_"))}
     rates = {"worker_failures_per_million_images": 0.0, "hostile_share": 0.0, "node_hours_between_failures": math.inf}
-    more_open = {"parts_open_per_worker": 2 * f["parts_open_per_worker"]}
+    fewer_open = {"parts_open_per_worker": f["parts_open_per_worker"] / 2}
     rows = []
     for workers in WORKERS[1:4]:
-        cases = (failing | rates, failing, failing | more_open)
+        cases = (failing | rates, failing, failing | fewer_open)
         results = [Simulation(case, "native", workers, seed).run() for case in cases]
         rows.append([f"{workers:,}", f"{results[1]['lost']:.1%}", *(_of_ideal(f, workers, each) for each in results)])
-    columns = ("workers", "work in vain", "without failures", "with failures", "with twice as many parts open")
+    columns = ("workers", "work in vain", "without failures", "with failures", "with half as many parts open")
     return Table("Failures", columns, rows)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,39 @@ def test_marks_follow_a_file_that_changed_in_an_earlier_part(
     assert run("verify", parts, "--exports", exports).exit_code == 0
 
 
-def test_parts_of_another_scan_are_judged_again(run: Any, parts: Path, exports: Path, images: Path) -> None:
-    run(*scan_command(images, exports, parts, "--resume", "--threshold", 0.99))
-    assert open_results(parts).header.threshold == 0.99
-    assert open_results(parts / "part-000000.jsonl").header.threshold == 0.99
+def test_another_scan_is_not_resumed(run: Any, parts: Path, exports: Path, images: Path) -> None:
+    before = {path: path.read_bytes() for path in parts.iterdir()}
+    done = run(*scan_command(images, exports, parts, "--resume", "--threshold", 0.99))
+    assert (done.exit_code, done.stderr.split(";")[0]) == (2, f"genforensic: {parts}: was begun with other threshold")
+    done = run(*scan_command(images / "4-grey.png", exports, parts, "--resume"))
+    assert (done.exit_code, "holds rows of other files, the first of" in done.stderr) == (2, True)
+    done = run(*scan_command(images, exports, parts, "--resume", "--address", "127.0.0.1:9"))
+    assert done.exit_code == 2
+    assert {path: path.read_bytes() for path in parts.iterdir() if path.name != ".manifest.jsonl"} == before
+
+
+def test_other_files_in_the_folder_are_left_alone(run: Any, parts: Path, exports: Path, images: Path) -> None:
+    (parts / "part-1.jpg").write_text("evidence")
+    (parts / "part-list.jsonl").write_text("notes")
+    run(*scan_command(images, exports, parts, "--resume"))
+    assert run(*scan_command(images, exports, parts, "--force")).exit_code == 0
+    assert ((parts / "part-1.jpg").read_text(), (parts / "part-list.jsonl").read_text()) == ("evidence", "notes")
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_an_edited_part_is_not_sealed_by_going_on(
+    run: Any, parts: Path, exports: Path, images: Path, has_manifest: bool
+) -> None:
+    expected = records(parts)
+    part = parts / "part-000000.jsonl"
+    part.write_text(part.read_text().replace('"headline": "real"', '"headline": "generated"', 1))
+    if not has_manifest:
+        (parts / "manifest.jsonl").unlink()
+    done = run(*scan_command(images, exports, parts, "--resume"))
+    if has_manifest:
+        assert (done.exit_code, "its seal does not hold" in done.stderr) == (2, True)
+    else:
+        assert (done.exit_code, records(parts)) == (0, expected)
 
 
 def test_verify_names_the_part_and_the_row(run: Any, parts: Path, exports: Path, images: Path) -> None:
@@ -155,13 +185,14 @@ def test_verify_names_the_part_and_the_row(run: Any, parts: Path, exports: Path,
     )
     part = parts / "part-000001.jsonl"
     part.write_text(part.read_text().replace("3-blue", "9-blue"))
-    (parts / "part-000002.jsonl").unlink()
+    (parts / "part-000002.jsonl").rename(parts / "part-000003.jsonl")
     broken = run("verify", parts, "--no-files", "--no-models")
     assert broken.exit_code == 11
-    assert broken.stdout.splitlines()[:2] == [
+    assert broken.stdout.splitlines()[:3] == [
         f"part_changed: part-000001.jsonl: has another sha256 than the manifest says (row 1 ({images}"
         "/9-blue.bmp) is not what was sealed there)",
         "part_missing: part-000002.jsonl: the part is gone or cannot be read",
+        "part_added: part-000003.jsonl: is not in the manifest",
     ]
 
 
@@ -239,7 +270,7 @@ def lines_of(parts: Path) -> Iterator[str]:
             "--engine ray writes the rows of all files in their order; leave out --watch, --sort, --only and "
             "--min-confidence",
         ),
-        (("--address", "10.0.0.1:6379"), "--address names a Ray cluster; add --engine ray"),
+        (("--address", "10.0.0.1:6379"), "--address and --part-size are for scans on a cluster; add --engine ray"),
         (
             ("--engine", "ray", "-o", "x", "--address", "nonsense"),
             "--address 'nonsense' is not understood; give HOST:PORT of the cluster's head, or auto",
@@ -273,7 +304,15 @@ def test_a_folder_of_a_stopped_scan_says_so(run: Any, parts: Path) -> None:
     assert "has parts but no manifest: the scan was stopped; go on with --resume" in done.stderr
 
 
-def test_a_worker_with_other_versions_is_refused(exports: Path, cluster: None) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"versions": {"opencv": "4.0"}}, r"has opencv .* \(this scan: 4\.0\); install the same versions"),
+        ({"sources": (Path("/nowhere/at/all"),)}, r"does not see the images \(No such file or directory\); mount them"),
+        ({"device": "cuda"}, r"no CUDA device was found"),
+    ],
+)
+def test_a_worker_that_cannot_judge_says_why(exports: Path, cluster: None, change: Any, message: str) -> None:
     import ray
 
     from forensic_cli.errors import UsageError
@@ -283,11 +322,31 @@ def test_a_worker_with_other_versions_is_refused(exports: Path, cluster: None) -
 
     found = peek_exports([exports / "native-baseline.onnx"])
     contents = {export.path: export.path.read_bytes() for export in found}
-    spec = WorkerSpec(found, contents, ScanSettings(), "cpu", running_versions() | {"opencv": "4.0"})
-    with pytest.raises(
-        UsageError, match=r"a worker on .*: has opencv .* \(this scan: 4\.0\); install the same versions"
-    ):
-        Pool(ray, spec, 1, False).wait()
+    spec = WorkerSpec(found, contents, ScanSettings(), "cpu", running_versions())
+    pool = Pool(ray, replace(spec, **change), 1, False)
+    with pytest.raises(UsageError, match=rf"^a worker on \S+: {message}"):
+        pool.wait()
+    pool.close()
+
+
+def test_a_folder_whose_name_is_a_pattern_is_taken_as_it_is(run: Any, parts: Path, tmp_path: Path) -> None:
+    from forensic_cli.queries import count_rows, sample
+
+    odd = parts.rename(tmp_path / "label=real[1]*")
+    (tmp_path / "label=real1x").mkdir()
+    assert (sample(odd, 10), count_rows(odd)) == (set(range(5)), 5)
+    assert run("diff", odd, odd).exit_code == 0
+
+
+def test_a_manifest_that_was_cut_or_names_other_files_is_refused(run: Any, parts: Path) -> None:
+    manifest = parts / "manifest.jsonl"
+    whole = manifest.read_text().splitlines(keepends=True)
+    for lines in (whole[:2], whole[:1], [whole[0], whole[1].replace("part-000000", "../x"), *whole[2:]]):
+        manifest.write_text("".join(lines))
+        for command in (("verify", parts), ("report", parts, "--html", parts / "x.html"), ("triage", parts)):
+            done = run(*command)
+            assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+            assert "see `genforensic verify`" in done.stderr
 
 
 # What dies: each of these scans has a cluster of its own, in a child process
@@ -372,6 +431,7 @@ def test_a_file_that_kills_its_worker_is_found_and_the_rest_is_judged(
     rows = records(parts)
     assert [row["status"] for row in rows] == ["ok"] * 2 + ["unreadable"] + ["ok"] * 5
     assert rows[2]["reason"].startswith("the process that judged the file died, twice")
+    assert genforensic("verify", parts, "--exports", exports).returncode == 0
 
 
 def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Path, tampered: dict[str, str]) -> None:
