@@ -58,12 +58,12 @@ def triage(
     results = results if results.name else results.resolve()
     sidecar = results.with_name(f"{results.name}.decisions.jsonl")
     scanned = open_results(results)
-    who = analyst or _account()
-    if faults := check_results(results).faults:
-        note(f"{results}: {faults[0].message}; decisions are recorded all the same", "yellow")
     earlier = read_decisions(sidecar)
     # Counted first and read again then, so that rows of any number fit into memory
     total = sum(1 for _ in to_decide(scanned.rows(), earlier))
+    who = analyst or _account()
+    if faults := check_results(results).faults:
+        note(f"{results}: {faults[0].message}; decisions are recorded all the same", "yellow")
     choices = list(dict.fromkeys([GENERATED, REAL, UNDECIDED, *scanned.header.labels, UNKNOWN]))
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(choices, 1))
     decided = 0

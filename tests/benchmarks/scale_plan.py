@@ -193,7 +193,10 @@ class Simulation:
         self._unjudged: dict[int, int] = defaultdict(lambda: self._size)
         self._free_at = {"network": [0.0], "thread": [0.0], "writer": [0.0] * writers}
         self._busy, self._files = dict.fromkeys((*RESOURCES, "lost"), 0.0), 0
-        self._begin, self._window = WARM_UP * one_round, one_round * max(LEAST_ROUNDS, LEAST_PARTS / workers)
+        # Until the slowest resource is where a queue has formed, workers are faster than they can remain
+        slowest = max(self._load[name] / (writers if name == "writer" else 1) for name in RESOURCES[1:])
+        self._begin = WARM_UP * one_round + self._room.level * slowest
+        self._window = one_round * max(LEAST_ROUNDS, LEAST_PARTS / workers)
         for process in (self._list(), self._mark(), *(self._work(one_round) for _ in range(workers))):
             env.process(process)
 

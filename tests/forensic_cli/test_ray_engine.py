@@ -382,7 +382,7 @@ def workers_of(mark: str) -> list[int]:
             command, environment = ((entry / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if entry.name.isdecimal() and b"JudgingWorker.judge" in command and f"{MARK}={mark}".encode() in environment:
+        if entry.name.isdecimal() and b"JudgingWorker" in command and f"{MARK}={mark}".encode() in environment:
             found.append(int(entry.name))
     return found
 
@@ -405,7 +405,7 @@ def many(folder: Path, number: int) -> Path:
 def test_a_killed_worker_loses_and_doubles_nothing(exports: Path, tmp_path: Path, tampered: dict[str, str]) -> None:
     images, parts = many(tmp_path / "many", 60), tmp_path / "parts"
     command = [str(word) for word in scan_command(images, exports, parts, "--part-size", 5, "--workers", 2)]
-    environment = child_environment(**tampered, TEST_SLEEP="0.1")
+    environment = child_environment(**tampered, TEST_SLEEP="0.2")
     scan = subprocess.Popen([sys.executable, "-m", "forensic_cli", *command], env=environment)
     try:
         wait_for(lambda: list(parts.glob("part-*")))
@@ -438,7 +438,7 @@ def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Pat
     from ray.cluster_utils import Cluster
 
     images, parts = many(tmp_path / "many", 60), tmp_path / "parts"
-    environment = child_environment(**tampered, TEST_SLEEP="0.1")
+    environment = child_environment(**tampered, TEST_SLEEP="0.2")
     settings = {"env_vars": environment, "object_store_memory": 100 << 20}
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **settings})
     try:
