@@ -104,7 +104,7 @@ def _rows_of(**results: Path) -> "Iterator[DuckDBPyConnection]":
         for name, path in results.items():
             links[name].symlink_to(path.absolute())
         settings: Mapping[str, Any] = {"memory_limit": _MEMORY, "temp_directory": scratch}
-        with duckdb.connect(config=dict(settings)) as database:
+        with duckdb.connect(f"{scratch}/rows.duckdb", config=dict(settings)) as database:
             try:
                 for name, path in links.items():
                     _rows(database, path, results[name]).create_view(f"{name}_read")
