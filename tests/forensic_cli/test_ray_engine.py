@@ -457,21 +457,21 @@ def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Pat
     assert records(parts) == records(tmp_path / "local.jsonl")
 
 
-def test_a_full_disk_is_one_line_and_resume_goes_on(exports: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_resume_goes_on(run: Any, cluster: None, exports: Path, tmp_path: Path) -> None:
     images, disk = many(tmp_path / "many", 12), tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20k", "none", disk], check=False, capture_output=True)
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        command = [str(word) for word in scan_command(images, exports, disk / "parts", "--part-size", 2)]
-        done = genforensic(*command, timeout=120)
-        assert done.returncode == 2
+        command = scan_command(images, exports, disk / "parts")
+        done = run(*command)
+        assert done.exit_code == 2
         assert "cannot be written any further (No space left on device); all parts before it are whole" in done.stderr
         assert len(done.stderr.splitlines()) == 1
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
-        assert genforensic(*command, "--resume", timeout=120).returncode == 0
-        genforensic("scan", images, "--exports", exports, "--output", tmp_path / "local.jsonl")
+        assert run(*command, "--resume").exit_code == 0
+        run("scan", images, "--exports", exports, "--output", tmp_path / "local.jsonl")
         assert records(disk / "parts") == records(tmp_path / "local.jsonl")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
