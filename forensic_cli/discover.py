@@ -114,14 +114,10 @@ def discover(paths: Sequence[Source], search: Search = Search()) -> Iterator[Loc
     named = frozenset(_location(path) for path in paths if path is not LISTED) if len(paths) > 1 else frozenset()
     for argument in paths:
         for path in listed_paths(sys.stdin.buffer) if argument is LISTED else (argument,):
-            if isinstance(path, ObjectUrl):
-                # A listed URL is an object unless it ends in a slash: to ask the store would take a request for each
-                is_folder = path.url.endswith("/") if argument is LISTED else _is_folder(path)
-                yield from _walk_store(path, search, named) if is_folder else (path,)
-            elif os.path.isdir(path):
+            if _is_folder(path, argument is LISTED):
                 entries = _list_folder(path, named)
                 yield from (path,) if entries is None else _walk(entries, search, named)
-            elif _is_regular(path) or _is_broken_link(path) or not os.path.lexists(path):
+            elif isinstance(path, ObjectUrl) or _is_regular(path) or _is_broken_link(path) or not os.path.lexists(path):
                 yield path
             else:
                 yield LeftOut(path, "not a regular file")
@@ -148,7 +144,7 @@ def _next_block(stream: BinaryIO) -> bytes:
     return block
 
 
-def _walk(paths: Iterator[Path], search: Search, named: Set[str]) -> Iterator[Path | LeftOut]:
+def _walk(paths: Iterator[Location], search: Search, named: Set[str]) -> Iterator[Location | LeftOut]:
     """Yield what is at the paths and, for folders, below them; without recursion, as folders may be thousands deep."""
     levels = [paths]
     while levels:
@@ -165,83 +161,67 @@ def _walk(paths: Iterator[Path], search: Search, named: Set[str]) -> Iterator[Pa
                 levels.append(entries)
 
 
-def _is_folder(url: ObjectUrl) -> bool:
+def _is_folder(path: Location, is_listed: bool) -> bool:
+    if isinstance(path, Path):
+        return os.path.isdir(path)
+    if is_listed:  # a slash tells: to ask the store would take a request for each URL
+        return path.url.endswith("/")
     try:
-        return url.size() is None
+        return path.size() is None
     except OSError:
         return False  # becomes a row that says why
 
 
-def _walk_store(folder: ObjectUrl, search: Search, named: Set[str]) -> Iterator[ObjectUrl | LeftOut]:
-    """Yield what is in a folder of an object store, as _walk() does on disk."""
-    levels = [iter([(folder, True)])]
-    while levels:
-        url, is_folder = next(levels[-1], (None, False))
-        if url is None:
-            levels.pop()
-        elif url != folder and (url.url in named or _matches(url, search.exclude)):
-            if url.url not in named:
-                yield LeftOut(url, "excluded")
-        elif not is_folder:
-            yield _classify_object(url, search)
-        elif search.recursive or url == folder:
-            try:
-                levels.append(url.entries())
-            except OSError:
-                yield url  # becomes a row, like a folder on disk that cannot be listed
-
-
-def _classify_object(url: ObjectUrl, search: Search) -> ObjectUrl | LeftOut:
-    if search.include and not _matches(url, search.include):
-        return LeftOut(url, "not included")
-    if url.suffix.lower() in IMAGE_SUFFIXES:
-        return url
-    try:
-        return url if _begins_like_image(url.read(_HEAD)) else LeftOut(url, "not an image")
-    except OSError:
-        return LeftOut(url, "not an image by its name, and cannot be opened")
-
-
-def _list_folder(folder: Path, named: Set[str]) -> Iterator[Path] | None:
+def _list_folder(folder: Location, named: Set[str]) -> Iterator[Location] | None:
     """Return the entries of a folder in name order, except those whose locations are in `named`.
 
     None if the folder cannot be listed: it becomes a row, so that an analyst sees that it was not searched.
     """
-    location = os.path.realpath(folder) if named else ""
     try:
+        if isinstance(folder, ObjectUrl):
+            return (entry for entry in folder.entries() if entry.url not in named)
         names = sorted(os.listdir(folder))  # noqa: PTH208  # names take a fraction of the memory of Path objects
     except OSError:
         return None
+    location = os.path.realpath(folder) if named else ""
     return (folder / name for name in names if not named or f"{location}{os.sep}{name}" not in named)
 
 
-def _classify(path: Path, search: Search) -> Path | LeftOut | None:
+def _classify(path: Location, search: Search) -> Location | LeftOut | None:
     """Return a path in a folder if it is an image, the reason why it is left out, or None for a folder."""
     if _matches(path, search.exclude):
         return LeftOut(path, "excluded")
-    if os.path.isdir(path):
+    if isinstance(path, ObjectUrl):
+        if path.is_folder:
+            return None
+    elif os.path.isdir(path):
         return LeftOut(path, "a link to a folder") if os.path.islink(path) else None
-    if _is_too_long(path):
+    elif _is_too_long(path):
         return path  # perhaps a folder: becomes a row, like one that cannot be listed
     if search.include and not _matches(path, search.include):
         return LeftOut(path, "not included")
-    if _is_broken_link(path):
-        return path
-    if not _is_regular(path):
-        return LeftOut(path, "not a regular file")
+    if isinstance(path, Path):
+        if _is_broken_link(path):
+            return path
+        if not _is_regular(path):
+            return LeftOut(path, "not a regular file")
+    return _if_image(path)
+
+
+def _if_image(path: Location) -> Location | LeftOut:
+    """Return a file if its suffix or its first bytes are those of an image, else the reason why it is left out."""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD)
+        if isinstance(path, ObjectUrl):
+            head = path.read(_HEAD)
+        else:
+            with path.open("rb") as stream:
+                head = stream.read(_HEAD)
     except OSError:
         return LeftOut(path, "not an image by its name, and cannot be opened")
-    return path if _begins_like_image(head) else LeftOut(path, "not an image")
-
-
-def _begins_like_image(head: bytes) -> bool:
     # Too many other files begin with "BM" by chance
-    return sniff(head) not in (None, "BMP")
+    return path if sniff(head) not in (None, "BMP") else LeftOut(path, "not an image")
 
 
 def rediscover(folder: Path, inner: PurePath, search: Search) -> Iterator[Path]:

@@ -6,7 +6,7 @@ AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -17,12 +17,14 @@ SCHEMES = ("s3", "gs")
 """Of the URLs that name objects."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ObjectUrl:
     """An object in a store, or everything whose key begins with a folder's. Nothing in the key is percent-encoded."""
 
     url: str
     """SCHEME://BUCKET/KEY."""
+    is_folder: bool = field(default=False, compare=False)
+    """Whether a listing called it a folder."""
 
     def __fspath__(self) -> str:
         return self.url
@@ -54,8 +56,8 @@ class ObjectUrl:
             raise FileNotFoundError(self.url)
         return None if info.size is None else int(info.size)
 
-    def entries(self) -> Iterator[tuple["ObjectUrl", bool]]:
-        """Return what lies in a folder and whether each is a folder itself, in name order. Raises OSError."""
+    def entries(self) -> Iterator["ObjectUrl"]:
+        """Return what lies in a folder, in name order. Raises OSError."""
         from pyarrow.fs import FileSelector
 
         place = self._reachable()
@@ -64,7 +66,7 @@ class ObjectUrl:
         scheme = self.url.partition("://")[0]
         # An empty name inside appears as the folder itself
         names = sorted((f"{place}//" if info.path == place else info.path, info.type.name) for info in infos)
-        return ((ObjectUrl(f"{scheme}://{path}"), kind == "Directory") for path, kind in names)
+        return (ObjectUrl(f"{scheme}://{path}", kind == "Directory") for path, kind in names)
 
     @property
     def _place(self) -> str:
