@@ -5,16 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from forensic_cli.discover import LeftOut, Search, discover, sources
+from forensic_cli.discover import Search, sources
 from forensic_cli.errors import UsageError
 from forensic_cli.exports import export_files, peek_exports, select
-from forensic_cli.images.decode import MAX_PIXELS
-from forensic_cli.judge import Judge
 from forensic_cli.model import load_models
 from forensic_cli.objects import location
-from forensic_cli.pipeline import Reading, prepare_bytes
-from forensic_cli.record import FileResult, RunHeader
-from forensic_cli.scan import ScanSettings, run_header, scan
+from forensic_cli.pipeline import prepare_bytes
+from forensic_cli.record import FileResult, RunHeader, Summary
+from forensic_cli.scan import ScanSettings, find_images, how_to_judge, run_header, scan
 from forensic_cli.verdict import FUSIONS
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -61,17 +59,12 @@ class Scanner:
         Raises UsageError at once for a path that does not exist.
         """
         found = sources([os.fspath(path) for path in paths])
-        files = (entry for entry in discover(found, search or Search()) if not isinstance(entry, LeftOut))
-        return scan(files, self._models, self._settings)
+        return scan(find_images(found, search or Search(), Summary()), self._models, self._settings)
 
     def judge(self, data: bytes, name: str = "image") -> FileResult:
         """Return the row of an image in memory, such as an upload; `name` becomes its path, for the reader."""
-        reading = Reading(self._judge.preprocessings, max_pixels=MAX_PIXELS)
-        return self._judge.rows([prepare_bytes(location(name), data, reading)])[0]
-
-    @cached_property
-    def _judge(self) -> Judge:
-        return Judge(self._models, self._settings.fusion, self._settings.threshold)
+        judge, reading = how_to_judge(self._models, self._settings)
+        return judge.rows([prepare_bytes(location(name), data, reading)])[0]
 
 
 def scan_files(paths: Iterable[str | os.PathLike[str]], techniques: Sequence[str] = ()) -> Iterator[FileResult]:

@@ -58,7 +58,7 @@ class Judge:
         judgements = self._judge([(file.sample, file.warnings) for file in readable if file.sample])
         others = self._under_reencodings(readable) if self.stability else [None] * len(readable)
         judged = iter(zip(judgements, others, strict=True))
-        return [_row(file, *(next(judged) if file.sample else (None, None))) for file in files]
+        return [make_row(file, *(next(judged) if file.sample else (None, None))) for file in files]
 
     def _under_reencodings(self, files: Sequence[Prepared]) -> list[dict[str, Verdict]]:
         """Return each file's verdicts {re-encoding: verdict}; every re-encoding is a batch of its own."""
@@ -100,7 +100,10 @@ class Judge:
         return verdict, warnings
 
 
-def _row(file: Prepared, judgement: Judgement | None, reencoded: Mapping[str, Verdict] | None) -> FileResult:
+def make_row(
+    file: Prepared, judgement: Judgement | None = None, reencoded: Mapping[str, Verdict] | None = None
+) -> FileResult:
+    """Return the row of a file; without a judgement it says why there is none."""
     header, failure = file.header, file.failure
     verdict, reasons = judgement or (None, ())
     warnings = {*file.warnings, *reasons}

@@ -4,7 +4,6 @@ Each part is a whole report of some rows, so it can be read alone. The manifest 
 line for each part with its hash and totals, and the number of entries that were left out.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.judge import Marks
 from forensic_cli.record import FileResult, RunHeader, Summary
 from forensic_cli.reports import make_report
-from forensic_cli.results_file import JSONL_RUN, MANIFEST, Part, open_results, part_files, read_entries
-from forensic_cli.seal import Sealer, check_results, file_sha256, refuse_broken_seal, seal_line
+from forensic_cli.reports.json_formats import JsonLinesReport
+from forensic_cli.results_file import MANIFEST, Part, open_results, part_files, read_entries
+from forensic_cli.seal import check_results, file_sha256, refuse_broken_seal
 
 FORMATS = ("jsonl", "parquet")
 """Formats that parts may have."""
@@ -26,11 +26,6 @@ _UNFINISHED = f".{MANIFEST}"
 
 Key: TypeAlias = tuple[str, str | None, str | None]
 """Of a row: path, sha256 and phash, which tell copies and near-duplicates."""
-
-
-def key_of(row: FileResult) -> Key:
-    """Return what marks of copies depend on."""
-    return row.path, row.sha256, row.phash
 
 
 def part_name(number: int, report_format: str) -> str:
@@ -79,14 +74,14 @@ class RowStub(NamedTuple):
     cluster: int | None
 
     @property
-    def key(self) -> Key:
-        """What marks of copies depend on."""
-        return self.path, self.sha256, self.phash
-
-    @property
     def marks(self) -> Marks:
         """The marks that it has."""
         return self.duplicate_of, self.cluster
+
+
+def key_of(row: FileResult | RowStub) -> Key:
+    """Return what marks of copies depend on."""
+    return row.path, row.sha256, row.phash
 
 
 @dataclass(frozen=True)
@@ -145,10 +140,7 @@ def check_same_scan(folder: Path, header: RunHeader, first: str) -> None:
             continue  # damaged: it is judged again
         check_same_settings(folder, before.header.record(), header)
         if path.name.startswith(part_name(0, "")) and row is not None and row.path != first:
-            raise UsageError(
-                f"{folder}: holds rows of other files, the first of {row.path}; give the same paths, "
-                "choose another --output, or start over with --force and without --resume"
-            )
+            raise other_files(folder, row.path)
 
 
 def check_same_settings(path: Path, before: Mapping[str, Any], header: RunHeader) -> None:
@@ -158,6 +150,14 @@ def check_same_settings(path: Path, before: Mapping[str, Any], header: RunHeader
             f"{path}: was begun with other {', '.join(changed)}; give the same options and models, "
             "choose another --output, or start over with --force and without --resume"
         )
+
+
+def other_files(path: Path, first: str) -> UsageError:
+    """Return the error for results whose first row is not of the scan that goes on."""
+    return UsageError(
+        f"{path}: holds rows of other files, the first of {first}; give the same paths, "
+        "choose another --output, or start over with --force and without --resume"
+    )
 
 
 def remove_parts(folder: Path, keep: Set[str] = frozenset()) -> None:
@@ -189,31 +189,20 @@ class ManifestWriter:
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
         self._out = Output(folder / _UNFINISHED, force=True, unfinished="all parts before it are whole")
-        line = _line({JSONL_RUN: header.record()})
-        self._sealer = Sealer(line)
-        self._out.write(line)
+        self._report = JsonLinesReport()
+        self._out.write(self._report.begin(header))
         (folder / MANIFEST).unlink(missing_ok=True)
 
     def add(self, part: Part) -> None:
         """Append a part."""
-        self._append(asdict(part))
+        self._out.write(self._report.line(asdict(part)))
 
-    def finish(self, left_out: int) -> None:
+    def finish(self, summary: Summary) -> None:
         """Append what is not in the parts, and the seal."""
-        self._append({"left_out": left_out})
-        self._out.write(seal_line(self._sealer.seal()))
+        self._out.write(self._report.line({"left_out": summary.left_out}))
+        self._out.write(self._report.end(summary))
         (self._folder / _UNFINISHED).replace(self._folder / MANIFEST)
-        self.close()
 
     def close(self) -> None:
         """Let go of the folder; without finish() the unfinished manifest stays behind."""
         self._out.__exit__()
-
-    def _append(self, record: Any) -> None:
-        line = _line(record)
-        self._sealer.add_row(line)
-        self._out.write(line)
-
-
-def _line(record: Any) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"

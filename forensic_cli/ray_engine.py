@@ -18,8 +18,8 @@ from typing import Any
 from forensic_cli.console import note, progress_bar
 from forensic_cli.discover import LISTED, Search, Source
 from forensic_cli.errors import OutputError, UsageError
-from forensic_cli.exports import Export
-from forensic_cli.judge import Judge, Marks, Seen, marked
+from forensic_cli.exports import Export, check_labels
+from forensic_cli.judge import Marks, Seen, marked
 from forensic_cli.model import has_cuda_runtime, images_per_run, load_models
 from forensic_cli.objects import Location, ObjectUrl, in_one_line
 from forensic_cli.parts import (
@@ -28,6 +28,7 @@ from forensic_cli.parts import (
     ManifestWriter,
     check_folder,
     check_same_scan,
+    key_of,
     known_hashes,
     part_name,
     read_earlier,
@@ -97,8 +98,8 @@ def scan_in_parts(
     be written; parts before it are whole, and the same call with `resume` goes on.
     """
     folder = _check_target(target)
+    check_labels(exports)
     models = load_models(exports, "cpu")
-    Judge(models).labels  # noqa: B018  # raises for models that cannot be fused
     summary = Summary()
     files = find_images(paths, search, summary)
     first = next(files, None)
@@ -113,12 +114,12 @@ def scan_in_parts(
             header = replace(run_header(models, settings), search=asdict(search), providers=providers)
             if target.resume:
                 check_same_scan(folder, header, printable(first))
-            known = known_hashes(folder) if target.resume else {}
+            known = known_hashes(folder) if target.resume else None
             # Its lock keeps other scans out; nothing is removed before
             manifest = ManifestWriter(folder, header)
             if not target.resume:
                 remove_parts(folder)
-            flow = _Flow(ray, pool, header, folder, known if target.resume else None)
+            flow = _Flow(ray, pool, header, folder, known)
             size = -(-cluster.part_size // settings.batch_size) * settings.batch_size
             total = None if target.quiet else count_images(paths, search)
             parts = flow.parts(batches(chain([first], files), size), target.format)
@@ -140,7 +141,7 @@ def _write_manifest(
                 manifest.add(part)
                 summary.merge(part.summary())
                 bars.advance(bar, part.rows)
-        manifest.finish(summary.left_out)
+        manifest.finish(summary)
     except KeyboardInterrupt as interrupt:
         note("To go on, give the same command with --resume")
         raise KeyboardInterrupt("the parts that were written are whole") from interrupt
@@ -261,7 +262,7 @@ class _Flow:
 
     def _keys(self, part: _OpenPart) -> Iterator[Any]:
         if part.earlier:
-            return (stub.key for stub in part.earlier.rows)
+            return map(key_of, part.earlier.rows)
         return chain.from_iterable(piece.keys or () for piece in part.task.pieces())
 
     def _judge_again(self, part: _OpenPart) -> None:

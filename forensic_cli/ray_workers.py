@@ -20,11 +20,12 @@ from forensic_cli.console import note
 from forensic_cli.errors import GenforensicError, UsageError, require
 from forensic_cli.exports import Export
 from forensic_cli.images.header import Unreadable
+from forensic_cli.judge import make_row
 from forensic_cli.model import Model, load_models
 from forensic_cli.objects import Location, ObjectUrl, in_one_line
 from forensic_cli.parts import Key, RowStub, key_of
-from forensic_cli.pipeline import read_file
-from forensic_cli.record import FileResult, printable
+from forensic_cli.pipeline import Prepared, read_file
+from forensic_cli.record import FileResult
 from forensic_cli.resume import holds
 from forensic_cli.scan import ScanSettings, installed, judge_files, versions
 
@@ -229,10 +230,10 @@ class _Worker:
 class Pool:
     """Hands tasks to workers, in order, and replaces workers that die."""
 
-    def __init__(self, ray: Any, spec: WorkerSpec, size: int, gpus: int) -> None:
-        """Start `size` workers with a core each, or with a GPU each if `gpus`."""
+    def __init__(self, ray: Any, spec: WorkerSpec, size: int, on_gpus: bool) -> None:
+        """Start `size` workers with a core each, or with a GPU each."""
         self._ray, self._spec = ray, ray.put(spec)
-        options = {"num_cpus": 0 if gpus else 1, "num_gpus": 1 if gpus else 0, "max_restarts": 0}
+        options = {"num_cpus": int(not on_gpus), "num_gpus": int(on_gpus), "max_restarts": 0}
         self._make = ray.remote(JudgingWorker).options(**options).remote
         self._waiting: deque[Task] = deque()
         self._deaths = 0
@@ -373,7 +374,8 @@ class Pool:
 
 
 def _row_of_killer(file: Location) -> FileResult:
-    data = read_file(file)
-    sha256, size = (None, None) if isinstance(data, Unreadable) else (hashlib.sha256(data).hexdigest(), len(data))
     reason = "the process that judged the file died, twice; the file may be made to crash decoders"
-    return FileResult(printable(file), "unreadable", reason, None, None, sha256, size, None, None, None, 0, ())
+    failure, data = Unreadable("unreadable", reason), read_file(file)
+    if isinstance(data, Unreadable):
+        return make_row(Prepared(file, failure=failure))
+    return make_row(Prepared(file, hashlib.sha256(data).hexdigest(), len(data), failure=failure))

@@ -31,7 +31,7 @@ _LARGEST_DOCUMENT = 1 << 31
 MANIFEST = "manifest.jsonl"
 """Name of the list of parts in their folder."""
 _PART_NAME = re.compile(r"part-(\d{6,})\.(jsonl|parquet)")
-PARQUET = b"PAR1"
+_PARQUET = b"PAR1"
 """How a Parquet file begins."""
 _PARQUET_ROWS = 256
 """Rows of a Parquet file that are held at once."""
@@ -142,11 +142,10 @@ def read_entries(path: Path) -> Iterator[tuple[str, Any]]:
             return
         if not path.is_file():
             raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give {WANTED}")
+        if is_parquet(path):
+            yield from _parquet(path)
+            return
         with path.open("rb") as stream:
-            if stream.read(len(PARQUET)) == PARQUET:
-                yield from _parquet(path)
-                return
-            stream.seek(0)
             header = json_object(stream.readline(LONGEST_LINE)).get(JSONL_RUN)
             if isinstance(header, dict):
                 yield "header", header
@@ -158,7 +157,13 @@ def read_entries(path: Path) -> Iterator[tuple[str, Any]]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def read_manifest(folder: Path) -> "Manifest":
+def is_parquet(path: Path) -> bool:
+    """Tell whether a file begins like Parquet. Raises OSError."""
+    with path.open("rb") as stream:
+        return stream.read(len(_PARQUET)) == _PARQUET
+
+
+def read_manifest(folder: Path) -> Manifest:
     """Read what a scan that wrote parts says about them. Raises UsageError without such a manifest."""
     path = folder / MANIFEST
     if not path.is_file():

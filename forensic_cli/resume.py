@@ -14,7 +14,7 @@ from forensic_cli.errors import OutputError, UsageError
 from forensic_cli.images.header import Unreadable
 from forensic_cli.judge import Seen
 from forensic_cli.objects import Location
-from forensic_cli.parts import RowStub, check_same_settings
+from forensic_cli.parts import RowStub, check_same_settings, other_files
 from forensic_cli.pipeline import read_file
 from forensic_cli.record import FileResult, RunHeader, Summary, printable, read_row
 from forensic_cli.results_file import JSONL_RUN, LONGEST_LINE, json_object
@@ -98,10 +98,7 @@ def _keep(path: Path, rows: Iterator[tuple[FileResult, int]], start: Kept, heade
         if file is None or not holds(row, file):
             again = [earlier for earlier, _ in batch] + ([] if file is None else [file])
             if not kept and not batch and (file is None or row.path != printable(file)):
-                raise UsageError(
-                    f"{path}: holds rows of other files, the first of {row.path}; give the same paths, "
-                    "choose another --output, or start over with --force and without --resume"
-                )
+                raise other_files(path, row.path)
             dropped = len(batch) + 1 + sum(1 for _ in rows)
             note(f"{path}: {dropped} rows are judged again, from the first file that changed", "yellow")
             return Kept(end, chain(again, files), kept, start.seen)

@@ -137,16 +137,17 @@ def scan(
 
 def judge_files(files: Iterable[Location], models: Sequence[Model], settings: ScanSettings) -> Iterator[FileResult]:
     """Judge files as `scan` does, but without looking for copies: the one step that other engines take over."""
-    judge = Judge(models, settings.fusion, settings.threshold, stability=bool(settings.reencodings))
-    reading = Reading(
-        wanted=judge.preprocessings,
-        reencodings=settings.reencodings,
-        max_pixels=settings.max_pixels,
-        fingerprint=None if settings.dedupe is None else perceptual_hash,
-    )
+    judge, reading = how_to_judge(models, settings)
     batch_size = settings.batch_size or images_at_once(models)
     for rows in work_on(files, reading, judge.rows, batch_size, settings.workers):
         yield from rows
+
+
+def how_to_judge(models: Sequence[Model], settings: ScanSettings) -> tuple[Judge, Reading]:
+    """Return what judges files, and what it takes of each."""
+    judge = Judge(models, settings.fusion, settings.threshold, stability=bool(settings.reencodings))
+    fingerprint = None if settings.dedupe is None else perceptual_hash
+    return judge, Reading(judge.preprocessings, settings.reencodings, settings.max_pixels, fingerprint)
 
 
 def run_header(models: Sequence[Model], settings: ScanSettings) -> RunHeader:

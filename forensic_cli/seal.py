@@ -27,9 +27,9 @@ from forensic_cli.results_file import (
     JSONL_RUN,
     LONGEST_LINE,
     MANIFEST,
-    PARQUET,
     SEAL,
     Part,
+    is_parquet,
     part_files,
     read_entries,
     read_manifest,
@@ -176,7 +176,7 @@ def _check_sealed(path: Path, noted: str | None) -> Checked:
             f"--seal {noted!r} is not a seal; give the 64 hexadecimal digits that `genforensic verify` printed"
         )
     header = next(read_entries(path))[1]
-    if _is_parquet(path):
+    if is_parquet(path):
         fault = Fault("seal_missing", "", "no seal: a Parquet file has none; a manifest of parts or JSON Lines has")
         return Checked(header, 0, None, (fault,))
     found, seal_text, appended = _hash_again(path)
@@ -205,11 +205,6 @@ def refuse_broken_seal(path: Path) -> None:
             f"{path}: its seal does not hold, {checked.faults[0].message}; see `genforensic verify`, "
             "choose another --output, or start over with --force and without --resume"
         )
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(PARQUET)) == PARQUET
 
 
 def _hash_again(path: Path, every: int | None = None) -> tuple[dict[str, Any], bytes | None, int]:

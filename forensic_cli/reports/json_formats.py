@@ -5,7 +5,7 @@ Source of SARIF: OASIS, "Static Analysis Results Interchange Format (SARIF) Vers
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,7 +35,11 @@ class JsonLinesReport(Report):
 
     def row(self, result: FileResult) -> str:
         """Return one line."""
-        line = _json(result.record()) + "\n"
+        return self.line(result.record())
+
+    def line(self, record: Mapping[str, Any]) -> str:
+        """Return one line of anything that the seal shall cover."""
+        line = _json(record) + "\n"
         self._sealer.add_row(line)
         return line
 
