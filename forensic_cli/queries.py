@@ -4,7 +4,7 @@ Source of the reader's options: DuckDB documentation, "JSON Loading" and "Readin
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,17 +45,19 @@ def sample(results: Path, most: int) -> set[int]:
         return {number for (number,) in chosen.fetchall()}
 
 
-def changed_pairs(old: Path, new: Path, tolerance: float) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Yield (path, old row, new row) for the rows that differ: first in the new scan's order, then those removed.
+def changed_pairs(
+    old: Path, new: Path, equal: Sequence[str], close: Sequence[str], tolerance: float
+) -> Iterator[tuple[tuple[str, int], dict[str, Any], dict[str, Any]]]:
+    """Yield ((path, turn), old row, new row) for the rows that differ: in the new scan's order, then those removed.
 
-    Rows of one path are matched in their order. A row has the fields of _COLUMNS, and is empty where there is none.
+    Rows differ if the fields in `equal` do, or those in `close` by more than the tolerance. Rows of one path are
+    matched in their order, by their turn from 1. A row has the fields of _COLUMNS, and is empty where there is none.
     """
-    fields = [name for name in _COLUMNS if name not in ("path", "p_generated", "confidence")]
     differs = " OR ".join(
-        [f"o.{name} IS DISTINCT FROM n.{name}" for name in fields]
+        [f"o.{name} IS DISTINCT FROM n.{name}" for name in equal]
         + [
             f"(o.{name} IS NULL) <> (n.{name} IS NULL) OR round(abs(o.{name} - n.{name}), 9) > $tolerance"
-            for name in ("p_generated", "confidence")
+            for name in close
         ]
     )
     columns = ", ".join(f"{side}.{name}" for side in "on" for name in ("number", *_COLUMNS))
@@ -73,9 +75,7 @@ def changed_pairs(old: Path, new: Path, tolerance: float) -> Iterator[tuple[str,
         while rows := found.fetchmany(_AT_ONCE):
             for row in rows:
                 before, after = (_record(row[i : i + len(_COLUMNS) + 1]) for i in (0, len(_COLUMNS) + 1))
-                # Named as in a comparison in memory
-                again = f" (scanned again, {turn})" if (turn := row[-1]) > 1 else ""
-                yield (after or before)["path"] + again, before, after
+                yield ((after or before)["path"], row[-1]), before, after
 
 
 def count_rows(results: Path) -> int:

@@ -42,8 +42,6 @@ from forensic_cli.reports import make_report
 from forensic_cli.results_file import Part, open_results
 from forensic_cli.scan import ScanSettings, Target, count_images, find_images, nothing_found, run_header
 
-PART_SIZE = 1024
-"""Files in a part: ten to twenty seconds of a core, so that workers finish at about the same time."""
 _WRITERS = 4
 """Parts that are written at once."""
 _AHEAD = 4
@@ -55,13 +53,13 @@ those after it wait to be marked, leaves no worker idle."""
 class Cluster:
     """Where to judge, and how large the pieces are."""
 
-    address: str | None = None
+    address: str | None
     """HOST:PORT of the cluster's head; None: RAY_ADDRESS, else a cluster on this machine that ends with the scan."""
-    device: str = "auto"
+    device: str
     """auto, cpu or cuda."""
-    part_size: int = PART_SIZE
+    part_size: int
     """Files in a part."""
-    threads: int = 1
+    threads: int
     """Threads within each run of a model."""
 
 

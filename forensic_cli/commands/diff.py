@@ -23,7 +23,9 @@ _PROBABILITIES = ("p_generated", "confidence")
 _NOT_SETTINGS = ("models", "started", "command")
 """Fields of the run header that are not settings."""
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
-_Rows: TypeAlias = dict[str, dict[str, Any]]
+_Key: TypeAlias = tuple[str, int]
+"""A path, and its turn from 1 if it was scanned several times."""
+_Rows: TypeAlias = dict[_Key, dict[str, Any]]
 """Records by path."""
 _SHORT = 12
 """Characters of a sha256 that the table shows."""
@@ -131,36 +133,37 @@ def compare(old: Path, new: Path, tolerance: float = TOLERANCE) -> Comparison:
 
     if old.is_dir() or new.is_dir():
         headers = open_results(old).header, open_results(new).header
-        pairs, rows = changed_pairs(old, new, tolerance), count_rows(new)
+        pairs, rows = changed_pairs(old, new, _COMPARED, _PROBABILITIES, tolerance), count_rows(new)
     else:
         before, after = open_results(old), open_results(new)
         headers = before.header, after.header
         one_side, other_side = _by_path(before.rows()), _by_path(after.rows())
         pairs, rows = _pairs(one_side, other_side), len(other_side)
-    images = filter(None, (_compare_rows(path, one, other, tolerance) for path, one, other in pairs))
+    images = filter(None, (_compare_rows(key, one, other, tolerance) for key, one, other in pairs))
     models, settings = (_changes(*map(of, headers)) for of in (_models, _settings))
     return Comparison(models, settings, images, rows)
 
 
-def _pairs(before: _Rows, after: _Rows) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Yield (path, old row, new row), with an empty row where there is none."""
-    yield from ((path, before.get(path, {}), row) for path, row in after.items())
-    yield from ((path, row, {}) for path, row in before.items() if path not in after)
+def _pairs(before: _Rows, after: _Rows) -> Iterator[tuple[_Key, dict[str, Any], dict[str, Any]]]:
+    """Yield (key, old row, new row), with an empty row where there is none."""
+    yield from ((key, before.get(key, {}), row) for key, row in after.items())
+    yield from ((key, row, {}) for key, row in before.items() if key not in after)
 
 
 def _by_path(rows: "Iterable[FileResult]") -> _Rows:
-    """Key records by path; a path that was scanned several times also by its turn."""
+    """Key records by path and turn."""
     turns: Counter[str] = Counter()
     records = {}
     for row in rows:
         turns[row.path] += 1
-        again = f" (scanned again, {turns[row.path]})" if turns[row.path] > 1 else ""
-        records[row.path + again] = row.record()
+        records[row.path, turns[row.path]] = row.record()
     return records
 
 
-def _compare_rows(path: str, old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> _ImageChange | None:
+def _compare_rows(key: _Key, old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> _ImageChange | None:
     """Return how an image differs; None if it does not."""
+    path, turn = key
+    path += f" (scanned again, {turn})" if turn > 1 else ""
     if not old or not new:
         return _whole(path, "removed", old) if old else _whole(path, "added", new)
     changes = _row_changes(old, new, tolerance)

@@ -17,6 +17,9 @@ Fusion: TypeAlias = Literal["mean", "vote"]
 Sort: TypeAlias = Literal["confidence", "path", "disagreement"]
 Engine: TypeAlias = Literal["local", "ray"]
 
+PART_SIZE = 1024
+"""Files in a part: ten to twenty seconds of a core, so that workers finish at about the same time."""
+
 # The sections of the help page; options that other commands share come before them
 _files, _models, _answers, _output, _speed, _cluster = (
     partial(typer.Option, rich_help_panel=heading)
@@ -114,7 +117,7 @@ def scan(
     address: Annotated[
         str | None, _cluster(metavar="HOST:PORT", help="Head of a Ray cluster. Default: one on this machine.")
     ] = None,
-    part_size: Annotated[int, _cluster(metavar="N", min=1, help="Files in a part that a worker judges.")] = 1024,
+    part_size: Annotated[int, _cluster(metavar="N", min=1, help="Files in a part that a worker judges.")] = PART_SIZE,
 ) -> None:
     """Tell whether images are AI-generated, and by which generator, with the evidence for each answer.
 

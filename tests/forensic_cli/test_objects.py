@@ -11,14 +11,9 @@ from moto.server import ThreadedMotoServer
 
 from forensic_cli.discover import LeftOut, Search, discover
 from forensic_cli.objects import ObjectUrl, is_url
-from toys import make_images, rows_of, solid, write_toy_exports
+from toys import make_images, rows_of, solid
 
 BUCKET = "case-17"
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +61,8 @@ def comparable(row: dict[str, Any], root: str) -> dict[str, Any]:
 URL = f"s3://{BUCKET}/images"
 
 
-def test_a_bucket_is_scanned_like_a_folder(run: Any, exports: Path, folder: Path) -> None:
-    options = ("--exports", exports, "-t", "all", "--format", "jsonl")
+def test_a_bucket_is_scanned_like_a_folder(run: Any, toy_exports: Path, folder: Path) -> None:
+    options = ("--exports", toy_exports, "-t", "all", "--format", "jsonl")
     local, stored = run("scan", folder, *options), run("scan", URL, *options)
     assert stored.exit_code == local.exit_code == 1  # one file is broken
     there = sorted((comparable(row, URL) for row in rows_of(stored.stdout)), key=lambda row: row["path"])
@@ -77,13 +72,13 @@ def test_a_bucket_is_scanned_like_a_folder(run: Any, exports: Path, folder: Path
     assert len(here) == 9
 
 
-def test_ray_reads_a_bucket_too(run: Any, exports: Path, folder: Path, tmp_path: Path) -> None:
+def test_ray_reads_a_bucket_too(run: Any, toy_exports: Path, folder: Path, tmp_path: Path) -> None:
     parts, lines = tmp_path / "parts", tmp_path / "lines.jsonl"
     ray = ("--engine", "ray", "--workers", 1, "--part-size", 4, "--quiet")
-    assert run("scan", URL, "--exports", exports, *ray, "--output", parts).exit_code == 1
-    assert run("scan", URL, "--exports", exports, "--output", lines).exit_code == 1
+    assert run("scan", URL, "--exports", toy_exports, *ray, "--output", parts).exit_code == 1
+    assert run("scan", URL, "--exports", toy_exports, "--output", lines).exit_code == 1
     assert run("diff", lines, parts, "--images-only").exit_code == 0
-    checked = run("verify", parts, "--exports", exports)
+    checked = run("verify", parts, "--exports", toy_exports)
     assert (checked.exit_code, checked.stdout.splitlines()[0]) == (
         0,
         f"{parts}: holds; 9 rows, 9 images and 1 model compared",
@@ -105,8 +100,10 @@ def test_include_exclude_and_no_recursion(folder: Path) -> None:
     ]
 
 
-def test_objects_named_twice_are_scanned_once(run: Any, exports: Path, folder: Path) -> None:
-    done = run("scan", f"{URL}/4-grey.png", URL, f"{URL}/", "--exports", exports, "--format", "jsonl", "--no-recursive")
+def test_objects_named_twice_are_scanned_once(run: Any, toy_exports: Path, folder: Path) -> None:
+    done = run(
+        "scan", f"{URL}/4-grey.png", URL, f"{URL}/", "--exports", toy_exports, "--format", "jsonl", "--no-recursive"
+    )
     assert [Path(row["path"]).name for row in rows_of(done.stdout)] == [
         "4-grey.png",
         *("1-red.png", "2-green.webp", "3-blue.bmp", "5-tiny.png"),
@@ -114,7 +111,7 @@ def test_objects_named_twice_are_scanned_once(run: Any, exports: Path, folder: P
 
 
 def test_an_object_that_is_gone_when_its_turn_comes_is_a_row(
-    run: Any, exports: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Any, toy_exports: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list"
     listed.write_text(f"{URL}/1-red.png\n{URL}/gone.png\n{URL}/deep\n")
@@ -126,18 +123,18 @@ def test_an_object_that_is_gone_when_its_turn_comes_is_a_row(
         from forensic_cli.scan import ScanSettings, scan
 
         files = [file for file in discover(sources(["-"])) if not isinstance(file, LeftOut)]
-    models = load_models(select(peek_exports(export_files(exports)), [], None), "cpu")
+    models = load_models(select(peek_exports(export_files(toy_exports)), [], None), "cpu")
     rows = list(scan(files, models, ScanSettings()))
     assert [(row.status, row.reason) for row in rows[:2]] == [("ok", None), ("missing", "the object is gone")]
     assert rows[2].status in ("missing", "unreadable")  # a folder, named as if it were an object
 
 
-def test_a_key_that_cannot_be_reached_is_a_row_and_loses_nothing_else(run: Any, exports: Path, server: Any) -> None:
+def test_a_key_that_cannot_be_reached_is_a_row_and_loses_nothing_else(run: Any, toy_exports: Path, server: Any) -> None:
     good = {"a/1.png", "b/2.png"}
     server.create_bucket(Bucket="hostile")
     for key in (*good, "a//x.png", "../up.png", "b/./3.png"):
         server.put_object(Bucket="hostile", Key=key, Body=b"nothing")
-    done = run("scan", "s3://hostile", "--exports", exports, "--format", "jsonl")
+    done = run("scan", "s3://hostile", "--exports", toy_exports, "--format", "jsonl")
     rows = {row["path"]: row["status"] for row in rows_of(done.stdout)}
     assert done.exit_code == 1
     # An HTTP client resolves such a path, and a server answers with something else
@@ -155,23 +152,23 @@ def test_a_key_that_cannot_be_reached_is_a_row_and_loses_nothing_else(run: Any, 
         ("http://example.com/x.png", "no such file or folder; give existing images or folders"),
     ],
 )
-def test_what_is_not_there_is_wrong_use(run: Any, exports: Path, folder: Path, argument: str, message: str) -> None:
-    done = run("scan", argument, "--exports", exports)
+def test_what_is_not_there_is_wrong_use(run: Any, toy_exports: Path, folder: Path, argument: str, message: str) -> None:
+    done = run("scan", argument, "--exports", toy_exports)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(f"{message}\n")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_store_that_does_not_answer_is_one_line(run: Any, exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_one_line(run: Any, toy_exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    done = run("scan", "s3://elsewhere/x", "--exports", exports)
+    done = run("scan", "s3://elsewhere/x", "--exports", toy_exports)
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
     assert "s3://elsewhere/x: cannot be reached (" in done.stderr
     assert "check address and credentials" in done.stderr
 
 
-def test_watch_refuses_a_bucket(run: Any, exports: Path, folder: Path) -> None:
-    done = run("scan", URL, "--exports", exports, "--watch", "--format", "jsonl")
+def test_watch_refuses_a_bucket(run: Any, toy_exports: Path, folder: Path) -> None:
+    done = run("scan", URL, "--exports", toy_exports, "--watch", "--format", "jsonl")
     assert (done.exit_code, done.stderr.splitlines()[-1].count("--watch watches folders")) == (2, 1)
 
 

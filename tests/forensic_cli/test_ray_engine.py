@@ -16,17 +16,12 @@ import pytest
 
 from forensic_cli.results_file import open_results
 from hostile import write_corpus
-from toys import child_environment, genforensic, make_images, solid, write_toy_exports
+from toys import child_environment, genforensic, make_images, solid
 
 pytest.importorskip("ray")
 
 MARK = "TEST_MARK"
 """Environment variable by which a test knows the processes of its own cluster."""
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +52,12 @@ def records(results: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("report_format", "part_size"), [("jsonl", 50), ("parquet", 4)])
 def test_the_rows_are_those_of_the_local_engine(
-    run: Any, cluster: None, exports: Path, mixed: Path, tmp_path: Path, report_format: str, part_size: int
+    run: Any, cluster: None, toy_exports: Path, mixed: Path, tmp_path: Path, report_format: str, part_size: int
 ) -> None:
     if report_format == "parquet":
         shutil.rmtree(mixed / "deep")
         (mixed / "bad.png").write_text("bad")
-    options = ("--exports", exports, "-t", "all", "--dedupe", "--quiet")
+    options = ("--exports", toy_exports, "-t", "all", "--dedupe", "--quiet")
     local = run("scan", mixed, *options, "--output", tmp_path / "local.jsonl")
     parts = tmp_path / "parts"
     done = run(
@@ -82,7 +77,7 @@ def test_the_rows_are_those_of_the_local_engine(
 
 
 @pytest.fixture(scope="module")
-def sealed(cluster: None, exports: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def sealed(cluster: None, toy_exports: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return five images, and parts of two rows each about them; neither is changed by a test."""
     from typer.testing import CliRunner
 
@@ -92,7 +87,7 @@ def sealed(cluster: None, exports: Path, tmp_path_factory: pytest.TempPathFactor
         make_images(tmp_path_factory.mktemp("sealed") / "images"),
         tmp_path_factory.mktemp("sealed") / "parts",
     )
-    done = CliRunner().invoke(app, [str(word) for word in scan_command(images, exports, folder)])
+    done = CliRunner().invoke(app, [str(word) for word in scan_command(images, toy_exports, folder)])
     assert done.exit_code == 0, done.output
     return images, folder
 
@@ -112,73 +107,73 @@ def parts(sealed: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(kept, sealed[0])
 
 
-def scan_command(images: Any, exports: Path, folder: Path, *more: object) -> tuple[object, ...]:
+def scan_command(images: Any, toy_exports: Path, folder: Path, *more: object) -> tuple[object, ...]:
     options = ("--engine", "ray", "--workers", 1, "--part-size", 2, "--quiet", "--output", folder)
-    return ("scan", images, "--exports", exports, *options, *more)
+    return ("scan", images, "--exports", toy_exports, *options, *more)
 
 
 def test_resume_judges_only_what_does_not_hold(
-    run: Any, parts: Path, exports: Path, images: Path, tmp_path: Path
+    run: Any, parts: Path, toy_exports: Path, images: Path, tmp_path: Path
 ) -> None:
     (parts / "manifest.jsonl").unlink()
     (parts / "part-000001.jsonl").write_text("damaged")
     (parts / "part-000007.jsonl").write_text("of a longer list")
     shutil.copy(images / "1-red.png", images / "5-tiny.png")  # now a copy of a file in a part that stays
     untouched = (parts / "part-000000.jsonl").stat().st_mtime_ns
-    assert run(*scan_command(images, exports, parts, "--resume")).exit_code == 0
+    assert run(*scan_command(images, toy_exports, parts, "--resume")).exit_code == 0
     assert (parts / "part-000000.jsonl").stat().st_mtime_ns == untouched
     assert not (parts / "part-000007.jsonl").exists()
-    run("scan", images, "--exports", exports, "--output", tmp_path / "fresh.jsonl")
+    run("scan", images, "--exports", toy_exports, "--output", tmp_path / "fresh.jsonl")
     assert records(parts) == records(tmp_path / "fresh.jsonl")
     assert records(parts)[4]["duplicate_of"] == str(images / "1-red.png")
 
 
 def test_marks_follow_a_file_that_changed_in_an_earlier_part(
-    run: Any, parts: Path, exports: Path, images: Path, tmp_path: Path
+    run: Any, parts: Path, toy_exports: Path, images: Path, tmp_path: Path
 ) -> None:
     shutil.copy(images / "4-grey.png", images / "1-red.png")
-    assert run(*scan_command(images, exports, parts, "--resume")).exit_code == 0
+    assert run(*scan_command(images, toy_exports, parts, "--resume")).exit_code == 0
     assert [row["duplicate_of"] for row in records(parts)] == [None] * 3 + [str(images / "1-red.png"), None]
-    assert run("verify", parts, "--exports", exports).exit_code == 0
+    assert run("verify", parts, "--exports", toy_exports).exit_code == 0
 
 
-def test_another_scan_is_not_resumed(run: Any, parts: Path, exports: Path, images: Path) -> None:
+def test_another_scan_is_not_resumed(run: Any, parts: Path, toy_exports: Path, images: Path) -> None:
     before = {path: path.read_bytes() for path in parts.iterdir()}
-    done = run(*scan_command(images, exports, parts, "--resume", "--threshold", 0.99))
+    done = run(*scan_command(images, toy_exports, parts, "--resume", "--threshold", 0.99))
     assert (done.exit_code, done.stderr.split(";")[0]) == (2, f"genforensic: {parts}: was begun with other threshold")
-    done = run(*scan_command(images / "4-grey.png", exports, parts, "--resume"))
+    done = run(*scan_command(images / "4-grey.png", toy_exports, parts, "--resume"))
     assert (done.exit_code, "holds rows of other files, the first of" in done.stderr) == (2, True)
-    done = run(*scan_command(images, exports, parts, "--resume", "--address", "127.0.0.1:9"))
+    done = run(*scan_command(images, toy_exports, parts, "--resume", "--address", "127.0.0.1:9"))
     assert done.exit_code == 2
     assert {path: path.read_bytes() for path in parts.iterdir() if path.name != ".manifest.jsonl"} == before
 
 
-def test_other_files_in_the_folder_are_left_alone(run: Any, parts: Path, exports: Path, images: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(run: Any, parts: Path, toy_exports: Path, images: Path) -> None:
     (parts / "part-1.jpg").write_text("evidence")
     (parts / "part-list.jsonl").write_text("notes")
-    run(*scan_command(images, exports, parts, "--resume"))
-    assert run(*scan_command(images, exports, parts, "--force")).exit_code == 0
+    run(*scan_command(images, toy_exports, parts, "--resume"))
+    assert run(*scan_command(images, toy_exports, parts, "--force")).exit_code == 0
     assert ((parts / "part-1.jpg").read_text(), (parts / "part-list.jsonl").read_text()) == ("evidence", "notes")
 
 
 @pytest.mark.parametrize("has_manifest", [True, False])
 def test_an_edited_part_is_not_sealed_by_going_on(
-    run: Any, parts: Path, exports: Path, images: Path, has_manifest: bool
+    run: Any, parts: Path, toy_exports: Path, images: Path, has_manifest: bool
 ) -> None:
     expected = records(parts)
     part = parts / "part-000000.jsonl"
     part.write_text(part.read_text().replace('"headline": "real"', '"headline": "generated"', 1))
     if not has_manifest:
         (parts / "manifest.jsonl").unlink()
-    done = run(*scan_command(images, exports, parts, "--resume"))
+    done = run(*scan_command(images, toy_exports, parts, "--resume"))
     if has_manifest:
         assert (done.exit_code, "its seal does not hold" in done.stderr) == (2, True)
     else:
         assert (done.exit_code, records(parts)) == (0, expected)
 
 
-def test_verify_names_the_part_and_the_row(run: Any, parts: Path, exports: Path, images: Path) -> None:
-    holds = run("verify", parts, "--exports", exports)
+def test_verify_names_the_part_and_the_row(run: Any, parts: Path, toy_exports: Path, images: Path) -> None:
+    holds = run("verify", parts, "--exports", toy_exports)
     assert (holds.exit_code, holds.stdout.splitlines()[0]) == (
         0,
         f"{parts}: holds; 5 rows, 5 images and 1 model compared",
@@ -205,9 +200,9 @@ def test_an_edited_manifest_does_not_hold(run: Any, parts: Path) -> None:
     assert json.loads(again.stdout)["faults"][0]["subject"] == "part-000000.jsonl"
 
 
-def test_other_commands_take_a_folder_of_parts(run: Any, parts: Path, exports: Path, tmp_path: Path) -> None:
+def test_other_commands_take_a_folder_of_parts(run: Any, parts: Path, toy_exports: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    done = run("report", parts, "--html", page, "--sample", 3, "--exports", exports, "--quiet")
+    done = run("report", parts, "--html", page, "--sample", 3, "--exports", toy_exports, "--quiet")
     assert (done.exit_code, done.stderr) == (0, "")
     text = page.read_text()
     assert "This page shows 3 of 5 files: as many of each answer, the surest first." in text
@@ -218,7 +213,7 @@ def test_other_commands_take_a_folder_of_parts(run: Any, parts: Path, exports: P
     assert "4-grey.png" in asked.stdout
 
 
-def test_a_sample_has_as_many_of_each_answer(run: Any, cluster: None, exports: Path, tmp_path: Path) -> None:
+def test_a_sample_has_as_many_of_each_answer(run: Any, cluster: None, toy_exports: Path, tmp_path: Path) -> None:
     from forensic_cli.queries import sample
 
     folder = tmp_path / "many"
@@ -228,21 +223,21 @@ def test_a_sample_has_as_many_of_each_answer(run: Any, cluster: None, exports: P
     for i in range(3):
         solid(folder / f"{i + 12}-blue.png", (0, 0, 255 - i))
     (folder / "15-bad.png").write_text("bad")
-    run(*scan_command(folder, exports, tmp_path / "parts"))
+    run(*scan_command(folder, toy_exports, tmp_path / "parts"))
     assert sample(tmp_path / "parts", 6) == {0, 1, 12, 13, 14, 15} - {14} | {2}
     assert sample(tmp_path / "parts", 100) == set(range(16))
 
 
 def test_diff_of_parts_names_every_difference(
-    run: Any, parts: Path, exports: Path, images: Path, tmp_path: Path
+    run: Any, parts: Path, toy_exports: Path, images: Path, tmp_path: Path
 ) -> None:
     shutil.copy(images / "3-blue.bmp", images / "1-red.png")
     (images / "2-green.webp").unlink()
     solid(images / "6-new.png", (255, 0, 0))
     new, in_memory = tmp_path / "new", tmp_path / "new.jsonl"
-    run(*scan_command(images, exports, new))
-    run("scan", images, "--exports", exports, "--output", in_memory)
-    run("scan", images, "--exports", exports, "--output", tmp_path / "old.jsonl", "--force")
+    run(*scan_command(images, toy_exports, new))
+    run("scan", images, "--exports", toy_exports, "--output", in_memory)
+    run("scan", images, "--exports", toy_exports, "--output", tmp_path / "old.jsonl", "--force")
     old = tmp_path / "old.jsonl"
     old.write_text("".join([old.read_text().splitlines(keepends=True)[0], *lines_of(parts)]))
     compared = [run("diff", *pair, "--images-only", "-f", "json") for pair in ((parts, new), (old, in_memory))]
@@ -283,18 +278,24 @@ def lines_of(parts: Path) -> Iterator[str]:
     ],
 )
 def test_what_cannot_work_is_one_line(
-    run: Any, exports: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, message: str
+    run: Any,
+    toy_exports: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Any,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("scan", images, "--exports", exports, *options)
+    done = run("scan", images, "--exports", toy_exports, *options)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"genforensic: {message}\n")
 
 
-def test_a_folder_with_results_is_not_overwritten(run: Any, parts: Path, exports: Path, images: Path) -> None:
-    again = run(*scan_command(images, exports, parts))
+def test_a_folder_with_results_is_not_overwritten(run: Any, parts: Path, toy_exports: Path, images: Path) -> None:
+    again = run(*scan_command(images, toy_exports, parts))
     wanted = f"genforensic: {parts}: already exists; choose another name, or overwrite it with --force\n"
     assert (again.exit_code, again.stderr) == (2, wanted)
-    assert run(*scan_command(images, exports, parts, "--force")).exit_code == 0
+    assert run(*scan_command(images, toy_exports, parts, "--force")).exit_code == 0
 
 
 def test_a_folder_of_a_stopped_scan_says_so(run: Any, parts: Path) -> None:
@@ -312,7 +313,7 @@ def test_a_folder_of_a_stopped_scan_says_so(run: Any, parts: Path) -> None:
         ({"device": "cuda"}, r"no CUDA device was found"),
     ],
 )
-def test_a_worker_that_cannot_judge_says_why(exports: Path, cluster: None, change: Any, message: str) -> None:
+def test_a_worker_that_cannot_judge_says_why(toy_exports: Path, cluster: None, change: Any, message: str) -> None:
     import ray
 
     from forensic_cli.errors import UsageError
@@ -320,7 +321,7 @@ def test_a_worker_that_cannot_judge_says_why(exports: Path, cluster: None, chang
     from forensic_cli.ray_workers import Pool, WorkerSpec, running_versions
     from forensic_cli.scan import ScanSettings
 
-    found = peek_exports([exports / "native-baseline.onnx"])
+    found = peek_exports([toy_exports / "native-baseline.onnx"])
     contents = {export.path: export.path.read_bytes() for export in found}
     spec = WorkerSpec(found, contents, ScanSettings(), "cpu", running_versions())
     pool = Pool(ray, replace(spec, **change), 1, False)
@@ -402,9 +403,9 @@ def many(folder: Path, number: int) -> Path:
     return folder
 
 
-def test_a_killed_worker_loses_and_doubles_nothing(exports: Path, tmp_path: Path, tampered: dict[str, str]) -> None:
+def test_a_killed_worker_loses_and_doubles_nothing(toy_exports: Path, tmp_path: Path, tampered: dict[str, str]) -> None:
     images, parts = many(tmp_path / "many", 60), tmp_path / "parts"
-    command = [str(word) for word in scan_command(images, exports, parts, "--part-size", 5, "--workers", 2)]
+    command = [str(word) for word in scan_command(images, toy_exports, parts, "--part-size", 5, "--workers", 2)]
     environment = child_environment(**tampered, TEST_SLEEP="0.2")
     scan = subprocess.Popen([sys.executable, "-m", "forensic_cli", *command], env=environment)
     try:
@@ -414,27 +415,29 @@ def test_a_killed_worker_loses_and_doubles_nothing(exports: Path, tmp_path: Path
     finally:
         scan.kill()
         scan.wait()
-    genforensic("scan", images, "--exports", exports, "--output", tmp_path / "local.jsonl")
+    genforensic("scan", images, "--exports", toy_exports, "--output", tmp_path / "local.jsonl")
     assert records(parts) == records(tmp_path / "local.jsonl")
     assert len(list(parts.glob("part-*"))) == 12
 
 
 def test_a_file_that_kills_its_worker_is_found_and_the_rest_is_judged(
-    exports: Path, tmp_path: Path, tampered: dict[str, str]
+    toy_exports: Path, tmp_path: Path, tampered: dict[str, str]
 ) -> None:
     images, parts = many(tmp_path / "many", 8), tmp_path / "parts"
     with (images / "002.png").open("ab") as stream:
         stream.write(b"KILLER")
-    done = genforensic(*map(str, scan_command(images, exports, parts, "--part-size", 4)), env=tampered, timeout=120)
+    done = genforensic(*map(str, scan_command(images, toy_exports, parts, "--part-size", 4)), env=tampered, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")
     assert set(done.stderr.splitlines()) == {"A worker died; its files are judged again"}
     rows = records(parts)
     assert [row["status"] for row in rows] == ["ok"] * 2 + ["unreadable"] + ["ok"] * 5
     assert rows[2]["reason"].startswith("the process that judged the file died, twice")
-    assert genforensic("verify", parts, "--exports", exports).returncode == 0
+    assert genforensic("verify", parts, "--exports", toy_exports).returncode == 0
 
 
-def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Path, tampered: dict[str, str]) -> None:
+def test_a_killed_machine_loses_and_doubles_nothing(
+    toy_exports: Path, tmp_path: Path, tampered: dict[str, str]
+) -> None:
     from ray.cluster_utils import Cluster
 
     images, parts = many(tmp_path / "many", 60), tmp_path / "parts"
@@ -443,7 +446,7 @@ def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Pat
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **settings})
     try:
         lost = machines.add_node(num_cpus=1, **settings)
-        command = [str(word) for word in scan_command(images, exports, parts, "--part-size", 5, "--workers", 2)]
+        command = [str(word) for word in scan_command(images, toy_exports, parts, "--part-size", 5, "--workers", 2)]
         arguments = [*command, "--address", machines.address]
         scan = subprocess.Popen([sys.executable, "-m", "forensic_cli", *arguments], env=environment)
         wait_for(lambda: list(parts.glob("part-*")))
@@ -453,25 +456,25 @@ def test_a_killed_machine_loses_and_doubles_nothing(exports: Path, tmp_path: Pat
         scan.kill()
         scan.wait()
         machines.shutdown()
-    genforensic("scan", images, "--exports", exports, "--output", tmp_path / "local.jsonl")
+    genforensic("scan", images, "--exports", toy_exports, "--output", tmp_path / "local.jsonl")
     assert records(parts) == records(tmp_path / "local.jsonl")
 
 
-def test_a_full_disk_is_one_line_and_resume_goes_on(run: Any, cluster: None, exports: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_resume_goes_on(run: Any, cluster: None, toy_exports: Path, tmp_path: Path) -> None:
     images, disk = many(tmp_path / "many", 12), tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20k", "none", disk], check=False, capture_output=True)
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        command = scan_command(images, exports, disk / "parts")
+        command = scan_command(images, toy_exports, disk / "parts")
         done = run(*command)
         assert done.exit_code == 2
         assert "cannot be written any further (No space left on device); all parts before it are whole" in done.stderr
         assert len(done.stderr.splitlines()) == 1
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
         assert run(*command, "--resume").exit_code == 0
-        run("scan", images, "--exports", exports, "--output", tmp_path / "local.jsonl")
+        run("scan", images, "--exports", toy_exports, "--output", tmp_path / "local.jsonl")
         assert records(disk / "parts") == records(tmp_path / "local.jsonl")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
