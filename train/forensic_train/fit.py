@@ -3,17 +3,18 @@
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from forensic_cli.console import note, progress_bar
+from forensic_cli.console import note
 from forensic_cli.errors import TrainingError
 from forensic_train.curves import draw_curves
 from forensic_train.dataset import Example, ImageDataset, loader
+from forensic_train.live import LiveTable
 from forensic_train.processes import average_statistics
 from forensic_train.run import Run
 from forensic_train.seeds import seed_for
@@ -44,6 +45,10 @@ class Progress:
     def val_losses(self) -> list[float]:
         """Loss on the validation images after every finished epoch; empty without such images."""
         return [entry["val_loss"] for entry in self.history if "val_loss" in entry]
+
+    def means(self) -> dict[str, float]:
+        """Return the means of what the epoch that is not finished has logged."""
+        return {name: total / self.updates for name, total in self.sums.items()}
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,14 @@ def fit(
         fitting.progress = Progress(**progress)
         fitting.progress.is_finished = fitting.is_at_end()
     inputs = technique.inputs(dataset)
-    epochs, per_epoch = technique.settings.epochs, technique.context.updates_per_epoch
     is_first = technique.context.processes.is_first
-    with progress_bar(disable=not is_first) as bars:
-        bar = bars.add_task(technique.name, total=epochs * per_epoch, info="")
-
-        def show() -> None:
-            done = len(fitting.progress.history) * per_epoch + fitting.progress.updates
-            bars.update(bar, completed=done, info=fitting.describe(epochs))
-
+    with LiveTable(technique.name, technique.settings.epochs, technique.context.updates_per_epoch, is_first) as table:
+        table.show(fitting.progress.history)
         while not fitting.progress.is_finished:
             dataset.epoch = len(fitting.progress.history)
-            fitting.epoch(inputs, technique.sampler(dataset.rows, dataset.epoch), show)
+            fitting.epoch(inputs, technique.sampler(dataset.rows, dataset.epoch), table)
     if fitting.progress.history and is_first:
-        note(f"{technique.name}: {_figures(len(fitting.progress.history), epochs, fitting.progress.history[-1])}")
+        note(table.line())
     return fitting.progress.history
 
 
@@ -109,7 +108,7 @@ class _Fitting:
         """Sums since the last look, on the device."""
         self.saved = time.monotonic()
 
-    def epoch(self, inputs: Dataset[Example], order: Sequence[int], show: Callable[[], None]) -> None:
+    def epoch(self, inputs: Dataset[Example], order: Sequence[int], table: LiveTable) -> None:
         """Finish an epoch, from where it was left."""
         technique, progress = self.technique, self.progress
         technique.start_epoch(len(progress.history))
@@ -136,14 +135,14 @@ class _Fitting:
             progress.seconds = time.monotonic() - started
             if progress.updates % _LOOK == 0:
                 self._look()
-                show()
+                table.show(progress.history, progress.updates, progress.means())
                 if self._is_time():
                     self._save()
             if self.options.validate_every and progress.updates % self.options.validate_every == 0:
                 self._validate_within(len(progress.history), progress.updates)
         self._look()
         self._end_epoch(len(progress.history))
-        show()
+        table.show(progress.history)
 
     def _look(self) -> None:
         """Add up what was logged, over all processes, and stop if it is not finite."""
@@ -161,7 +160,7 @@ class _Fitting:
         # The weights themselves, because the last update of an epoch comes after its last loss
         tensors = [t for m in technique.modules().values() for t in m.state_dict().values() if t.is_floating_point()]
         self._stop_if([] if all(bool(torch.isfinite(tensor).all()) for tensor in tensors) else ["a weight"])
-        means = {name: round(total / progress.updates, 6) for name, total in progress.sums.items()}
+        means = {name: round(mean, 6) for name, mean in progress.means().items()}
         entry = {"epoch": epoch + 1, "seconds": round(progress.seconds, 1), **means, **technique.constants()}
         progress.history.append(entry | self._validate())
         progress.updates, progress.sums, progress.seconds = 0, {}, 0.0
@@ -240,19 +239,6 @@ class _Fitting:
             f"{self.technique.name}: {', '.join(broken)} is not a finite number in epoch {epoch + 1}; {kept}; "
             "try a lower --lr or --set clip_norm=1, with another --output"
         )
-
-    def describe(self, epochs: int) -> str:
-        """Say how training goes."""
-        progress = self.progress
-        if progress.updates:
-            means = {name: total / progress.updates for name, total in progress.sums.items()}
-            return _figures(len(progress.history) + 1, epochs, means)
-        return _figures(len(progress.history), epochs, progress.history[-1]) if progress.history else ""
-
-
-def _figures(epoch: int, epochs: int, figures: Mapping[str, float]) -> str:
-    shown = [f"{name} {value:.3f}" for name, value in figures.items() if name not in ("epoch", "seconds")]
-    return f"epoch {epoch}/{epochs}  {'  '.join(shown)}"
 
 
 def prepare_device(device: torch.device, seed: int) -> None:

@@ -1,0 +1,56 @@
+"""What a person sees of a training while it runs."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from forensic_train import live
+from forensic_train.fit import FitOptions, fit
+from forensic_train.run import Run, RunConfig
+from forensic_train.techniques.baseline import Baseline
+
+Make = Callable[..., Any]
+LINE = r"baseline: epoch {}/3  loss \d\.\d{{3}}  accuracy \d\.\d{{3}}  val_loss \d\.\d{{3}}  val_accuracy \d\.\d{{3}}"
+ERASED = "\x1b[2K"
+"""What a terminal gets to erase a line."""
+
+
+def train(make_fit: Make, folder: Path, epochs: int = 3, resume: bool = False) -> None:
+    run = Run(folder)
+    run.begin(RunConfig("baseline", "toy", 5, {"epochs": 3}, ("a", "b"), ("x",), "digest"), torch.device("cpu"), resume)
+    technique, dataset = make_fit(Baseline, epochs=epochs)
+    fit(technique, dataset, run, FitOptions(resume=resume), validation=dataset)
+
+
+def test_a_terminal_shows_a_table_of_the_epochs_and_keeps_one_line(
+    make_fit: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    train(make_fit, tmp_path)
+    shown = capsys.readouterr().err
+    table, left = shown[: shown.rindex(ERASED)], shown[shown.rindex(ERASED) :]
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", table)
+    last = plain[plain.rindex("epoch   ") :].split()
+    assert last[:6] == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "time"]
+    rows = "".join(rf"{epoch} (\d\.\d{{3}} ){{4}}\d+ s " for epoch in (1, 2, 3))
+    assert re.match(rf"{rows}baseline .* 12/12 \d:\d\d:\d\d at most 0 h 00 min left", " ".join(last[6:]))
+    assert re.fullmatch(rf"(\x1b\[[0-9;?]*[A-Za-z]|\r)*{LINE.format(3)}\n", left)
+
+
+def test_a_log_gets_a_line_from_time_to_time(
+    make_fit: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make_fit, tmp_path / "quick")
+    assert re.fullmatch(LINE.format(3) + "\n", capsys.readouterr().err)
+    monkeypatch.setattr(live, "_PAUSE", 0.0)
+    train(make_fit, tmp_path / "slow", epochs=1)
+    capsys.readouterr()
+    train(make_fit, tmp_path / "slow", resume=True)
+    left = r"  at most \d+ h \d\d min left"
+    expected = "".join(f"{LINE.format(epoch)}{left}\n" for epoch in (2, 3)) + LINE.format(3) + "\n"
+    assert re.fullmatch(expected, capsys.readouterr().err)
