@@ -5,6 +5,7 @@ usage: torchrun --nproc-per-node 2 toy_training.py LABELLED OUTPUT TECHNIQUE SET
 
 import json
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,22 @@ from forensic_train.augment import augment_patch
 from forensic_train.dataset import ImageDataset
 from forensic_train.fit import FitOptions, fit
 from forensic_train.loader import count_batches
-from forensic_train.manifest import Row, count_cells
+from forensic_train.manifest import count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.processes import Processes, join
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.run import Run
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.base import Context, Technique
 
 CELLS = (("alpha", "face"), ("alpha", "horse"), ("beta", "face"), ("beta", "horse"), ("gamma", "face"))
 """gamma has one subject only, as LSGM in PAPER."""
+
+
+def hashed(text: str) -> str:
+    """Return a sha256, as a row has it, that differs for every text."""
+    return sha256(text.encode()).hexdigest()
 
 
 class ToyEncoder(Encoder):

@@ -27,8 +27,9 @@ from torchvision.models import resnet50
 from forensic_cli.discover import discover
 from forensic_train.dataset import ImageDataset, cached
 from forensic_train.loader import Batch, loader
-from forensic_train.manifest import Row, read_manifest, with_hashes
+from forensic_train.manifest import read_manifest, with_hashes
 from forensic_train.recipes import Recipe, find_recipe
+from forensic_train.rows import Row
 
 
 def main() -> None:

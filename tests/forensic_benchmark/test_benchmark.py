@@ -20,7 +20,7 @@ from forensic_benchmark.samples import FULL, UNSEEN_SUBJECT, plan_cells, scaled_
 from forensic_benchmark.scenes import SUBJECTS, render_many
 from forensic_benchmark.spectra import radial_spectrum, residual_spectrum
 from forensic_cli.errors import TrainingError, UsageError
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 
 RunCommand = Callable[..., Any]
 MOST_BYTES = 2_000_000

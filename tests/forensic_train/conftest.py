@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from forensic_train.dataset import Batch, ImageDataset
-from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.recipes import RECIPES, Recipe
+from forensic_train.rows import Row
 from forensic_train.techniques.base import Context, Technique
 from forensic_train.training import train
 from forensic_train.training_plan import TrainOptions
-from toy_training import CELLS, TOY, ToyEncoder, make_toy_fit
+from toy_training import CELLS, TOY, ToyEncoder, hashed, make_toy_fit
 
 PER_CELL = 14
 NOISE = {"alpha": 1.0, "beta": 12.0, "gamma": 40.0}
@@ -67,7 +67,7 @@ def rows_of() -> Rows:
 
     def make(cells: dict[tuple[str, str], int]) -> list[Row]:
         return [
-            Row(Path(f"{g}-{s}-{i}.png"), g, s, split="train", sha256=f"{g}{s}{i}")
+            Row(Path(f"{g}-{s}-{i}.png"), g, s, split="train", sha256=hashed(f"{g}{s}{i}"))
             for (g, s), count in cells.items()
             for i in range(count)
         ]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from forensic_cli.errors import DataError
 from forensic_train.audit import Shortcut, bias_of, probe_shortcuts, read_counts, subject_entropies
-from forensic_train.manifest import Row, read_manifest
+from forensic_train.manifest import read_manifest
+from forensic_train.rows import Row
 
 PAPER_COUNTS = Path(__file__).parents[2] / "train" / "forensic_train" / "paper_counts.csv"
 

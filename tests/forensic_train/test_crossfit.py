@@ -16,14 +16,16 @@ from forensic_cli.errors import DataError
 from forensic_cli.model import Model
 from forensic_train.crossfit.folds import assign_folds, fold_splits
 from forensic_train.crossfit.scores import Scores, read_scores, write_scores
-from forensic_train.manifest import Row, write_rows
+from forensic_train.manifest import write_rows
+from forensic_train.rows import Row
+from toy_training import hashed
 
 RunCommand = Callable[..., Any]
 
 
 def rows_of(sources: dict[str, dict[str, int]]) -> list[Row]:
     return [
-        Row(Path(f"{g}/{s}/{i}.png"), g, f"subject-{i % 2}", f"{g}-{s}-{i // 2}", s, sha256=f"{g}{s}{i}")
+        Row(Path(f"{g}/{s}/{i}.png"), g, f"subject-{i % 2}", f"{g}-{s}-{i // 2}", s, sha256=hashed(f"{g}{s}{i}"))
         for g, some in sources.items()
         for s, count in some.items()
         for i in range(count)

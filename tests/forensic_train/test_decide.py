@@ -15,7 +15,7 @@ from forensic_cli.verdict import candidates_of, headline_of, probabilities, stri
 from forensic_train.card_markdown import card_markdown
 from forensic_train.crossfit.scores import Scores
 from forensic_train.decide import Answers, by_generator, by_source, fit_decisions, measure, nested_answers, silenced
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 from forensic_train.signals import FORMS, ORIGINAL
 from forensic_train.thresholds import (
     COVERED,

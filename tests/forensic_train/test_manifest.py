@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from forensic_cli.errors import DataError, GenforensicError, UsageError
-from forensic_train.manifest import Row, count_cells, has_subjects, read_manifest, with_hashes, write_rows
+from forensic_train.manifest import count_cells, has_subjects, read_manifest, with_hashes, write_rows
+from forensic_train.rows import Row
 from forensic_train.splits import SplitShares, redraw_adapt, split_rows
+from toy_training import hashed
 
 
 def image(path: Path, colour: tuple[int, int, int] = (1, 2, 3)) -> Path:
@@ -151,7 +153,7 @@ def tied_rows(draw: st.DrawFn) -> list[Row]:
     for g in range(draw(st.integers(2, 4))):
         for s in range(draw(st.integers(1, 2))):
             for i in range(draw(st.integers(15, 30))):
-                rows.append(Row(Path(f"{g}-{s}-{i}.png"), f"g{g}", f"s{s}", sha256=f"{g}-{s}-{i}"))
+                rows.append(Row(Path(f"{g}-{s}-{i}.png"), f"g{g}", f"s{s}", sha256=hashed(f"{g}-{s}-{i}")))
     for _ in range(draw(st.integers(0, 6))):
         a, b = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, len(rows) - 1))
         old = rows[b]
@@ -186,7 +188,9 @@ def test_a_split_tears_nothing_apart_and_depends_on_the_seed_alone(rows: list[Ro
 @settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(3, 14), min_size=2, max_size=4), seed=st.integers(0, 999))
 def test_even_a_small_generator_is_trained_and_tested(sizes: list[int], seed: int) -> None:
-    rows = [Row(Path(f"{g}-{i}"), f"g{g}", "", sha256=f"{g}-{i}") for g, n in enumerate(sizes) for i in range(n)]
+    rows = [
+        Row(Path(f"{g}-{i}"), f"g{g}", "", sha256=hashed(f"{g}-{i}")) for g, n in enumerate(sizes) for i in range(n)
+    ]
     split = split_rows(rows, seed)
     for name in ("train", "test"):
         assert {row.generator for row in split if row.split == name} == {row.generator for row in rows}
@@ -194,7 +198,7 @@ def test_even_a_small_generator_is_trained_and_tested(sizes: list[int], seed: in
 
 def test_even_a_generator_of_few_large_groups_is_trained_and_tested() -> None:
     """A fifth of 30 images is less than one of its three groups: one whole group is tested all the same."""
-    rows = [Row(Path(f"{g}-{i}"), g, "", f"{g}{i // 10}", sha256=f"{g}-{i}") for g in "ab" for i in range(30)]
+    rows = [Row(Path(f"{g}-{i}"), g, "", f"{g}{i // 10}", sha256=hashed(f"{g}-{i}")) for g in "ab" for i in range(30)]
     split = split_rows(rows, 0)
     for name in ("train", "test"):
         assert {row.generator for row in split if row.split == name} == {"a", "b"}
@@ -202,7 +206,7 @@ def test_even_a_generator_of_few_large_groups_is_trained_and_tested() -> None:
 
 def cell(generator: str, subject: str, count: int, **more: str) -> list[Row]:
     name = f"{generator}-{subject}"
-    return [Row(Path(f"{name}-{i}"), generator, subject, sha256=f"{name}-{i}", **more) for i in range(count)]
+    return [Row(Path(f"{name}-{i}"), generator, subject, sha256=hashed(f"{name}-{i}"), **more) for i in range(count)]
 
 
 def test_the_shares_of_a_random_split_hold_in_every_cell() -> None:
@@ -233,8 +237,8 @@ def test_a_held_out_subject_is_seen_by_nobody() -> None:
 
 def test_a_held_out_source_takes_its_groups_along_and_every_generator_is_tested_still() -> None:
     rows = cell("a", "cat", 20, source="net") + cell("a", "dog", 20, source="lab") + cell("b", "cat", 40, source="lab")
-    rows[0] = Row(rows[0].path, "a", "cat", "one prompt", "net", "", "x")
-    rows[20] = Row(rows[20].path, "a", "dog", "one prompt", "lab", "", "y")
+    rows[0] = Row(rows[0].path, "a", "cat", "one prompt", "net", "", hashed("x"))
+    rows[20] = Row(rows[20].path, "a", "dog", "one prompt", "lab", "", hashed("y"))
     split = split_rows(rows, 0, ["source=net"])
     unseen = [row for row in split if row.split in ("adapt", "test")]
     assert {row.path for row in unseen if row.generator == "a"} == {row.path for row in rows[:21]}
@@ -259,7 +263,7 @@ def test_a_holdout_that_leaves_no_training_images_is_refused() -> None:
 
 def own(*splits: str, **more: str) -> list[Row]:
     return [
-        Row(Path(f"{g}{i}"), g, "cat", sha256=f"{g}{i}", split=split, **more)
+        Row(Path(f"{g}{i}"), g, "cat", sha256=hashed(f"{g}{i}"), split=split, **more)
         for g in "ab"
         for i, split in enumerate(splits)
     ]
@@ -299,7 +303,7 @@ def test_a_generator_cannot_bear_the_name_of_a_verdict(tmp_path: Path) -> None:
 
 def test_declared_test_images_stay_test_images_and_exclude_a_holdout() -> None:
     rows = [
-        Row(Path(f"{g}-{i}"), g, "cat", split="test" if i < 10 else "train", sha256=f"{g}-{i}")
+        Row(Path(f"{g}-{i}"), g, "cat", split="test" if i < 10 else "train", sha256=hashed(f"{g}-{i}"))
         for g in ("a", "b")
         for i in range(30)
     ]

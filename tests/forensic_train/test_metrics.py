@@ -24,8 +24,8 @@ from forensic_train.evaluate import (
     measure,
 )
 from forensic_train.evaluation_report import as_json, as_markdown, draw_confusions, ranked
-from forensic_train.manifest import Row
 from forensic_train.metrics import class_table, wilson_interval, worst_cell
+from forensic_train.rows import Row
 from toys import DECISION, make_images, solid, toy_card, write_toy_export
 
 

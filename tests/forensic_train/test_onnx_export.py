@@ -15,10 +15,11 @@ from forensic_cli.errors import TrainingError
 from forensic_cli.images.decode import decode
 from forensic_cli.images.views import views
 from forensic_cli.model import Model
-from forensic_train.manifest import Row, count_cells
+from forensic_train.manifest import count_cells
 from forensic_train.network import Encoder, Network
 from forensic_train.onnx_export import check_parity, export_network, parity_views, write_card
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.run import Run, load_network, read_split
 from toys import solid
 

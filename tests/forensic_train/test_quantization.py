@@ -16,11 +16,12 @@ from forensic_train.card_markdown import card_markdown
 from forensic_train.crossfit.scores import Scores, scores_file, write_scores
 from forensic_train.decide import fit_decisions
 from forensic_train.evaluate import infer
-from forensic_train.manifest import Row, with_hashes
+from forensic_train.manifest import with_hashes
 from forensic_train.network import Network
 from forensic_train.onnx_export import export_network
 from forensic_train.quantization import loss_p_value, reduce_export
 from forensic_train.recipes import RECIPES
+from forensic_train.rows import Row
 from forensic_train.run import read_split
 from forensic_train.run_export import export_run
 from toys import solid, toy_card, write_toy_export

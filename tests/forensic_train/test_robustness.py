@@ -16,10 +16,10 @@ from forensic_cli.model import Model
 from forensic_cli.tables import Table
 from forensic_train import robustness_report
 from forensic_train.card_markdown import card_markdown
-from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.robustness import RobustnessPoint, card_robustness, measure_test, robustness, robustness_all
 from forensic_train.robustness_report import draw_robustness, robustness_tables
+from forensic_train.rows import Row
 from forensic_train.run_export import export_run
 from toys import LABELS, solid, toy_card, write_toy_export
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 from forensic_train.techniques.adversarial import Adversarial
 from forensic_train.techniques.base import Technique
 from forensic_train.techniques.baseline import Baseline

@@ -20,7 +20,7 @@ from forensic_cli.model import Model
 from forensic_train import signals as signals_module
 from forensic_train.dataset import loader
 from forensic_train.encoders import StateEncoder
-from forensic_train.manifest import Row, with_hashes
+from forensic_train.manifest import with_hashes
 from forensic_train.measurements import (
     BlockCoefficients,
     Cooccurrences,
@@ -32,6 +32,7 @@ from forensic_train.measurements import (
 from forensic_train.network import Network, StateHead
 from forensic_train.onnx_export import export_network
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.signals import DRAWS, FORMS, SignalDataset, Signals, draw_forms, measure_signals
 from forensic_train.techniques.base import Context
 from forensic_train.techniques.finetune import Finetune, FinetuneSettings

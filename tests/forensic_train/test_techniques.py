@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from forensic_train.dataset import Batch, ImageDataset
 from forensic_train.encoders import SmallResNet
-from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.adversarial import Adversarial
 from forensic_train.techniques.base import Context, Technique

@@ -28,8 +28,9 @@ from forensic_train.augment import augment_patch
 from forensic_train.dataset import ImageDataset, cached
 from forensic_train.encoders import ResNet50
 from forensic_train.loader import loader
-from forensic_train.manifest import Row, with_hashes
+from forensic_train.manifest import with_hashes
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.seeds import generator_for
 from forensic_train.view_cache import ViewCache, open_cache
 
@@ -37,7 +38,7 @@ WHOLE = Recipe("whole", Preprocessing("whole", 24), ResNet50)
 FIRST = Recipe("first", Preprocessing("patches", 16, grid=2), ResNet50)
 AUGMENTED = Recipe("augmented", Preprocessing("patches", 32, grid=2), ResNet50, 0, augment_patch)
 RECIPES = pytest.mark.parametrize("recipe", [WHOLE, FIRST, AUGMENTED], ids=lambda recipe: recipe.name)
-STAMP, HASHES = "ab" * 32, [f"{i:02x}" * 32 for i in range(40)]
+STAMP, HASHES = "ab" * 32, np.array([bytes([i + 1]) * 32 for i in range(40)], "S32")
 
 
 @pytest.fixture
@@ -326,7 +327,7 @@ def load(row):
     return np.random.default_rng(row).integers(0, 256, (9 + row % 4, 11, 3), np.uint8)
 
 try:
-    cache = view_cache.open_cache(folder, "ab" * 32, [f"{i:02x}" * 32 for i in range(40)], load)
+    cache = view_cache.open_cache(folder, "ab" * 32, np.array([bytes([i + 1]) * 32 for i in range(40)], "S32"), load)
     print(all(np.array_equal(cache[i], load(i)) for i in range(40)))
 except TrainingError as error:
     sys.exit(str(error))

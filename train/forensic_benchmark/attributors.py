@@ -19,10 +19,11 @@ from forensic_cli.images.history import blur
 from forensic_cli.model import Logits, Model, softmax
 from forensic_train.evaluate import infer, measure, targets_of
 from forensic_train.fit import FitOptions
-from forensic_train.manifest import Row, write_rows
+from forensic_train.manifest import write_rows
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import RECIPES
 from forensic_train.robustness import card_robustness, robustness
+from forensic_train.rows import Row
 from forensic_train.run import write_json
 from forensic_train.seeds import generator_for
 from forensic_train.splits import SplitShares

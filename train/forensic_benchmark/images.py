@@ -10,7 +10,7 @@ import numpy.typing as npt
 from forensic_cli.errors import DataError
 from forensic_cli.images.decode import decode
 from forensic_cli.images.header import Pixels, Unreadable
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 from forensic_train.run import atomic
 
 Images = npt.NDArray[np.uint8]

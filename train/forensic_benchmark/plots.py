@@ -9,7 +9,7 @@ from forensic_benchmark.generators.families import PAPER_FAMILIES
 from forensic_benchmark.images import read_images
 from forensic_benchmark.spectra import radial_spectrum, residual_spectrum
 from forensic_train.evaluation_report import paint_confusion
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from forensic_benchmark.scenes import SUBJECTS, render_many
 from forensic_cli.card import REAL
 from forensic_cli.images.history import blur
 from forensic_train.audit import read_counts
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 
 PAPER_COUNTS = Path(forensic_train.__file__).with_name("paper_counts.csv")
 """Images per generator and subject in the paper."""

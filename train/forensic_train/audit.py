@@ -17,7 +17,8 @@ from forensic_cli.images.decode import decode, read_header
 from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
 from forensic_cli.tables import Table, counts_table
-from forensic_train.manifest import Row, count_cells, same_bytes_two_generators
+from forensic_train.manifest import count_cells, same_bytes_two_generators
+from forensic_train.rows import Row
 from forensic_train.seeds import seed_for
 
 _FOLDS = 3

@@ -21,8 +21,8 @@ from forensic_cli.images.views import views
 from forensic_cli.pipeline import read_file
 from forensic_train.augment import Augmented
 from forensic_train.loader import Batch, Example, Examples, Keys, loader
-from forensic_train.manifest import Row
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row, as_rows
 from forensic_train.seeds import generator_for
 from forensic_train.view_cache import ViewCache, open_cache
 
@@ -46,7 +46,7 @@ class ImageDataset(Examples):
         cache: ViewCache | None = None,
     ) -> None:
         """Label the rows; without a `cache` (see cached) an image is decoded each time that it is drawn."""
-        self.rows = list(rows)
+        self.rows = as_rows(rows)
         self._recipe = recipe
         self._seed = seed
         self._cache = cache
@@ -125,8 +125,10 @@ class FeatureDataset(Examples):
 
 def targets_of(rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the generator and subject indices of rows, N x 2."""
-    generator, subject = ({name: i for i, name in enumerate(names)} for names in (labels, subjects))
-    return np.array([(generator[row.generator], subject[row.subject]) for row in rows], np.int64).reshape(-1, 2)
+    indexed = {"generator": {x: i for i, x in enumerate(labels)}, "subject": {x: i for i, x in enumerate(subjects)}}
+    packed = as_rows(rows)
+    columns = ([indices[name] for name in packed.column(column)] for column, indices in indexed.items())
+    return np.array(list(columns), np.int64).T
 
 
 def cached(rows: Sequence[Row], recipe: Recipe, output: Path) -> ViewCache:
@@ -141,7 +143,7 @@ def cached(rows: Sequence[Row], recipe: Recipe, output: Path) -> ViewCache:
     stamp = hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()
     kind = "pixels" if recipe.augment is not None else f"{recipe.preprocessing.mode}-{recipe.preprocessing.size}"
     folder = output / "views" / f"{kind}-{stamp[:12]}"
-    return open_cache(folder, stamp, [row.sha256 for row in rows], partial(_decode_row, rows, recipe))
+    return open_cache(folder, stamp, as_rows(rows).digests, partial(_decode_row, rows, recipe))
 
 
 def _version(package: str) -> str:

@@ -19,10 +19,10 @@ from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_cli.verdict import probabilities, top_labels
 from forensic_train.crossfit.scores import Scores
 from forensic_train.decide import answer_of
-from forensic_train.manifest import Row
 from forensic_train.metrics import Metrics, class_table, wilson_interval, worst_cell
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row, Rows, as_rows
 from forensic_train.run import EXPORTS_FOLDER, draw_folders, read_split
 from forensic_train.signals import FORMS, ORIGINAL, Signals, measure_signals
 
@@ -217,11 +217,12 @@ def _answer_figures(answers: Sequence[tuple[str, str, str]]) -> dict[str, float 
     }
 
 
-def image_sets(rows: Sequence[Row], model: Model) -> dict[str, list[Row]]:
+def image_sets(rows: Sequence[Row], model: Model) -> dict[str, Rows]:
     """Return the image sets of a model: `test`, and `unseen` (with `adapt`) if the model was not adapted to that."""
-    sets = {"test": [row for row in rows if row.split == "test"]}
+    packed = as_rows(rows)
+    sets = {"test": packed.where("split", ["test"])}
     if "adapt" not in model.card.training.get("splits", ()):
-        unseen = [row for row in rows if row.split in ("adapt", "test")]
+        unseen = packed.where("split", ["adapt", "test"])
         if len(unseen) > len(sets["test"]):
             sets["unseen"] = unseen
     return sets
@@ -239,7 +240,7 @@ def evaluate_draws(run: Path, models: Sequence[Model], device: str) -> list[Eval
     """
     evaluations = []
     for folder in draw_folders(run):
-        rows = [row for row in read_split(folder) if row.split == "test"]
+        rows = read_split(folder).where("split", ["test"])
         for model in models:
             adapted = "adapt" in model.card.training.get("splits", ())
             own = folder / EXPORTS_FOLDER / model.path.name if adapted else model.path

@@ -2,17 +2,16 @@
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from sys import intern
 
 from forensic_cli.card import INCONCLUSIVE
 from forensic_cli.discover import discover
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.images.header import Unreadable
 from forensic_cli.pipeline import default_workers, ordered_map, read_file
+from forensic_train.rows import Row, Rows, as_rows
 
 SPLITS = ("train", "val", "adapt", "test")
 MANIFEST_NAME = "manifest.csv"
@@ -22,27 +21,7 @@ _FAULTS_SHOWN = 5
 """Faults that an error message lists one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One labelled image."""
-
-    path: Path
-    """Absolute, or relative to the working folder."""
-    generator: str
-    """The target label."""
-    subject: str
-    """What is shown (the paper's subclass); empty where the data has no subjects."""
-    group: str = ""
-    """Images with the same group stay on one side of a split; empty: the image is a group of its own."""
-    source: str = ""
-    """Where the image came from; empty if unknown."""
-    split: str = ""
-    """train, val (calibration), adapt (the unseen images that finetune adapts to) or test; empty: not assigned yet."""
-    sha256: str = ""
-    """Of the file's bytes; empty: not computed yet."""
-
-
-def read_manifest(data: Path) -> list[Row]:
+def read_manifest(data: Path) -> Rows:
     """Read ROOT/<generator>/<subject>/** or a CSV; if the folder contains a manifest.csv, that is read instead.
 
     Raises UsageError for a path that does not exist, and DataError for bad rows and missing images, with their line
@@ -52,8 +31,8 @@ def read_manifest(data: Path) -> list[Row]:
         raise UsageError(f"{data}: no such file or folder; give ROOT/<generator>/<subject>/... or a CSV")
     if data.is_dir() and (data / MANIFEST_NAME).is_file():
         data = data / MANIFEST_NAME
-    rows = _read_folder(data) if data.is_dir() else _read_csv(data)
-    generators = sorted({row.generator for row in rows})
+    rows = Rows(_read_folder(data) if data.is_dir() else _read_csv(data))
+    generators = sorted(set(rows.column("generator")))
     if len(generators) < 2:
         contents = f"one generator ({generators[0]})" if generators else "no images"
         raise DataError(f"{data}: has {contents}; attribution needs images of at least two generators")
@@ -68,20 +47,28 @@ def has_subjects(rows: Iterable[Row]) -> bool:
     return len(subjects) > 1 and "" not in subjects
 
 
-def with_hashes(rows: Sequence[Row]) -> list[Row]:
+def with_hashes(rows: Sequence[Row]) -> Rows:
     """Return the rows with their sha256. Raises DataError for files that cannot be read."""
-    digests = list(ordered_map(_digest, (row.path for row in rows), default_workers(), 64))
-    faults = [f"{row.path}: {d.reason}" for row, d in zip(rows, digests, strict=True) if isinstance(d, Unreadable)]
+    faults: list[str] = []
+
+    def digests() -> Iterator[bytes]:
+        answers = ordered_map(_digest, (row.path for row in rows), default_workers(), 64)
+        for row, digest in zip(rows, answers, strict=True):
+            if isinstance(digest, Unreadable):
+                faults.append(f"{row.path}: {digest.reason}")
+            else:
+                yield digest
+
+    known = list(digests())
     raise_for(faults, "files cannot be read", "repair or remove them")
-    return [replace(row, sha256=str(digest)) for row, digest in zip(rows, digests, strict=True)]
+    return as_rows(rows).with_digests(known)
 
 
 def same_bytes_two_generators(rows: Sequence[Row]) -> list[list[Row]]:
     """Return groups of rows with the same bytes but different generators. The rows need hashes."""
-    by_bytes: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_bytes[row.sha256].append(row)
-    return [copies for copies in by_bytes.values() if len({row.generator for row in copies}) > 1]
+    packed = as_rows(rows)
+    groups = ([packed[i] for i in places] for places in packed.same_bytes())
+    return [copies for copies in groups if len({row.generator for row in copies}) > 1]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -102,20 +89,17 @@ def count_cells(rows: Iterable[Row], first: str = "generator", second: str = "su
     return dict(table)
 
 
-def _read_folder(root: Path) -> list[Row]:
-    rows = []
+def _read_folder(root: Path) -> Iterator[Row]:
     for path in discover([root]):
         if not isinstance(path, Path):
             continue
         inside = path.relative_to(root).parts
         if len(inside) < 2:
             raise DataError(f"{path}: is not in a generator's folder; the layout is ROOT/<generator>/<subject>/...")
-        rows.append(Row(path, inside[0].strip(), inside[1].strip() if len(inside) > 2 else ""))
-    return rows
+        yield Row(path, inside[0].strip(), inside[1].strip() if len(inside) > 2 else "")
 
 
-def _read_csv(path: Path) -> list[Row]:
-    rows: list[Row] = []
+def _read_csv(path: Path) -> Iterator[Row]:
     faults: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
@@ -126,16 +110,14 @@ def _read_csv(path: Path) -> list[Row]:
                     f"{path}: has no column {' or '.join(lacking)}; a manifest has the columns path, generator, "
                     "subject and optionally group, source, split"
                 )
-            # Each record becomes a row at once, because a list of the records takes more memory than the rows
             for record in reader:
                 if fault := _fault(record, path.parent):
                     faults.append(f"line {reader.line_num}: {fault}")
                 else:
-                    rows.append(_row(record, path.parent))
+                    yield _row(record, path.parent)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV manifest ({error})") from error
     raise_for(faults, f"rows of {path} are wrong", "correct or remove them")
-    return rows
 
 
 def _fault(record: Mapping[str, str | None], root: Path) -> str | None:
@@ -152,16 +134,13 @@ def _fault(record: Mapping[str, str | None], root: Path) -> str | None:
 
 
 def _row(record: Mapping[str, str | None], root: Path) -> Row:
-    # Interned, because millions of rows share a few names
-    values = {
-        name: intern((record.get(name) or "").strip()) for name in ("generator", "subject", "group", "source", "split")
-    }
+    values = {name: (record.get(name) or "").strip() for name in ("generator", "subject", "group", "source", "split")}
     return Row(path=root / str(record["path"]), **values)
 
 
-def _digest(path: Path) -> str | Unreadable:
+def _digest(path: Path) -> bytes | Unreadable:
     data = read_file(path)
-    return data if isinstance(data, Unreadable) else sha256(data).hexdigest()
+    return data if isinstance(data, Unreadable) else sha256(data).digest()
 
 
 def raise_for(faults: Sequence[str], what: str, remedy: str) -> None:

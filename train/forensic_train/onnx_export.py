@@ -13,8 +13,8 @@ from forensic_cli.errors import DataError, TrainingError
 from forensic_cli.images.views import Views, views
 from forensic_cli.model import Model, formula_views
 from forensic_train.dataset import read_pixels
-from forensic_train.manifest import Row
 from forensic_train.network import Network
+from forensic_train.rows import Row
 from forensic_train.run import atomic
 
 OPSET = 18

@@ -1,14 +1,15 @@
 """The paper's protocol for one's own data: what a user asks for, the split that follows, and whether it can be run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from forensic_cli.errors import DataError, UsageError
 from forensic_train.fit import FitOptions
-from forensic_train.manifest import Row, read_manifest, with_hashes
+from forensic_train.manifest import read_manifest, with_hashes
 from forensic_train.paper import TECHNIQUES
 from forensic_train.recipes import find_recipe
+from forensic_train.rows import Row, Rows
 from forensic_train.settings import make_settings
 from forensic_train.splits import SplitShares, components, redraw_adapt, split_rows
 from forensic_train.techniques import find_techniques
@@ -52,7 +53,7 @@ class Protocol:
         return value
 
 
-def split_images(protocol: Protocol) -> list[Row]:
+def split_images(protocol: Protocol) -> Rows:
     """Read the data and split it for seed 0; other seeds only draw `adapt` again.
 
     All unseen images show the held-out subject, or share a group or their bytes with one that does.
@@ -67,18 +68,18 @@ def split_images(protocol: Protocol) -> list[Row]:
     rows = with_hashes(rows)
     parts = components(rows)
     held = {part for row, part in zip(rows, parts, strict=True) if row.subject == subject}
-    declared = [replace(row, split="test" if part in held else "train") for row, part in zip(rows, parts, strict=True)]
+    declared = rows.with_splits("test" if part in held else "train" for part in parts)
     return split_rows(declared, 0, shares=_shares(protocol, declared))
 
 
-def shown_images(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:
+def shown_images(protocol: Protocol, rows: Rows) -> Rows:
     """Leave out images of other subjects that are unseen only because they go with the subject."""
-    return [row for row in rows if row.split in ("train", "val") or row.subject == protocol.subject]
+    return rows.take([row.split in ("train", "val") or row.subject == protocol.subject for row in rows])
 
 
-def draw_adapt(protocol: Protocol, rows: Sequence[Row], seed: int) -> list[Row]:
+def draw_adapt(protocol: Protocol, rows: Rows, seed: int) -> Rows:
     """Return the split of another seed, in which finetune adapts to other images."""
-    return list(rows) if seed == 0 else redraw_adapt(rows, seed, _shares(protocol, rows))
+    return rows if seed == 0 else redraw_adapt(rows, seed, _shares(protocol, rows))
 
 
 def _shares(protocol: Protocol, rows: Sequence[Row]) -> SplitShares:

@@ -21,8 +21,8 @@ from forensic_cli.model import Logits, Model, softmax
 from forensic_train.crossfit.scores import Scores
 from forensic_train.dataset import read_pixels
 from forensic_train.evaluate import expected_calibration_error, infer, targets_of
-from forensic_train.manifest import Row
 from forensic_train.onnx_export import write_model
+from forensic_train.rows import Row
 from forensic_train.run import atomic
 from forensic_train.seeds import generator_for
 

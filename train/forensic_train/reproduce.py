@@ -13,7 +13,7 @@ from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.model import Model
 from forensic_train.audit import Bias, Shortcut, bias_of_rows, check_files, probe_shortcuts
 from forensic_train.evaluate import evaluate_model
-from forensic_train.manifest import Row, raise_for
+from forensic_train.manifest import raise_for
 from forensic_train.paper import TECHNIQUES
 from forensic_train.processes import Processes, join
 from forensic_train.protocol import (
@@ -25,6 +25,7 @@ from forensic_train.protocol import (
     split_images,
     train_options,
 )
+from forensic_train.rows import Row, Rows
 from forensic_train.run import LOG_FILE, read_split, save_split, split_file, technique_run, write_json
 from forensic_train.training import go_on, train
 from forensic_train.training_plan import split_digest
@@ -93,7 +94,7 @@ def reproduce(protocol: Protocol) -> tuple[Outcome, TrainingError | None]:
     results = {technique: _results(protocol, technique) for technique in TECHNIQUES}
     if failure is not None and not any(results.values()):
         raise failure
-    trained = bias_of_rows([row for row in rows if row.split == "train"])
+    trained = bias_of_rows(rows.where("split", ["train"]))
     shown = shown_images(protocol, rows)
     left_out = len(rows) - len(shown)
     outcome = Outcome(protocol, shown, left_out, trained, shortcuts, two_generators, results, processes.is_first)
@@ -135,7 +136,7 @@ def _audited(protocol: Protocol) -> tuple[list[Shortcut], int]:
     return [Shortcut(**shortcut) for shortcut in stored["shortcuts"]], int(stored["two_generators"])
 
 
-def _run(protocol: Protocol, rows: Sequence[Row], seed: int, technique: str, processes: Processes) -> None:
+def _run(protocol: Protocol, rows: Rows, seed: int, technique: str, processes: Processes) -> None:
     """Train, export and measure a technique with a seed, unless that is done."""
     result = _result_file(protocol, seed, technique)
     if result.exists():
@@ -157,9 +158,9 @@ def _measure(protocol: Protocol, export: Path, folder: Path) -> dict[str, Any]:
     adapted = "adapt" in model.card.training["splits"]
     shown = shown_images(protocol, rows)
     sets = {
-        SEEN: [row for row in shown if row.split == "val"],
-        UNSEEN: [] if adapted else [row for row in shown if row.split in ("adapt", "test")],
-        TEST: [row for row in shown if row.split == "test"],
+        SEEN: shown.where("split", ["val"]),
+        UNSEEN: shown.where("split", [] if adapted else ["adapt", "test"]),
+        TEST: shown.where("split", ["test"]),
     }
     run = technique_run(folder, model.card.technique)
     return {

@@ -16,8 +16,8 @@ from forensic_cli.images.history import ORIGINAL, REENCODINGS
 from forensic_cli.model import Model, Sample, images_at_once
 from forensic_cli.pipeline import Prepared, Reading, work_on
 from forensic_train.evaluate import check_labels_known, check_readable, targets_of
-from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
+from forensic_train.rows import Row
 
 TEST = "test"
 """Name of the split that is measured."""

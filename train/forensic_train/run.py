@@ -19,9 +19,10 @@ import torch
 
 from forensic_cli import __version__
 from forensic_cli.errors import TrainingError
-from forensic_train.manifest import Row, read_manifest, write_rows
+from forensic_train.manifest import read_manifest, write_rows
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row, Rows
 
 RUN_VERSION = 1
 SPLIT_FILE = "split.csv"
@@ -187,7 +188,7 @@ def split_file(output: Path) -> Path | None:
     return next((folder / SPLIT_FILE for folder in (output, output.parent) if (folder / SPLIT_FILE).is_file()), None)
 
 
-def read_split(output: Path) -> list[Row]:
+def read_split(output: Path) -> Rows:
     """Read the split that a run was trained on. Raises DataError or TrainingError."""
     if (path := split_file(output)) is not None:
         return read_manifest(path)

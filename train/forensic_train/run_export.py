@@ -17,12 +17,13 @@ from forensic_train.crossfit.measure import calibrate_on, evaluate_scores
 from forensic_train.crossfit.scores import Scores, read_scores, scores_file
 from forensic_train.decide import fit_decisions
 from forensic_train.evaluate import evaluate_all, score_rows
-from forensic_train.manifest import Row, count_cells, with_hashes
+from forensic_train.manifest import count_cells, with_hashes
 from forensic_train.network import Network
 from forensic_train.onnx_export import export_network, parity_views, write_card
 from forensic_train.quantization import as_record, reduce_export, reduced_scores
 from forensic_train.recipes import Recipe, find_recipe
 from forensic_train.robustness import card_robustness, measure_test
+from forensic_train.rows import Row, Rows
 from forensic_train.run import EXPORTS_FOLDER, RunConfig, atomic, load_network, read_split, technique_run
 from forensic_train.signals import signals_folder
 from forensic_train.techniques import find_techniques, splits_behind
@@ -54,11 +55,11 @@ def export_run(
     kind = find_techniques(config.technique)[0]
     rows = read_split(output)
     network = load_network(run, config, recipe)
-    fitted = [row for row in rows if row.split in splits_behind(kind)]
+    fitted = rows.where("split", splits_behind(kind))
     folder = EXPORTS_FOLDER if precision == "fp32" else f"{EXPORTS_FOLDER}-{precision}"
     path = (target or output / folder) / f"{config.recipe}-{config.technique}.onnx"
     judged = None if scores is None else _not_tested(read_scores(scores / scores_file(technique)), rows, scores)
-    held = [row for row in rows if row.split == "val"]
+    held = rows.where("split", ["val"])
     known_sources = judged is None and _share_sources(held, fitted)
     limits = _limits(config, fitted, known_sources, calibrated=judged is not None or bool(held))
     card = _card(config, recipe, kind, fitted, run.environment(), limits)
@@ -91,8 +92,8 @@ def _export(
     card: ModelCard,
     path: Path,
     precision: str,
-    fitted: Sequence[Row],
-    rows: Sequence[Row],
+    fitted: Rows,
+    rows: Rows,
     scores: Scores | None,
 ) -> tuple[ModelCard, Scores | None]:
     """Write the graph in a precision; returns card and scores, adjusted if the precision is not float32."""
@@ -103,9 +104,9 @@ def _export(
     with TemporaryDirectory() as folder:
         plain = Path(folder) / path.name
         export_network(network, card, plain, views)
-        checked, name = _unfitted([row for row in rows if row.generator in card.labels], fitted)
+        checked, name = _unfitted(rows.where("generator", card.labels), fitted)
         # The same images for every technique, so that a shared encoder is quantized identically and stays shared
-        ranges = [row for row in rows if row.split == "train"]
+        ranges = rows.where("split", ["train"])
         card = replace(card, precision=as_record(reduce_export(plain, path, precision, ranges, checked, name)))
         if scores is not None:
             scores = reduced_scores(scores, Model.load(plain), Model.load(path))
@@ -113,12 +114,12 @@ def _export(
     return card, scores
 
 
-def _not_tested(scores: Scores, rows: Sequence[Row], folder: Path) -> Scores:
+def _not_tested(scores: Scores, rows: Rows, folder: Path) -> Scores:
     """Return the scores of images that are not in `test`: nothing may be calibrated on the images it is tested on.
 
     Raises TrainingError if none are left.
     """
-    tested = {row.sha256 for row in with_hashes([row for row in rows if row.split == "test"])}
+    tested = {row.sha256 for row in with_hashes(rows.where("split", ["test"]))}
     places = [i for i, row in enumerate(scores.rows) if row.sha256 not in tested]
     if not places:
         raise TrainingError(
@@ -134,14 +135,14 @@ def _share_sources(held: Sequence[Row], fitted: Sequence[Row]) -> bool:
     return any(not row.source or row.source in sources for row in held)
 
 
-def _unfitted(rows: Sequence[Row], fitted: Sequence[Row]) -> tuple[list[Row], str]:
+def _unfitted(rows: Rows, fitted: Rows) -> tuple[Rows, str]:
     """Return images that were not fitted on, and a description; if there are none, the images that were."""
-    used = {row.split for row in fitted}
+    used = set(fitted.column("split"))
     for name in ("val", "adapt", "test"):
-        chosen = [row for row in rows if row.split == name and name not in used]
+        chosen = rows.where("split", {name} - used)
         if chosen:
             return chosen, f"split `{name}`, not fitted on"
-    return list(fitted), "images that it was fitted on"
+    return fitted, "images that it was fitted on"
 
 
 def _card(

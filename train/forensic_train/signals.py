@@ -26,8 +26,8 @@ from forensic_cli.images.views import views
 from forensic_cli.pipeline import default_workers, ordered_map
 from forensic_train.dataset import read_labelled
 from forensic_train.loader import Batch, Examples, Keys
-from forensic_train.manifest import Row
 from forensic_train.network import Encoder, as_images
+from forensic_train.rows import Row, as_rows
 from forensic_train.run import atomic
 from forensic_train.seeds import generator_for, seed_for
 
@@ -229,7 +229,7 @@ class SignalDataset(Examples):
         states: Sequence[str],
         seed: int,
     ) -> None:
-        self.rows = list(rows)
+        self.rows = as_rows(rows)
         self._values = signals.values
         known = np.isin(signals.states, states)
         self._forms = [np.flatnonzero(row) for row in known]

@@ -2,12 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from forensic_cli.errors import DataError, UsageError
-from forensic_train.manifest import SPLITS, Row, raise_for
+from forensic_train.manifest import SPLITS, raise_for
+from forensic_train.rows import Row, Rows, as_rows
 from forensic_train.seeds import generator_for
 
 _VAL = 0.1
@@ -31,7 +33,7 @@ class SplitShares:
 
 def split_rows(
     rows: Sequence[Row], seed: int, holdout: Sequence[str] = (), shares: SplitShares = SplitShares()
-) -> list[Row]:
+) -> Rows:
     """Assign every row to a split: the manifest's own, held-out sources or subjects, or a seeded random one.
 
     `holdout`: entries such as `source=NAME` or `subject=NAME`. Their rows are unseen, and so are all rows that share
@@ -61,14 +63,14 @@ def split_rows(
         trained = [i for i, split in enumerate(assigned) if split == "train"]
         _move(rows, parts, assigned, trained, "val", val, seed)
     _check_sides(rows, parts, assigned)
-    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+    return as_rows(rows).with_splits(assigned)
 
 
-def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShares()) -> list[Row]:
+def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShares()) -> Rows:
     """Divide the unseen images into `adapt` and `test` again with another seed; all other splits stay the same."""
     assigned = ["test" if row.split == "adapt" else row.split for row in rows]
     _draw_adapt(rows, components(rows), assigned, seed, shares)
-    return [replace(row, split=split) for row, split in zip(rows, assigned, strict=True)]
+    return as_rows(rows).with_splits(assigned)
 
 
 def components(rows: Sequence[Row]) -> list[int]:
@@ -82,12 +84,11 @@ def components(rows: Sequence[Row]) -> list[int]:
             i = first[i]
         return i
 
-    seen: dict[tuple[str, str], int] = {}
-    for i, row in enumerate(rows):
-        for key in (("group", row.group), ("sha256", row.sha256)):
-            if key[1]:
-                a, b = root(i), root(seen.setdefault(key, i))
-                first[max(a, b)] = min(a, b)
+    packed = as_rows(rows)
+    for places in chain(packed.same_group(), packed.same_bytes()):
+        for i in places[1:]:
+            a, b = root(i), root(places[0])
+            first[max(a, b)] = min(a, b)
     return [root(i) for i in range(len(rows))]
 
 

@@ -16,10 +16,11 @@ from forensic_train.crossfit.scores import check_folder
 from forensic_train.dataset import ImageDataset, cached
 from forensic_train.fit import fit, prepare_device
 from forensic_train.loader import count_batches
-from forensic_train.manifest import Row, count_cells, with_hashes
+from forensic_train.manifest import count_cells, with_hashes
 from forensic_train.network import Network
 from forensic_train.processes import Processes, join
 from forensic_train.recipes import Recipe, find_recipe
+from forensic_train.rows import Row, Rows
 from forensic_train.run import EXPORTS_FOLDER, PREPARED_FILE, RunConfig, atomic, draw_folder, save_split, technique_run
 from forensic_train.run_export import export_run
 from forensic_train.seeds import seed_for
@@ -107,16 +108,14 @@ def go_on(tasks: Mapping[str, Callable[[], object]]) -> None:
         raise TrainingError(f"not exported: {', '.join(failed)}, of {len(tasks)} techniques; the reasons are above")
 
 
-def _train_one(
-    kind: type[Technique], recipe: Recipe, rows: Sequence[Row], options: TrainOptions, processes: Processes
-) -> None:
+def _train_one(kind: type[Technique], recipe: Recipe, rows: Rows, options: TrainOptions, processes: Processes) -> None:
     """Fit one technique on its splits of the rows, and keep checkpoints below the output folder."""
     settings = make_settings(kind, recipe, options.overrides or {}, strict=False)
     device = processes.device
     prepare_device(device, seed_for("weights", options.seed))
-    chosen = [row for row in rows if row.split in kind.splits]
+    chosen = rows.where("split", kind.splits)
     labels = labels_of(rows)
-    subjects = tuple(sorted({row.subject for row in chosen}))
+    subjects = tuple(sorted(set(chosen.column("subject"))))
     run = technique_run(options.output, kind.name)
     config = RunConfig(
         technique=kind.name,
@@ -152,7 +151,7 @@ def _train_one(
     if kind.starts_from is None and not run.checkpoint.exists():
         path = options.output / PREPARED_FILE
         processes.first_then_others(partial(_prepare, network, dataset, chosen, recipe, path, key))
-    held = [row for row in rows if row.split == "val" and row.generator in labels and row.subject in subjects]
+    held = rows.where("split", ["val"]).where("generator", labels).where("subject", subjects)
     validation = make_dataset(network, held, context, recipe, options) if held else None
     technique = kind(network, settings, context)
     fit(technique, dataset, run, options.fit, validation)

@@ -1,17 +1,22 @@
 """Before training: what the user asks for, which images it uses, and everything that is missing for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import groupby, repeat
+from operator import attrgetter
 from pathlib import Path
+
+import numpy as np
 
 from forensic_cli.console import note
 from forensic_cli.errors import DataError, TrainingError, UsageError
 from forensic_train.crossfit.scores import read_scores, scores_file
 from forensic_train.fit import FitOptions
-from forensic_train.manifest import Row, has_subjects, read_manifest, same_bytes_two_generators, with_hashes
+from forensic_train.manifest import has_subjects, read_manifest, same_bytes_two_generators, with_hashes
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row, Rows, as_rows
 from forensic_train.run import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -66,7 +71,7 @@ class TrainOptions:
         return self.fit.resume
 
 
-def training_rows(options: TrainOptions) -> list[Row]:
+def training_rows(options: TrainOptions) -> Rows:
     """Read and split the data, or take over the split of the run that is resumed or started from.
 
     Raises UsageError for options that contradict that split or the manifest, DataError for data that cannot be used,
@@ -88,7 +93,7 @@ def training_rows(options: TrainOptions) -> list[Row]:
             raise UsageError("there is nothing to train on; name a labelled folder or a manifest with --data")
         rows = with_hashes(read_manifest(options.data))
         if options.calibrate is not None and not options.holdout and not any(row.split for row in rows):
-            rows = [replace(row, split="train") for row in rows]
+            rows = rows.with_splits(repeat("train", len(rows)))
         else:
             if options.draws > 1 and any(row.split == "adapt" for row in rows):
                 raise UsageError("the manifest declares which images are `adapt`; remove --draws, or that split")
@@ -115,7 +120,7 @@ def _missing_needs(
     rows: Sequence[Row],
 ) -> Iterator[str]:
     """Yield a sentence for everything that a technique needs and does not have."""
-    chosen = [row for row in rows if row.split in kind.splits]
+    chosen = as_rows(rows).where("split", kind.splits)
     labels = labels_of(rows)
     if not chosen:
         splits = f"split {', '.join(kind.splits)}"
@@ -149,7 +154,7 @@ def _missing_needs(
 
 def labels_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the generators that are trained on, in logit order."""
-    return tuple(sorted({row.generator for row in rows if row.split == "train"}))
+    return tuple(sorted(set(as_rows(rows).where("split", ["train"]).column("generator"))))
 
 
 def note_doubts(options: TrainOptions, rows: Sequence[Row]) -> None:
@@ -207,5 +212,11 @@ def trained_start(
 
 def split_digest(rows: Sequence[Row]) -> str:
     """Return a hash of every row's bytes, labels and split, whatever their order."""
-    lines = sorted(f"{row.sha256} {row.generator} {row.subject} {row.split}" for row in rows)
-    return sha256("\n".join(lines).encode()).hexdigest()
+    packed = as_rows(rows)
+    ordered = packed.take(np.argsort(packed.digests, kind="stable"))
+    digest, separator = sha256(), b""
+    for _, copies in groupby(ordered, key=attrgetter("sha256")):
+        for line in sorted(f"{row.sha256} {row.generator} {row.subject} {row.split}" for row in copies):
+            digest.update(separator + line.encode())
+            separator = b"\n"
+    return digest.hexdigest()

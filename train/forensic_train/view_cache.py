@@ -119,15 +119,14 @@ class ViewCache:
         return pixels
 
 
-def open_cache(folder: Path, stamp: str, hashes: Sequence[str], load: Load) -> ViewCache:
-    """Return the decoded images of rows with these sha256; those that are not in `folder` yet are decoded into it.
+def open_cache(folder: Path, stamp: str, keys: npt.NDArray[np.bytes_], load: Load) -> ViewCache:
+    """Return the decoded images of rows with these sha256 (S32); what `folder` lacks is decoded into it.
 
     `stamp`: a sha256 of everything besides the files that determines the pixels; other shards are not used. Several
     processes may call this at once: one decodes, and the others wait for it. Raises TrainingError if the disk is full
     or cannot be written, and whatever `load` raises.
     """
     owner = bytes.fromhex(stamp)
-    keys = np.frombuffer(bytes.fromhex("".join(hashes)), "S32")
     try:
         shards, _ = _read_shards(folder, owner)
         if len(_missing(shards, keys)):

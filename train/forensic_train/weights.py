@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forensic_cli.card import REAL
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 
 _LEAST_WEIGHT = 1e-12
 

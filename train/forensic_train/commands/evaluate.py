@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from forensic_cli.exports import Export
-    from forensic_train.manifest import Row
+    from forensic_train.rows import Rows
     from forensic_train.training_plan import TrainOptions
 
 
@@ -225,9 +225,9 @@ def _show(
         typer.echo((json if report_format == "json" else markdown)(), nl=False)
 
 
-def _rows(run: Path | None, data: Path | None) -> "list[Row]":
+def _rows(run: Path | None, data: Path | None) -> "Rows":
     """Return the run's own split or other labelled images, which are all test images unless they have a split."""
-    from dataclasses import replace
+    from itertools import repeat
 
     from forensic_train.manifest import read_manifest
     from forensic_train.run import read_split
@@ -236,4 +236,4 @@ def _rows(run: Path | None, data: Path | None) -> "list[Row]":
         assert run is not None
         return read_split(run)
     rows = read_manifest(data)
-    return rows if any(row.split for row in rows) else [replace(row, split="test") for row in rows]
+    return rows if any(rows.column("split")) else rows.with_splits(repeat("test", len(rows)))

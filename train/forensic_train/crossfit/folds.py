@@ -2,11 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from forensic_cli.card import REAL, UNKNOWN
 from forensic_cli.errors import DataError
-from forensic_train.manifest import Row
+from forensic_train.rows import Row, Rows, as_rows
 from forensic_train.splits import components
 
 
@@ -44,7 +43,7 @@ def assign_folds(rows: Sequence[Row], unit: str, folds: int) -> list[int]:
     return _together(assigned, parts)
 
 
-def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> list[list[Row]]:
+def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> list[Rows]:
     """Return one split of all rows per fold: held-out rows are `test`, all others are `train`.
 
     With the unit `generator` there is a fold for each generator except `real` and `unknown`. It also holds out
@@ -65,13 +64,13 @@ def fold_splits(rows: Sequence[Row], unit: str, folds: int, adapting: bool) -> l
     return [_split(rows, flags, "source" if unit == "generator" else unit, adapting) for flags in held]
 
 
-def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool) -> list[Row]:
+def _split(rows: Sequence[Row], held: Sequence[bool], unit: str, adapting: bool) -> Rows:
     """Return the rows of one fold with their splits."""
     adapted = _adapted(rows, held, unit) if adapting else set()
-    return [
-        replace(row, split=("adapt" if _unit_of(row, unit) in adapted else "test") if flag else "train")
+    return as_rows(rows).with_splits(
+        ("adapt" if _unit_of(row, unit) in adapted else "test") if flag else "train"
         for row, flag in zip(rows, held, strict=True)
-    ]
+    )
 
 
 def _adapted(rows: Sequence[Row], held: Sequence[bool], unit: str) -> set[str]:

@@ -11,10 +11,10 @@ from forensic_cli.verdict import known_labels
 from forensic_train.crossfit.scores import Scores
 from forensic_train.decide import Answers, by_generator, by_source, fit_decisions, nested_answers, silenced
 from forensic_train.evaluate import Evaluation, calibrated_rows, measure
-from forensic_train.manifest import Row
 from forensic_train.metrics import wilson_interval
 from forensic_train.openset import auroc, oscr
 from forensic_train.recipes import Recipe
+from forensic_train.rows import Row
 from forensic_train.techniques import find_techniques, splits_behind
 from forensic_train.thresholds import state_entries
 

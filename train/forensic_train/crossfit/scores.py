@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from forensic_cli.errors import DataError, UsageError
 from forensic_cli.model import Logits
-from forensic_train.manifest import Row
+from forensic_train.rows import Row
 from forensic_train.run import atomic
 
 _ROW_FIELDS = ("sha256", "generator", "subject", "group", "source")

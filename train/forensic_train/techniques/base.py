@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
 
 from forensic_train.dataset import Batch, Example, ImageDataset
-from forensic_train.manifest import Row
 from forensic_train.network import Network
 from forensic_train.processes import Precise, Precision, Processes
+from forensic_train.rows import Row
 from forensic_train.seeds import generator_for
 from forensic_train.signals import SignalDataset
 from forensic_train.weights import row_weights

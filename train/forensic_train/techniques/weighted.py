@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forensic_train.manifest import Row
+from forensic_train.rows import Row, as_rows
 from forensic_train.seeds import generator_for
 from forensic_train.techniques.baseline import Baseline
 
@@ -23,5 +23,6 @@ class Weighted(Baseline):
 
 def sampling_weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the probability 1 / (K * C_i) of each row; they sum to 1."""
-    counts = Counter(row.generator for row in rows)
-    return np.array([1 / (len(counts) * counts[row.generator]) for row in rows])
+    generators = as_rows(rows).column("generator")
+    counts = Counter(generators)
+    return np.array([1 / (len(counts) * counts[generator]) for generator in generators])
