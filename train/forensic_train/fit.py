@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -108,7 +110,7 @@ class _Fitting:
         """Sums since the last look, on the device."""
         self.saved = time.monotonic()
 
-    def epoch(self, inputs: Dataset[Example], order: Sequence[int], table: LiveTable) -> None:
+    def epoch(self, inputs: Dataset[Example], order: npt.NDArray[np.int64], table: LiveTable) -> None:
         """Finish an epoch, from where it was left."""
         technique, progress = self.technique, self.progress
         technique.start_epoch(len(progress.history))

@@ -6,7 +6,7 @@ processes nor the number of training processes changes it.
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Examples(Dataset[Example]):
 
 def loader(
     dataset: Dataset[Example],
-    order: Sequence[int],
+    order: npt.ArrayLike,
     batch_size: int,
     workers: int,
     rank: int = 0,
@@ -136,12 +136,13 @@ def loader(
     small for all of them is part of the one before. Raises TrainingError if any batch is too small.
     """
     assert isinstance(dataset, Examples)
-    if len(order) and min(batch_size, len(order)) < world:
+    places = np.asarray(order, np.int64)
+    if len(places) and min(batch_size, len(places)) < world:
         raise TrainingError(
-            f"{min(batch_size, len(order))} images in a batch cannot be divided among {world} processes; "
+            f"{min(batch_size, len(places))} images in a batch cannot be divided among {world} processes; "
             "start fewer processes, or train on larger batches with --batch-size"
         )
-    return Batches(dataset, _Shares(dataset.epoch, np.array(order, np.int64), batch_size, rank, world, start), workers)
+    return Batches(dataset, _Shares(dataset.epoch, places, batch_size, rank, world, start), workers)
 
 
 def count_batches(examples: int, batch_size: int, world: int = 1) -> int:

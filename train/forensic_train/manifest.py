@@ -77,7 +77,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row in rows:
-            writer.writerow([row.path.resolve(), *(getattr(row, name) for name in _COLUMNS[1:])])
+            writer.writerow([row.path.absolute(), *(getattr(row, name) for name in _COLUMNS[1:])])
 
 
 def count_cells(rows: Iterable[Row], first: str = "generator", second: str = "subject") -> dict[str, dict[str, int]]:

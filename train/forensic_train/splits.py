@@ -1,7 +1,8 @@
 """Splits of labelled images into train, val, adapt and test, which never divide a group or identical files."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -73,10 +74,10 @@ def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShar
     return as_rows(rows).with_splits(assigned)
 
 
-def components(rows: Sequence[Row]) -> list[int]:
+def components(rows: Sequence[Row]) -> Sequence[int]:
     """Return for each row the index of the first row it must stay with: a chain of equal groups or equal bytes."""
     # Union-find with path halving; the smallest index of a component is its root
-    first = list(range(len(rows)))
+    first = array("q", range(len(rows)))
 
     def root(i: int) -> int:
         while first[i] != i:
@@ -89,7 +90,7 @@ def components(rows: Sequence[Row]) -> list[int]:
         for i in places[1:]:
             a, b = root(i), root(places[0])
             first[max(a, b)] = min(a, b)
-    return [root(i) for i in range(len(rows))]
+    return array("q", map(root, range(len(rows))))
 
 
 def _draw(
@@ -100,18 +101,20 @@ def _draw(
     The second pass ignores cells and makes up for those so small that their share rounds to nothing. A generator with
     two components or more contributes at least one and keeps at least one.
     """
-    members: dict[int, list[int]] = defaultdict(list)
-    for i in candidates:
-        members[parts[i]].append(i)
-    order = [members[int(part)] for part in rng.permutation(sorted(members))]
-    strata = [Counter(_strata(rows, component)) for component in order]
-    left = {name: share * size for name, size in sum(strata, Counter[tuple[str, str]]()).items()}
-    undrawn = Counter(name for names in strata for name in names)
-    for name in (name for name in left if not name[1]):
-        left[name] = max(left[name], float(min(names[name] for names in strata if name in names)))
+    order = _drawn_order(parts, candidates, rng)
+    strata = _Strata(as_rows(rows))
+    total, undrawn, smallest = Counter[tuple[str, str]](), Counter[tuple[str, str]](), dict[tuple[str, str], int]()
+    for component in order():
+        names = strata.of(component)
+        total.update(names)
+        undrawn.update(names.keys())
+        smallest.update({name: min(n, smallest.get(name, n)) for name, n in names.items()})
+    left = {name: share * size for name, size in total.items()}
+    left.update({name: max(left[name], float(smallest[name])) for name in left if not name[1]})
     drawn: set[int] = set()
     for strict in (True, False):
-        for component, names in zip(order, strata, strict=True):
+        for component in order():
+            names = strata.of(component)
             # Half an image of slack rounds each share to the nearest whole number
             fits = all(n <= left[name] + 0.5 for name, n in names.items() if strict or not name[1])
             leaves_some = all(undrawn[name] > 1 for name in names if not name[1])
@@ -122,11 +125,35 @@ def _draw(
     return drawn
 
 
-def _strata(rows: Sequence[Row], component: Iterable[int]) -> Iterator[tuple[str, str]]:
-    """Yield the cell of each row, and its generator as a pair with an empty second part."""
-    for i in component:
-        yield rows[i].generator, rows[i].subject or "-"
-        yield rows[i].generator, ""
+def _drawn_order(
+    parts: Sequence[int], candidates: Iterable[int], rng: np.random.Generator
+) -> Callable[[], Iterator[list[int]]]:
+    """Return a function that yields the candidates by component, the components in an order drawn here once."""
+    places = np.fromiter(candidates, np.int64)
+    labels = np.asarray(parts, np.int64)[places]
+    names, sizes = np.unique(labels, return_counts=True)
+    places = places[np.argsort(labels, kind="stable")]
+    stops = np.cumsum(sizes)
+    drawn = np.searchsorted(names, rng.permutation(names))
+
+    def order() -> Iterator[list[int]]:
+        for k in drawn:
+            yield places[stops[k] - sizes[k] : stops[k]].tolist()
+
+    return order
+
+
+class _Strata:
+    """Counts the cells and generators of rows: the latter are pairs with an empty second part."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._cells = list(zip(rows.column("generator"), rows.column("subject"), strict=True))
+
+    def of(self, places: Sequence[int]) -> Counter[tuple[str, str]]:
+        """Count the rows in these places."""
+        cells = [self._cells[i] for i in places]
+        names = ((generator, part) for generator, subject in cells for part in (subject or "-", ""))
+        return Counter(names)
 
 
 def _move(
@@ -154,12 +181,8 @@ def _draw_adapt(rows: Sequence[Row], parts: Sequence[int], assigned: list[str], 
             f"--adapt {shares.adapt_images} leaves nothing to test on: only {len(unseen)} images are unseen; give a "
             "smaller number"
         )
-    members: dict[int, list[int]] = defaultdict(list)
-    for i in unseen:
-        members[parts[i]].append(i)
     left = shares.adapt_images
-    for part in generator_for("adapt", seed).permutation(sorted(members)):
-        component = members[int(part)]
+    for component in _drawn_order(parts, unseen, generator_for("adapt", seed))():
         if len(component) <= left:  # a group goes to one side as a whole
             left -= len(component)
             for i in component:
@@ -192,16 +215,18 @@ def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
 
 
 def _check_sides(rows: Sequence[Row], parts: Sequence[int], assigned: Sequence[str]) -> None:
-    sides: dict[int, set[str]] = defaultdict(set)
+    torn = {part for part, split in zip(parts, assigned, strict=True) if split != assigned[part]}
+    sides: dict[int, set[str]] = {part: set() for part in sorted(torn)}
     for part, split in zip(parts, assigned, strict=True):
-        sides[part].add(split)
-    torn = [part for part, splits in sides.items() if len(splits) > 1]
-    faults = [f"{rows[part].path.name} in {' and '.join(sorted(sides[part]))}" for part in torn]
+        if part in sides:
+            sides[part].add(split)
+    faults = [f"{rows[part].path.name} in {' and '.join(sorted(sides[part]))}" for part in sides]
     raise_for(faults, "groups or identical files are on both sides of the split", "put each on one side only")
     for needed in ("train", "test"):
         if needed not in assigned:
             raise DataError(f"the split leaves no {needed} images; change --holdout, the split column or the data")
-    trained = {row.generator for row, split in zip(rows, assigned, strict=True) if split == "train"}
-    lost = sorted({row.generator for row in rows} - trained)
+    generators = as_rows(rows).column("generator")
+    trained = {generator for generator, split in zip(generators, assigned, strict=True) if split == "train"}
+    lost = sorted(set(generators) - trained)
     if lost:
         raise DataError(f"the split leaves no training images of {', '.join(lost)}; hold out less")

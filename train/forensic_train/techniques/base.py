@@ -6,6 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -165,13 +167,13 @@ class Technique(ABC):
         """The network that is validated and exported."""
         return self.average or self.network
 
-    def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
+    def sampler(self, rows: Sequence[Row], epoch: int) -> npt.NDArray[np.int64]:
         """Return the order of rows in an epoch: every row once, shuffled, unless sources are to be balanced."""
         rng = generator_for("sampler", self.context.seed, epoch)
         if not self.settings.source_balance:
-            return [int(i) for i in rng.permutation(len(rows))]
+            return rng.permutation(len(rows))
         weights = row_weights(rows) ** self.settings.source_balance
-        return [int(i) for i in rng.choice(len(rows), size=len(rows), p=weights / weights.sum())]
+        return rng.choice(len(rows), size=len(rows), p=weights / weights.sum())
 
     def inputs(self, dataset: "ImageDataset | SignalDataset") -> Dataset[Example]:
         """Return what batches are made of; the augmented images unless a technique needs something else."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from forensic_train.rows import Row, as_rows
 from forensic_train.seeds import generator_for
@@ -15,10 +16,10 @@ class Weighted(Baseline):
 
     name = "weighted"
 
-    def sampler(self, rows: Sequence[Row], epoch: int) -> list[int]:
+    def sampler(self, rows: Sequence[Row], epoch: int) -> npt.NDArray[np.int64]:
         """Draw as many rows as there are; C_i: images by the generator of row i, K: number of generators."""
         rng = generator_for("sampler", self.context.seed, epoch)
-        return [int(i) for i in rng.choice(len(rows), size=len(rows), p=sampling_weights(rows))]
+        return rng.choice(len(rows), size=len(rows), p=sampling_weights(rows))
 
 
 def sampling_weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
