@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from forensic_benchmark.attributors import Attributor, is_finished, run_attributor, write_soft_tiers
 from forensic_benchmark.checkpoints import ALL_CHECKPOINTS, CHECKPOINTS
@@ -19,18 +20,36 @@ from forensic_cli.errors import UsageError
 from forensic_train.paper import TECHNIQUES
 from forensic_train.run import write_json
 
-_STABLE = (("stable", "true"),)
-_STEPS = (
-    ("paper-32", "baseline"),
-    ("augmented-32", "baseline"),
-    ("residual-32", "baseline"),
-    ("native-32", "baseline", "adversarial", "discriminant"),
-)
-"""Recipes and techniques that are also trained on images from two checkpoints of each generator."""
+Setting: TypeAlias = tuple[str, str]
+_STABLE: tuple[Setting, ...] = (("stable", "true"),)
 _LOG = "log.txt"
 _CONFIG = "benchmark.json"
 _SECONDS = "seconds.txt"
 _SECONDS_AN_IMAGE = 0.015
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Which recipes and techniques are trained; the longest first, so that no core has to wait at the end."""
+
+    plain: tuple[tuple[str, tuple[str, ...], tuple[Setting, ...]], ...] = (
+        ("paper-32", TECHNIQUES, ()),
+        ("paper-32", ("adversarial",), _STABLE),
+        ("native-32", (*TECHNIQUES, "discriminant"), ()),
+        ("residual-32", ("baseline", "finetune"), ()),
+        ("native-32", ("adversarial",), _STABLE),
+        ("augmented-32", ("baseline",), ()),
+    )
+    """On one checkpoint of each generator: recipe, techniques and settings."""
+    two: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("paper-32", ("baseline",)),
+        ("augmented-32", ("baseline",)),
+        ("residual-32", ("baseline",)),
+        ("native-32", ("baseline", "adversarial", "discriminant")),
+    )
+    """Also on two checkpoints of each generator."""
+    controls: tuple[str, ...] = ("paper-32", "native-32", "residual-32")
+    """Recipes whose baseline is also trained on shuffled labels, and on images low-passed to the softest."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,9 @@ class Experiment:
     """Numbers of images."""
     seeds: int = 3
     """Training runs of each kind, with different seeds."""
-    settings: tuple[tuple[str, str], ...] = ()
+    trainings: Trainings = Trainings()
+    """What is trained."""
+    settings: tuple[Setting, ...] = ()
     """Overrides of the settings of every training."""
     checkpoints: Path = CHECKPOINTS
     """Folder of the miniature generators."""
@@ -51,28 +72,37 @@ class Experiment:
     """Time that one core needs to train and measure a technique, as a first guess (AMD EPYC)."""
 
 
-QUICK_EXPERIMENT = Experiment(plan=QUICK, seeds=1, settings=(("epochs", "1"),), seconds=8.0)
+QUICK_EXPERIMENT = Experiment(
+    plan=QUICK,
+    seeds=1,
+    trainings=Trainings(
+        plain=(
+            ("paper-32", TECHNIQUES, ()),
+            ("paper-32", ("adversarial",), _STABLE),
+            ("native-32", ("baseline", "discriminant"), ()),
+            ("augmented-32", ("baseline",), ()),
+            ("residual-32", ("baseline",), ()),
+        ),
+        two=(("paper-32", ("baseline",)),),
+        controls=("residual-32",),
+    ),
+    settings=(("epochs", "1"),),
+    seconds=8.0,
+)
 """Shows in a few minutes that everything works together; its figures mean nothing."""
 
 
 def wanted_attributors(experiment: Experiment) -> list[Attributor]:
     """Return all training runs: the techniques of the paper, the controls, and the extensions."""
-    kinds = (  # the longest first, so that no core has to wait at the end
-        ("paper-32", TECHNIQUES, ()),
-        ("paper-32", ("adversarial",), _STABLE),
-        ("native-32", (*TECHNIQUES, "discriminant"), ()),
-        ("residual-32", ("baseline", "finetune"), ()),
-        ("native-32", ("adversarial",), _STABLE),
-        ("augmented-32", ("baseline",), ()),
-    )
+    trainings = experiment.trainings
     wanted = [
         Attributor(recipe, techniques, seed, settings=settings)
-        for recipe, techniques, settings in kinds
+        for recipe, techniques, settings in trainings.plain
         for seed in range(experiment.seeds)
     ]
-    for recipe, *techniques in _STEPS:
-        wanted += [Attributor(recipe, tuple(techniques), seed, "two") for seed in range(experiment.seeds)]
-    for recipe in ("paper-32", "native-32", "residual-32"):
+    for recipe, techniques in trainings.two:
+        wanted += [Attributor(recipe, techniques, seed, "two") for seed in range(experiment.seeds)]
+    for recipe in trainings.controls:
         wanted += [Attributor(recipe, ("baseline",), 0, data) for data in ("shuffled", "soft")]
     return [replace(run, settings=(*run.settings, *experiment.settings)) for run in wanted]
 

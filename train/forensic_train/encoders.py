@@ -240,16 +240,16 @@ class StateEncoder(Encoder):
         """Return features B x M (C + H) of measurements B x F."""
         white = self.noise(self._whitened(signal, state).clamp(-_LARGEST_COMPONENT, _LARGEST_COMPONENT))
         hidden = self.thinned(torch.relu(self.project(white) + self.shift[state]))
-        share = self._shares(len(white), white.device)
+        share = self._shares(white)
         direct = share * (white * _DIRECT).unsqueeze(1)
-        own = share * hidden.reshape(len(white), self.members, self.hidden)
+        own = share * hidden.reshape(-1, self.members, self.hidden)
         return torch.cat([direct, own], dim=2).flatten(1)
 
-    def _shares(self, count: int, device: torch.device) -> Tensor:
+    def _shares(self, white: Tensor) -> Tensor:
         """Return B x M x 1: the share of each member in judging each image."""
         if not self.training:
-            return torch.full((1, self.members, 1), 1 / self.members, device=device)
-        drawn = torch.randint(self.members, (count,), device=device)
+            return torch.full((1, self.members, 1), 1 / self.members, device=white.device)
+        drawn = torch.randint(self.members, (len(white),), device=white.device)
         return nn.functional.one_hot(drawn, self.members).unsqueeze(2).float()
 
     def distance(self, signal: Tensor, state: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ def export_network(network: Network, card: ModelCard, path: Path, images: Views 
     network = network.cpu().eval()
     size = card.preprocessing.size
     example = torch.randint(0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    views, several = Dim("views"), Dim("images")
     program = torch.onnx.export(
         network,
         (example, torch.tensor([0, 0, 1, 2, 2]), torch.zeros(3, dtype=torch.int64)),
@@ -42,7 +41,7 @@ def export_network(network: Network, card: ModelCard, path: Path, images: Views 
         opset_version=OPSET,
         input_names=["views", "image", "state"],
         output_names=list(output_names(card.technique, 1)),
-        dynamic_shapes={"views": {0: views}, "image": {0: Dim.AUTO}, "state": {0: several}},
+        dynamic_shapes={"views": {0: "views"}, "image": {0: Dim.AUTO}, "state": {0: "images"}},
         verbose=False,
     )
     assert program is not None
