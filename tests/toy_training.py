@@ -1,6 +1,7 @@
 """A toy recipe and a toy training, for this process or for one of several.
 
-usage: torchrun --nproc-per-node 2 toy_training.py LABELLED OUTPUT TECHNIQUE SETTINGS    trains in several processes
+usage: torchrun --nproc-per-node 2 toy_training.py LABELLED JOBS    trains in several processes; JOBS: JSON of a list of
+       output folders, techniques and settings
 """
 
 import json
@@ -87,9 +88,8 @@ def make_toy_fit(
     return technique, ImageDataset(rows, labels, subjects, TOY, seed)
 
 
-def main(labelled: Path, output: Path, name: str, settings: dict[str, Any]) -> None:
+def train_toy(processes: Processes, labelled: Path, output: Path, name: str, **settings: Any) -> None:
     """Train without BatchNorm, validate on the same images, and leave a checkpoint in `output`."""
-    processes = join("cpu")
     resume = (output / "last.ckpt").exists()
     processes.first_does(lambda: output.mkdir(parents=True, exist_ok=True))
     kind = TECHNIQUES[name]
@@ -100,4 +100,6 @@ def main(labelled: Path, output: Path, name: str, settings: dict[str, Any]) -> N
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]))
+    together = join("cpu")
+    for folder, technique, changes in json.loads(sys.argv[2]):
+        train_toy(together, Path(sys.argv[1]), Path(folder), technique, **changes)

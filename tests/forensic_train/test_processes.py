@@ -12,22 +12,37 @@ from typing import Any
 import pytest
 import torch
 
+from forensic_train.processes import Processes
 from forensic_train.run import Run
+from toy_training import train_toy
 from toys import ROOT, child_environment
 
 TOY_TRAINING = ROOT / "tests" / "toy_training.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+COMPARED = ("weighted", "adversarial", "discriminant")
+UNEVEN = {"batch_size": 7}
+"""Of 30 images the last batch has two, and every other one has an odd number: the shares of two processes differ."""
 TOLERANCE = 2e-5
 """Sums of gradients are taken in another order."""
 
 
-def train_toy(processes: int, labelled: Path, output: Path, technique: str, **settings: Any) -> dict[str, Any]:
-    """Train under torchrun; returns the checkpoint."""
-    command = [sys.executable, *TORCHRUN, str(processes), TOY_TRAINING, labelled, output, technique]
+Checkpoint = dict[str, Any]
+
+
+def checkpoint(output: Path) -> Checkpoint:
+    return dict(torch.load(output / "last.ckpt", weights_only=True))
+
+
+@pytest.fixture(scope="module")
+def two(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of what two processes under torchrun have trained: each technique, and half of a run."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs = [(str(folder / name), name, UNEVEN) for name in COMPARED]
+    jobs.append((str(folder / "half"), "adversarial", {"epochs": 1}))
     environment = child_environment(OMP_NUM_THREADS="1")
     environment["PYTHONPATH"] += os.pathsep + str(ROOT / "tests")
     done = subprocess.run(
-        [*map(str, command), json.dumps(settings)],
+        [sys.executable, *TORCHRUN, "2", str(TOY_TRAINING), str(labelled), json.dumps(jobs)],
         env=environment,
         capture_output=True,
         encoding="utf-8",
@@ -35,10 +50,10 @@ def train_toy(processes: int, labelled: Path, output: Path, technique: str, **se
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return dict(torch.load(output / "last.ckpt", weights_only=True))
+    return folder
 
 
-def assert_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
+def assert_alike(one: Checkpoint, other: Checkpoint) -> None:
     for name, module in one["state"]["modules"].items():
         for key, value in module.items():
             assert torch.allclose(value, other["state"]["modules"][name][key], atol=TOLERANCE), (name, key)
@@ -47,19 +62,16 @@ def assert_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name
 
 
-@pytest.mark.parametrize("technique", ["weighted", "adversarial", "discriminant"])
-def test_two_processes_give_the_result_of_one(labelled: Path, tmp_path: Path, technique: str) -> None:
-    """30 images in batches of 8: the last batch has 6, so the shares are uneven in one of the updates."""
-    settings = {"batch_size": 7}
-    alone = train_toy(1, labelled, tmp_path / "one", technique, **settings)
-    together = train_toy(2, labelled, tmp_path / "two", technique, **settings)
-    assert_alike(alone, together)
+@pytest.mark.parametrize("technique", COMPARED)
+def test_two_processes_give_the_result_of_one(labelled: Path, two: Path, tmp_path: Path, technique: str) -> None:
+    train_toy(Processes(), labelled, tmp_path, technique, **UNEVEN)
+    assert_alike(checkpoint(tmp_path), checkpoint(two / technique))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(labelled: Path, tmp_path: Path) -> None:
-    whole = train_toy(1, labelled, tmp_path / "whole", "adversarial", epochs=2)
-    train_toy(2, labelled, tmp_path / "parts", "adversarial", epochs=1)
-    assert_alike(whole, train_toy(1, labelled, tmp_path / "parts", "adversarial", epochs=2))
+def test_a_run_goes_on_with_another_number_of_processes(labelled: Path, two: Path, tmp_path: Path) -> None:
+    train_toy(Processes(), labelled, tmp_path / "whole", "adversarial", epochs=2)
+    train_toy(Processes(), labelled, two / "half", "adversarial", epochs=2)
+    assert_alike(checkpoint(tmp_path / "whole"), checkpoint(two / "half"))
 
 
 def cli(*arguments: Any) -> subprocess.Popen[str]:
@@ -73,7 +85,7 @@ def cli(*arguments: Any) -> subprocess.Popen[str]:
 
 
 def test_the_command_line_starts_processes_that_train_together(labelled: Path, tmp_path: Path) -> None:
-    shared = ("--technique", "discriminant", "--data", labelled, "--recipe", "native-32", "--epochs", 2, "--seed", 1)
+    shared = ("--technique", "discriminant", "--data", labelled, "--recipe", "residual", "--epochs", 2, "--seed", 1)
     outputs = [cli("train", *shared, "--output", tmp_path / str(n), "--processes", n).communicate() for n in (1, 2)]
     assert [error.count("exported to") for _, error in outputs] == [1, 1]  # one process writes and speaks
     one, two = (Run(tmp_path / str(n) / "discriminant") for n in (1, 2))
