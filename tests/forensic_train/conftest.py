@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from forensic_train.dataset import Batch, ImageDataset
+from forensic_train.dataset import ImageDataset
+from forensic_train.loader import Batch
 from forensic_train.network import Network
 from forensic_train.recipes import RECIPES, Recipe
 from forensic_train.rows import Row

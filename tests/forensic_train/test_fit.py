@@ -12,8 +12,8 @@ import torch
 
 from forensic_cli.errors import TrainingError
 from forensic_train import fit as fit_module
-from forensic_train.dataset import Batch
 from forensic_train.fit import FitOptions, fit
+from forensic_train.loader import Batch
 from forensic_train.run import CONFIG_FILE, Run, RunConfig, read_split, trained_techniques
 from forensic_train.techniques import TECHNIQUES
 from forensic_train.techniques.base import Technique

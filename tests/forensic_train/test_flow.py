@@ -17,7 +17,7 @@ from PIL import Image
 from forensic_cli.card import ANY_STATE
 from forensic_cli.model import Model
 from forensic_train.crossfit.scores import Scores, scores_file, write_scores
-from forensic_train.dataset import Batch
+from forensic_train.loader import Batch
 from forensic_train.manifest import count_cells, with_hashes
 from forensic_train.run import CONFIG_FILE, Run, read_split
 from forensic_train.techniques import TECHNIQUES

@@ -38,7 +38,7 @@ def test_a_terminal_shows_a_table_of_the_epochs_and_keeps_one_line(
     last = plain[plain.rindex("epoch   ") :].split()
     assert last[:6] == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "time"]
     rows = "".join(rf"{epoch} (\d\.\d{{3}} ){{4}}\d+ s " for epoch in (1, 2, 3))
-    assert re.match(rf"{rows}baseline .* 12/12 \d:\d\d:\d\d at most 0 h 00 min left", " ".join(last[6:]))
+    assert re.match(rf"{rows}baseline .* 12/12 \d:\d\d:\d\d about 0 h 00 min left", " ".join(last[6:]))
     assert re.fullmatch(rf"(\x1b\[[0-9;?]*[A-Za-z]|\r)*{LINE.format(3)}\n", left)
 
 
@@ -51,6 +51,6 @@ def test_a_log_gets_a_line_from_time_to_time(
     train(make_fit, tmp_path / "slow", epochs=1)
     capsys.readouterr()
     train(make_fit, tmp_path / "slow", resume=True)
-    left = r"  at most \d+ h \d\d min left"
+    left = r"  about \d+ h \d\d min left"
     expected = "".join(f"{LINE.format(epoch)}{left}\n" for epoch in (2, 3)) + LINE.format(3) + "\n"
     assert re.fullmatch(expected, capsys.readouterr().err)

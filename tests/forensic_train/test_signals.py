@@ -19,8 +19,8 @@ from forensic_cli.images.views import views
 from forensic_cli.model import Model
 from forensic_train import encoders
 from forensic_train import signals as signals_module
-from forensic_train.dataset import loader
 from forensic_train.encoders import StateEncoder
+from forensic_train.loader import loader
 from forensic_train.manifest import with_hashes
 from forensic_train.measurements import (
     BlockCoefficients,

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forensic_train.dataset import Batch, ImageDataset
+from forensic_train.dataset import ImageDataset
 from forensic_train.encoders import SmallResNet
+from forensic_train.loader import Batch
 from forensic_train.network import Network
 from forensic_train.recipes import Recipe
 from forensic_train.rows import Row

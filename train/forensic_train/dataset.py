@@ -20,13 +20,11 @@ from forensic_cli.images.header import Pixels, Unreadable
 from forensic_cli.images.views import views
 from forensic_cli.pipeline import read_file
 from forensic_train.augment import Augmented
-from forensic_train.loader import Batch, Example, Examples, Keys, loader
+from forensic_train.loader import Batch, Examples, Keys
 from forensic_train.recipes import Recipe
 from forensic_train.rows import Row, as_rows
 from forensic_train.seeds import generator_for
 from forensic_train.view_cache import ViewCache, open_cache
-
-__all__ = ["Batch", "Example", "FeatureDataset", "ImageDataset", "cached", "loader", "read_labelled", "read_pixels"]
 
 VERSION = 1
 """Increases when the decoder or views() gives other pixels, so that old caches are not mistaken for new ones."""

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from forensic_cli.console import note
 from forensic_cli.errors import TrainingError
 from forensic_train.curves import draw_curves
-from forensic_train.dataset import Example, ImageDataset, loader
+from forensic_train.dataset import ImageDataset
 from forensic_train.live import LiveTable
+from forensic_train.loader import Example, loader
 from forensic_train.processes import average_statistics
 from forensic_train.run import Run
 from forensic_train.seeds import seed_for

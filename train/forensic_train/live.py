@@ -81,7 +81,7 @@ class LiveTable:
             return ""
         seconds = (time.monotonic() - self._started) / (done - self._start)
         minutes = round(seconds * (self._epochs * self._per_epoch - done) / 60)
-        return f"at most {minutes // 60} h {minutes % 60:02} min left"
+        return f"about {minutes // 60} h {minutes % 60:02} min left"
 
     def _picture(self) -> "Group":
         from rich.console import Group

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from forensic_train.audit import bias_of, subject_entropies
-from forensic_train.dataset import Batch
+from forensic_train.loader import Batch
 from forensic_train.network import Network
 from forensic_train.techniques.base import Context, Settings, Stepper, Technique, accuracy
 

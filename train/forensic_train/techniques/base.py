@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
 
-from forensic_train.dataset import Batch, Example, ImageDataset
+from forensic_train.dataset import ImageDataset
+from forensic_train.loader import Batch, Example
 from forensic_train.network import Network
 from forensic_train.processes import Precise, Precision, Processes
 from forensic_train.rows import Row

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from forensic_train.dataset import Batch
+from forensic_train.loader import Batch
 from forensic_train.network import Network
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from forensic_train.dataset import Batch
+from forensic_train.loader import Batch
 from forensic_train.network import Network
 from forensic_train.processes import Processes
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy

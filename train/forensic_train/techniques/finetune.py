@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forensic_cli.console import track
-from forensic_train.dataset import Batch, Example, FeatureDataset, ImageDataset
+from forensic_train.dataset import FeatureDataset, ImageDataset
+from forensic_train.loader import Batch, Example
 from forensic_train.network import Network
 from forensic_train.signals import SignalDataset
 from forensic_train.techniques.base import Context, Settings, Technique, accuracy
