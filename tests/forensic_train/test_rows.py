@@ -56,7 +56,7 @@ def test_a_changed_column_leaves_the_others_and_the_original(rows: list[Row], da
     assert packed.with_splits(splits) == [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
     digests = [bytes([i + 1]) * 32 for i in range(len(rows))]
     hashed = [replace(row, sha256=digest.hex()) for row, digest in zip(rows, digests, strict=True)]
-    assert packed.with_digests(digests) == hashed
+    assert packed.with_digests(b"".join(digests)) == hashed
     assert packed.take([i % 2 == 0 for i in range(len(rows))]) == rows[::2]
     assert packed == rows
 

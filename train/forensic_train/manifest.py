@@ -50,18 +50,15 @@ def has_subjects(rows: Iterable[Row]) -> bool:
 def with_hashes(rows: Sequence[Row]) -> Rows:
     """Return the rows with their sha256. Raises DataError for files that cannot be read."""
     faults: list[str] = []
-
-    def digests() -> Iterator[bytes]:
-        answers = ordered_map(_digest, (row.path for row in rows), default_workers(), 64)
-        for row, digest in zip(rows, answers, strict=True):
-            if isinstance(digest, Unreadable):
-                faults.append(f"{row.path}: {digest.reason}")
-            else:
-                yield digest
-
-    known = list(digests())
+    digests = bytearray()
+    answers = ordered_map(_digest, (row.path for row in rows), default_workers(), 64)
+    for row, digest in zip(rows, answers, strict=True):
+        if isinstance(digest, Unreadable):
+            faults.append(f"{row.path}: {digest.reason}")
+        else:
+            digests += digest
     raise_for(faults, "files cannot be read", "repair or remove them")
-    return as_rows(rows).with_digests(known)
+    return as_rows(rows).with_digests(digests)
 
 
 def same_bytes_two_generators(rows: Sequence[Row]) -> list[list[Row]]:

@@ -64,12 +64,14 @@ class Rows(Sequence[Row]):
                 texts[column] += os.fsencode(value)
                 ends[column].append(len(texts[column]))
             digests += bytes.fromhex(row.sha256) or _NO_HASH
-        self._codes = {name: np.array(codes[name], np.int32) for name in _CODED}
+        self._codes = {name: np.frombuffer(codes[name], np.int32) for name in _CODED}
         self._values = {name: tuple(map(intern, known[name])) for name in _CODED}
-        self._texts = {name: bytes(texts[name]) for name in _TEXTS}
+        # Taken out one by one, so that only one is there twice
+        self._texts = {name: bytes(texts.pop(name)) for name in _TEXTS}
         # Start and end of every text, so that a part of the rows needs no other texts
-        self._spans = {name: np.stack([np.array(e)[:-1], np.array(e)[1:]], axis=1) for name, e in ends.items()}
-        self._digests = np.frombuffer(bytes(digests), np.uint8).reshape(-1, 32)
+        bounds = {name: np.frombuffer(ends[name], np.int64) for name in _TEXTS}
+        self._spans = {name: np.stack([bound[:-1], bound[1:]], axis=1) for name, bound in bounds.items()}
+        self._digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -123,10 +125,9 @@ class Rows(Sequence[Row]):
         codes = np.fromiter((known.setdefault(split, len(known)) for split in splits), np.int32, len(self))
         return self._with(_codes={**self._codes, "split": codes}, _values={**self._values, "split": tuple(known)})
 
-    def with_digests(self, digests: Iterable[bytes]) -> "Rows":
-        """Return the rows with the sha256 of each one's file, as 32 bytes."""
-        joined = np.frombuffer(b"".join(digests), np.uint8).reshape(len(self), 32)
-        return self._with(_digests=joined)
+    def with_digests(self, digests: bytes | bytearray) -> "Rows":
+        """Return the rows with the sha256 of each one's file; `digests`: 32 bytes for every row."""
+        return self._with(_digests=np.frombuffer(digests, np.uint8).reshape(len(self), 32))
 
     @property
     def digests(self) -> npt.NDArray[np.bytes_]:
