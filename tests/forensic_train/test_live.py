@@ -10,6 +10,7 @@ import torch
 
 from forensic_train import live
 from forensic_train.fit import FitOptions, fit
+from forensic_train.live import LiveTable
 from forensic_train.run import Run, RunConfig
 from forensic_train.techniques.baseline import Baseline
 
@@ -52,5 +53,25 @@ def test_a_log_gets_a_line_from_time_to_time(
     capsys.readouterr()
     train(make_fit, tmp_path / "slow", resume=True)
     left = r"  about \d+ h \d\d min left"
-    expected = "".join(f"{LINE.format(epoch)}{left}\n" for epoch in (2, 3)) + LINE.format(3) + "\n"
-    assert re.fullmatch(expected, capsys.readouterr().err)
+    assert re.fullmatch(f"{LINE.format(2)}{left}\n{LINE.format(3)}\n", capsys.readouterr().err)
+    monkeypatch.setattr(live, "_PAUSE_WITHIN", 0.0)
+    table = LiveTable("adversarial", 2, 10, is_shown=True)
+    with table:
+        table.show([], 4)  # the beginning, after a resume: nothing to tell yet
+        table.show([], 5, {"loss": 1.5})
+    assert re.fullmatch(r"adversarial: epoch 1/2  loss 1\.500  about 0 h 00 min left\n", capsys.readouterr().err)
+
+
+def test_the_best_epoch_stays_in_a_long_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    losses = [3.0, 1.0, 1.0, *(2.0 for _ in range(11))]
+    finished = [{"epoch": i + 1, "seconds": 60, "val_loss": loss} for i, loss in enumerate(losses)]
+    with LiveTable("baseline", 20, 10, is_shown=True) as table:
+        table.show(finished, 5, {"val_loss": 0.5})
+    shown = capsys.readouterr().err
+    shown = shown[shown.rindex("\x1b[1mepoch") :]
+    assert re.findall(r"\x1b\[32m *(\d+)", shown)[:1] == ["3"]
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.findall(r"^ *(\d+) +\d\.\d{3}", plain, re.MULTILINE) == ["3", *map(str, range(5, 15)), "15"]

@@ -242,6 +242,7 @@ class StateEncoder(Encoder):
         hidden = self.thinned(torch.relu(self.project(white) + self.shift[state]))
         share = self._shares(white)
         direct = share * (white * _DIRECT).unsqueeze(1)
+        # Not len(white), which an export would take for a constant
         own = share * hidden.reshape(-1, self.members, self.hidden)
         return torch.cat([direct, own], dim=2).flatten(1)
 

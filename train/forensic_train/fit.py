@@ -89,7 +89,7 @@ def fit(
     inputs = technique.inputs(dataset)
     is_first = technique.context.processes.is_first
     with LiveTable(technique.name, technique.settings.epochs, technique.context.updates_per_epoch, is_first) as table:
-        table.show(fitting.progress.history)
+        table.show(fitting.progress.history, fitting.progress.updates, fitting.progress.means())
         while not fitting.progress.is_finished:
             dataset.epoch = len(fitting.progress.history)
             fitting.epoch(inputs, technique.sampler(dataset.rows, dataset.epoch), table)
@@ -145,7 +145,7 @@ class _Fitting:
                 self._validate_within(len(progress.history), progress.updates)
         self._look()
         self._end_epoch(len(progress.history))
-        table.show(progress.history)
+        table.show(progress.history, is_over=progress.is_finished)
 
     def _look(self) -> None:
         """Add up what was logged, over all processes, and stop if it is not finite."""

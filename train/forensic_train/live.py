@@ -27,22 +27,22 @@ class LiveTable:
     def __init__(self, name: str, epochs: int, updates_per_epoch: int, is_shown: bool) -> None:
         """`is_shown`: False in all but one of several processes."""
         self._name, self._epochs, self._per_epoch, self._is_shown = name, epochs, updates_per_epoch, is_shown
-        self._bars = progress_bar(disable=not is_shown, guesses=False)
-        self._bar = self._bars.add_task(name, total=epochs * updates_per_epoch, info="")
+        self._progress = progress_bar(disable=not is_shown, guesses=False)
+        self._task = self._progress.add_task(name, total=epochs * updates_per_epoch, info="")
         self._finished: Sequence[Figures] = ()
         self._current: Figures = {}
-        self._started = self._line = time.monotonic()
+        self._started = self._spoken = time.monotonic()
         self._start: int | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         from rich.live import Live
 
-        if not self._bars.disable:
+        if not self._progress.disable:
             self._stack.enter_context(
                 Live(
                     get_renderable=self._picture,
-                    console=self._bars.console,
+                    console=self._progress.console,
                     transient=True,
                     redirect_stdout=False,
                     redirect_stderr=False,
@@ -55,17 +55,23 @@ class LiveTable:
     ) -> None:
         self._stack.close()
 
-    def show(self, finished: Sequence[Figures], updates: int = 0, means: Figures | None = None) -> None:
-        """Show the log of the finished epochs, and how far the next one is with the means of what it logged."""
+    def show(
+        self, finished: Sequence[Figures], updates: int = 0, means: Figures | None = None, is_over: bool = False
+    ) -> None:
+        """Show the log of the finished epochs, and how far the next one is with the means of what it logged.
+
+        `is_over`: this was the last epoch, which line() describes.
+        """
         done = len(finished) * self._per_epoch + updates
-        is_new = self._start is not None and len(finished) > len(self._finished)
+        is_first, is_new = self._start is None, len(finished) > len(self._finished)
         if self._start is None:
             self._start = done
         self._finished, self._current = tuple(finished), means or {}
-        self._bars.update(self._bar, completed=done, info=self._time_left(done))
-        silent = time.monotonic() - self._line
-        if self._is_shown and self._bars.disable and silent > (_PAUSE if is_new else _PAUSE_WITHIN):
-            self._line = time.monotonic()
+        self._progress.update(self._task, completed=done, info=self._time_left(done))
+        silent = time.monotonic() - self._spoken
+        is_due = not is_first and not is_over and silent > (_PAUSE if is_new else _PAUSE_WITHIN)
+        if self._is_shown and self._progress.disable and is_due:
+            self._spoken = time.monotonic()
             note(f"{self.line()}  {self._time_left(done)}".rstrip())
 
     def line(self) -> str:
@@ -89,7 +95,7 @@ class LiveTable:
 
         names = [name for name in (self._finished[-1] if self._finished else self._current) if name not in _HIDDEN]
         if not names:
-            return Group(self._bars)
+            return Group(self._progress)
         table = Table("epoch", *names, "time", box=None, pad_edge=False, header_style="bold")
         for column in table.columns:
             column.justify = "right"
@@ -101,7 +107,7 @@ class LiveTable:
             table.add_row(str(i + 1), *_cells(entry, names), f"{entry['seconds']:.0f} s", style=style)
         if self._current:
             table.add_row(str(len(self._finished) + 1), *_cells(self._current, names), style="dim")
-        return Group(table, self._bars)
+        return Group(table, self._progress)
 
 
 def _cells(entry: Figures, names: Sequence[str]) -> list[str]:
@@ -109,6 +115,6 @@ def _cells(entry: Figures, names: Sequence[str]) -> list[str]:
 
 
 def _best(finished: Sequence[Figures]) -> int | None:
-    """Return the index of the epoch with the lowest validation loss, if there was validation."""
-    losses = [(entry["val_loss"], i) for i, entry in enumerate(finished) if "val_loss" in entry]
-    return min(losses)[1] if losses else None
+    """Return the index of the epoch whose weights are kept: the latest with the lowest validation loss, if any."""
+    losses = [(entry["val_loss"], -i) for i, entry in enumerate(finished) if "val_loss" in entry]
+    return -min(losses)[1] if losses else None

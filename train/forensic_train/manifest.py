@@ -64,7 +64,7 @@ def with_hashes(rows: Sequence[Row]) -> Rows:
 def same_bytes_two_generators(rows: Sequence[Row]) -> list[list[Row]]:
     """Return groups of rows with the same bytes but different generators. The rows need hashes."""
     packed = as_rows(rows)
-    groups = ([packed[i] for i in places] for places in packed.same_bytes())
+    groups = ([packed[i] for i in places] for places in sorted(packed.same_bytes()))
     return [copies for copies in groups if len({row.generator for row in copies}) > 1]
 
 
@@ -74,7 +74,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row in rows:
-            writer.writerow([row.path.absolute(), *(getattr(row, name) for name in _COLUMNS[1:])])
+            writer.writerow([row.path.resolve(), *(getattr(row, name) for name in _COLUMNS[1:])])
 
 
 def count_cells(rows: Iterable[Row], first: str = "generator", second: str = "subject") -> dict[str, dict[str, int]]:

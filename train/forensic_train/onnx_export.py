@@ -41,6 +41,7 @@ def export_network(network: Network, card: ModelCard, path: Path, images: Views 
         opset_version=OPSET,
         input_names=["views", "image", "state"],
         output_names=list(output_names(card.technique, 1)),
+        # Names instead of Dim(): then one capture is enough, where Dim() fails and a slower way is tried
         dynamic_shapes={"views": {0: "views"}, "image": {0: Dim.AUTO}, "state": {0: "images"}},
         verbose=False,
     )

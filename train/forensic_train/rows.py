@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from sys import intern
 from typing import Any, Self, overload
 
 import numpy as np
@@ -20,6 +19,8 @@ _TEXTS = ("name", "group")
 _CHUNK = 8192
 """Rows that are made at once when all are read in order."""
 _NO_HASH = bytes(32)
+_ENCODING = ("utf-8", "surrogatepass")
+"""Returns every string as it was, in any locale; names that are not UTF-8 contain surrogates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,15 @@ class Rows(Sequence[Row]):
             for column, value in zip(_CODED, coded, strict=True):
                 codes[column].append(known[column].setdefault(value, len(known[column])))
             for column, value in zip(_TEXTS, (name, row.group), strict=True):
-                texts[column] += os.fsencode(value)
+                texts[column] += value.encode(*_ENCODING)
                 ends[column].append(len(texts[column]))
-            digests += bytes.fromhex(row.sha256) or _NO_HASH
+            digest = bytes.fromhex(row.sha256) or _NO_HASH
+            if len(digest) != len(_NO_HASH):
+                raise ValueError(f"{row.sha256!r} is not a sha256")
+            digests += digest
         self._codes = {name: np.frombuffer(codes[name], np.int32) for name in _CODED}
-        self._values = {name: tuple(map(intern, known[name])) for name in _CODED}
-        # Taken out one by one, so that only one is there twice
+        self._values = {name: tuple(known[name]) for name in _CODED}
+        # Popped one by one, so that only one of them is in memory twice
         self._texts = {name: bytes(texts.pop(name)) for name in _TEXTS}
         # Start and end of every text, so that a part of the rows needs no other texts
         bounds = {name: np.frombuffer(ends[name], np.int64) for name in _TEXTS}
@@ -111,7 +115,8 @@ class Rows(Sequence[Row]):
 
     def where(self, column: str, values: Iterable[str]) -> "Rows":
         """Return the rows that have one of these values. `column`: generator, subject, source or split."""
-        wanted = [i for i, known in enumerate(self._values[column]) if known in set(values)]
+        chosen = set(values)
+        wanted = [i for i, known in enumerate(self._values[column]) if known in chosen]
         return self.take(np.isin(self._codes[column], wanted))
 
     def column(self, name: str) -> list[str]:
@@ -120,9 +125,11 @@ class Rows(Sequence[Row]):
         return [values[code] for code in self._codes[name].tolist()]
 
     def with_splits(self, splits: Iterable[str]) -> "Rows":
-        """Return the rows with another split each."""
+        """Return the rows with another split each. Raises ValueError unless there is one for every row."""
         known: dict[str, int] = {}
-        codes = np.fromiter((known.setdefault(split, len(known)) for split in splits), np.int32, len(self))
+        codes = np.fromiter((known.setdefault(split, len(known)) for split in splits), np.int32)
+        if len(codes) != len(self):
+            raise ValueError(f"{len(codes)} splits for {len(self)} rows")
         return self._with(_codes={**self._codes, "split": codes}, _values={**self._values, "split": tuple(known)})
 
     def with_digests(self, digests: bytes | bytearray) -> "Rows":
@@ -140,8 +147,7 @@ class Rows(Sequence[Row]):
 
     def same_group(self) -> Iterator[list[int]]:
         """Yield the places of rows with the same group, in order, for all groups that several rows have."""
-        groups = self._text("group", slice(None))
-        keys = b"".join(sha256(os.fsencode(group)).digest() if group else _NO_HASH for group in groups)
+        keys = b"".join(sha256(group).digest() if group else _NO_HASH for group in self._text("group", slice(None)))
         return _equal(np.frombuffer(keys, "S32"))
 
     def _with(self, **columns: Any) -> "Self":
@@ -152,16 +158,16 @@ class Rows(Sequence[Row]):
     def _made(self, places: slice) -> Iterator[Row]:
         """Yield the rows in these places as objects."""
         coded = [map(self._values[name].__getitem__, self._codes[name][places].tolist()) for name in _CODED]
-        names, groups = (self._text(name, places) for name in _TEXTS)
+        names, groups = ((text.decode(*_ENCODING) for text in self._text(name, places)) for name in _TEXTS)
         digests = map(bytes, self._digests[places])
         for columns in zip(*coded, names, groups, digests, strict=True):
             folder, generator, subject, source, split, name, group, digest = columns
             hashed = digest.hex() if digest != _NO_HASH else ""
             yield Row(Path(folder, name), generator, subject, group, source, split, hashed)
 
-    def _text(self, column: str, places: slice) -> Iterator[str]:
+    def _text(self, column: str, places: slice) -> Iterator[bytes]:
         text = self._texts[column]
-        return (os.fsdecode(text[start:end]) for start, end in self._spans[column][places].tolist())
+        return (text[start:end] for start, end in self._spans[column][places].tolist())
 
 
 def _equal(keys: npt.NDArray[np.bytes_]) -> Iterator[list[int]]:

@@ -217,6 +217,6 @@ def split_digest(rows: Sequence[Row]) -> str:
     digest, separator = sha256(), b""
     for _, copies in groupby(ordered, key=attrgetter("sha256")):
         for line in sorted(f"{row.sha256} {row.generator} {row.subject} {row.split}" for row in copies):
-            digest.update(separator + line.encode())
+            digest.update(separator + line.encode("utf-8", "surrogatepass"))
             separator = b"\n"
     return digest.hexdigest()
