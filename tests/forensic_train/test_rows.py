@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forensic_train.manifest import same_bytes_two_generators
 from forensic_train.rows import Row, Rows, as_rows
 from forensic_train.training_plan import split_digest
 
@@ -86,3 +87,9 @@ def test_the_hash_of_a_split_depends_on_bytes_labels_and_splits_but_not_on_the_o
     lines = sorted(f"{row.sha256} {row.generator} {row.subject} {row.split}" for row in rows)
     expected = sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
     assert split_digest(rows) == split_digest(rows[::-1]) == expected
+
+
+def test_files_under_two_generators_are_listed_in_the_order_of_the_images() -> None:
+    hashes = ["ff" * 32, "11" * 32, "ff" * 32, "11" * 32, "22" * 32, "22" * 32]
+    rows = [Row(Path(str(i)), "ab"[i % 4 // 2], "", sha256=digest) for i, digest in enumerate(hashes)]
+    assert same_bytes_two_generators(rows) == [[rows[0], rows[2]], [rows[1], rows[3]]]
