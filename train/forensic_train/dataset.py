@@ -123,10 +123,13 @@ class FeatureDataset(Examples):
 
 def targets_of(rows: Sequence[Row], labels: Sequence[str], subjects: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the generator and subject indices of rows, N x 2."""
-    indexed = {"generator": {x: i for i, x in enumerate(labels)}, "subject": {x: i for i, x in enumerate(subjects)}}
+    generator, subject = ({name: i for i, name in enumerate(names)} for names in (labels, subjects))
     packed = as_rows(rows)
-    columns = ([indices[name] for name in packed.column(column)] for column, indices in indexed.items())
-    return np.array(list(columns), np.int64).T
+    columns = (
+        [generator[name] for name in packed.column("generator")],
+        [subject[name] for name in packed.column("subject")],
+    )
+    return np.array(columns, np.int64).T
 
 
 def cached(rows: Sequence[Row], recipe: Recipe, output: Path) -> ViewCache:

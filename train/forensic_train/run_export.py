@@ -139,8 +139,7 @@ def _unfitted(rows: Rows, fitted: Rows) -> tuple[Rows, str]:
     """Return images that were not fitted on, and a description; if there are none, the images that were."""
     used = set(fitted.column("split"))
     for name in ("val", "adapt", "test"):
-        chosen = rows.where("split", {name} - used)
-        if chosen:
+        if name not in used and (chosen := rows.where("split", [name])):
             return chosen, f"split `{name}`, not fitted on"
     return fitted, "images that it was fitted on"
 

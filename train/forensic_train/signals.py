@@ -225,7 +225,7 @@ class SignalDataset(Examples):
         self,
         rows: Sequence[Row],
         signals: Signals,
-        targets: Sequence[tuple[int, int]],
+        targets: npt.ArrayLike,
         states: Sequence[str],
         seed: int,
     ) -> None:

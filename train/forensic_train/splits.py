@@ -45,8 +45,9 @@ def split_rows(
     `rows` need hashes. Raises DataError if a group or identical files end up on both sides, or a side is empty, and
     UsageError for options that contradict the manifest.
     """
+    rows = as_rows(rows)
     parts = components(rows)
-    own = any(row.split for row in rows)
+    own = any(rows.column("split"))
     if own and holdout:
         raise UsageError("the manifest has a split column; remove that column, or --holdout")
     if own:
@@ -64,14 +65,15 @@ def split_rows(
         trained = [i for i, split in enumerate(assigned) if split == "train"]
         _move(rows, parts, assigned, trained, "val", val, seed)
     _check_sides(rows, parts, assigned)
-    return as_rows(rows).with_splits(assigned)
+    return rows.with_splits(assigned)
 
 
 def redraw_adapt(rows: Sequence[Row], seed: int, shares: SplitShares = SplitShares()) -> Rows:
     """Divide the unseen images into `adapt` and `test` again with another seed; all other splits stay the same."""
-    assigned = ["test" if row.split == "adapt" else row.split for row in rows]
+    rows = as_rows(rows)
+    assigned = ["test" if split == "adapt" else split for split in rows.column("split")]
     _draw_adapt(rows, components(rows), assigned, seed, shares)
-    return as_rows(rows).with_splits(assigned)
+    return rows.with_splits(assigned)
 
 
 def components(rows: Sequence[Row]) -> Sequence[int]:
@@ -94,7 +96,7 @@ def components(rows: Sequence[Row]) -> Sequence[int]:
 
 
 def _draw(
-    rows: Sequence[Row], parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
+    rows: Rows, parts: Sequence[int], candidates: Iterable[int], share: float, rng: np.random.Generator
 ) -> set[int]:
     """Draw whole components until each cell and each generator has contributed its share; returns row indices.
 
@@ -102,10 +104,15 @@ def _draw(
     two components or more contributes at least one and keeps at least one.
     """
     order = _drawn_order(parts, candidates, rng)
-    strata = _Strata(as_rows(rows))
+    generators, subjects = rows.column("generator"), rows.column("subject")
+
+    def strata(component: Sequence[int]) -> Counter[tuple[str, str]]:
+        """Count the cells of a component, and its generators as pairs with an empty second part."""
+        return Counter((generators[i], part) for i in component for part in (subjects[i] or "-", ""))
+
     total, undrawn, smallest = Counter[tuple[str, str]](), Counter[tuple[str, str]](), dict[tuple[str, str], int]()
     for component in order():
-        names = strata.of(component)
+        names = strata(component)
         total.update(names)
         undrawn.update(names.keys())
         smallest.update({name: min(n, smallest.get(name, n)) for name, n in names.items()})
@@ -114,7 +121,7 @@ def _draw(
     drawn: set[int] = set()
     for strict in (True, False):
         for component in order():
-            names = strata.of(component)
+            names = strata(component)
             # Half an image of slack rounds each share to the nearest whole number
             fits = all(n <= left[name] + 0.5 for name, n in names.items() if strict or not name[1])
             leaves_some = all(undrawn[name] > 1 for name in names if not name[1])
@@ -131,10 +138,10 @@ def _drawn_order(
     """Return a function that yields the candidates by component, the components in an order drawn here once."""
     places = np.fromiter(candidates, np.int64)
     labels = np.asarray(parts, np.int64)[places]
-    names, sizes = np.unique(labels, return_counts=True)
+    _, sizes = np.unique(labels, return_counts=True)
     places = places[np.argsort(labels, kind="stable")]
     stops = np.cumsum(sizes)
-    drawn = np.searchsorted(names, rng.permutation(names))
+    drawn = rng.permutation(len(sizes))
 
     def order() -> Iterator[list[int]]:
         for k in drawn:
@@ -143,21 +150,8 @@ def _drawn_order(
     return order
 
 
-class _Strata:
-    """Counts the cells and generators of rows: the latter are pairs with an empty second part."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._cells = list(zip(rows.column("generator"), rows.column("subject"), strict=True))
-
-    def of(self, places: Sequence[int]) -> Counter[tuple[str, str]]:
-        """Count the rows in these places."""
-        cells = [self._cells[i] for i in places]
-        names = ((generator, part) for generator, subject in cells for part in (subject or "-", ""))
-        return Counter(names)
-
-
 def _move(
-    rows: Sequence[Row],
+    rows: Rows,
     parts: Sequence[int],
     assigned: list[str],
     candidates: Sequence[int],
@@ -170,7 +164,7 @@ def _move(
         assigned[i] = name
 
 
-def _draw_adapt(rows: Sequence[Row], parts: Sequence[int], assigned: list[str], seed: int, shares: SplitShares) -> None:
+def _draw_adapt(rows: Rows, parts: Sequence[int], assigned: list[str], seed: int, shares: SplitShares) -> None:
     """Assign some of the unseen images to `adapt`, in place."""
     unseen = [i for i, split in enumerate(assigned) if split == "test"]
     if shares.adapt_images is None:
@@ -189,17 +183,18 @@ def _draw_adapt(rows: Sequence[Row], parts: Sequence[int], assigned: list[str], 
                 assigned[i] = "adapt"
 
 
-def _own_splits(rows: Sequence[Row], shares: SplitShares) -> list[str]:
-    declared = {row.split for row in rows}
+def _own_splits(rows: Rows, shares: SplitShares) -> list[str]:
+    splits = rows.column("split")
+    declared = set(splits)
     for name, option, wanted in (("val", "--val", shares.val), ("adapt", "--adapt", shares.adapt_images)):
         if wanted is not None and name in declared:
             raise UsageError(f"the manifest declares which images are `{name}`; remove {option}, or that split")
-    lacking = sum(not row.split for row in rows)
+    lacking = splits.count("")
     if lacking:
         raise DataError(
             f"{lacking} rows have no split although others have one; give every row one of {', '.join(SPLITS)}"
         )
-    return [row.split for row in rows]
+    return splits
 
 
 def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
@@ -214,7 +209,7 @@ def _matching(rows: Sequence[Row], holdout: Sequence[str]) -> Iterator[int]:
         yield from matches
 
 
-def _check_sides(rows: Sequence[Row], parts: Sequence[int], assigned: Sequence[str]) -> None:
+def _check_sides(rows: Rows, parts: Sequence[int], assigned: Sequence[str]) -> None:
     torn = {part for part, split in zip(parts, assigned, strict=True) if split != assigned[part]}
     sides: dict[int, set[str]] = {part: set() for part in sorted(torn)}
     for part, split in zip(parts, assigned, strict=True):
@@ -225,7 +220,7 @@ def _check_sides(rows: Sequence[Row], parts: Sequence[int], assigned: Sequence[s
     for needed in ("train", "test"):
         if needed not in assigned:
             raise DataError(f"the split leaves no {needed} images; change --holdout, the split column or the data")
-    generators = as_rows(rows).column("generator")
+    generators = rows.column("generator")
     trained = {generator for generator, split in zip(generators, assigned, strict=True) if split == "train"}
     lost = sorted(set(generators) - trained)
     if lost:

@@ -13,7 +13,7 @@ from forensic_cli.console import note, track
 from forensic_cli.errors import TrainingError, UsageError
 from forensic_cli.seal import file_sha256
 from forensic_train.crossfit.scores import check_folder
-from forensic_train.dataset import ImageDataset, cached
+from forensic_train.dataset import ImageDataset, cached, targets_of
 from forensic_train.fit import fit, prepare_device
 from forensic_train.loader import count_batches
 from forensic_train.manifest import count_cells, with_hashes
@@ -169,7 +169,7 @@ def make_dataset(
         row_signals(processes.share(rows), recipe, options)
         processes.wait()
     signals = row_signals(rows, recipe, options)
-    targets = [(context.labels.index(row.generator), context.subjects.index(row.subject)) for row in rows]
+    targets = targets_of(rows, context.labels, context.subjects)
     return SignalDataset(rows, signals, targets, network.encoder.states, options.seed)
 
 
